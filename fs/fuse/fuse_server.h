@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// FuseServer: one FUSE session that answers requests from a UnionFs. The adapter only: unpack, call, reply.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fs/base/fd.h"
+#include "fs/base/result.h"
+#include "fs/union/union_fs.h"
+
+namespace layerfs::fuse {
+
+/// How ids of requests relate to ids of the tree. Identity, or id 0 shown as an ordinary user's own.
+struct IdView {
+  bool squash_root = false;  ///< tree 0 <-> `uid`/`gid` outside
+  bool squash_all = false;   ///< every tree id is shown as `uid`/`gid` and 0 is stored: a single-id namespace
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+};
+
+struct FuseOptions {
+  std::string source = "layerfs";  ///< what /proc/self/mountinfo shows
+  bool read_only = false;
+  bool allow_other = false;
+  bool suid = false;  ///< do not add nosuid
+  bool dev = false;   ///< do not add nodev
+  bool noatime = false;
+  unsigned threads = 0;  ///< at most this many; 0: choose
+  IdView ids;
+  bool debug = false;
+};
+
+class FuseServer {
+ public:
+  /// Mounts at `mountpoint`: by mount(2) as root (of this user namespace), else by fusermount3. Errors: EPERM,
+  /// ENOENT, ENOTDIR, EBUSY..., with the path named; fusermount3's own message where it has one.
+  static Result<std::unique_ptr<FuseServer>> mount(const std::string& mountpoint, const FuseOptions& options,
+                                                   unionfs::UnionFs& fs);
+  /// Serves a descriptor of /dev/fuse that is mounted already (by the container's init in its namespace).
+  static Result<std::unique_ptr<FuseServer>> attach(Fd device, const FuseOptions& options, unionfs::UnionFs& fs);
+  virtual ~FuseServer() = default;
+
+  /// Answers requests until the file system is unmounted or stop() is called. Errors: ENOMEM, EIO.
+  virtual Result<void> serve() = 0;
+  /// Makes serve() return. From any thread, not from a signal handler.
+  virtual void stop() = 0;
+  /// Unmounts, lazily where it is busy. Idempotent.
+  virtual void unmount() = 0;
+};
+
+/// For `--version`: "libfuse 3.18.3 (static): killpriv_v2 passthrough io_uring ...".
+std::string libfuse_description();
+
+/// Options of mount(2) for a new FUSE mount on `device`: "fd=..,rootmode=40000,user_id=..,..."; for whoever mounts
+/// without libfuse.
+std::string mount_data(int device, const FuseOptions& options);
+
+}  // namespace layerfs::fuse

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Commit: the changes of an upper over its tree become a layer, and base plus layer an image.
+//
+// (1) The layer is canonical: entries sorted, whiteouts explicit and before their siblings, pax headers only where
+//     needed: the same change gives the same bytes, so the same digest.
+// (2) A name that begins with ".wh." cannot be represented and is refused by name.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "fs/base/result.h"
+#include "fs/image/importer.h"
+#include "fs/store/store.h"
+#include "fs/tree/upper_layer.h"
+
+namespace layerfs::image {
+
+struct CommitOptions {
+  std::string author;
+  std::string message;
+  std::string created_by = "layerfs commit";
+  std::vector<std::string> changes;  ///< Podman's --change: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR
+  std::int64_t created = 0;          ///< seconds since 1970; 0: now, or $SOURCE_DATE_EPOCH
+};
+
+/// Requires: `upper` does not change during the call (frozen, or not mounted).
+Result<store::ImageRecord> commit_upper(store::Store& store, const store::ContainerRecord& container,
+                                        const tree::TreeSource& lower, const tree::UpperLayer& upper,
+                                        const std::string& reference, const CommitOptions& options);
+
+}  // namespace layerfs::image

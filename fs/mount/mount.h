@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// The composition root of the file system: store + tree + upper + union + FUSE server, from a MountRequest.
+//
+// (1) A server process opens everything itself, after the fork (store.h, invariant 3).
+// (2) The upper's lock is held from open to the end of the server: `umount` waits for it, so that what was
+//     written is durable when it returns.
+// (3) A live mount answers on the control socket <upper_dir>/control (control.h).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "fs/base/fd.h"
+#include "fs/base/result.h"
+#include "fs/mount/mount_request.h"
+
+namespace layerfs::mount {
+
+/// Everything of a mount but the session: opened store, tree, upper and union.
+class MountedStack {
+ public:
+  static Result<std::unique_ptr<MountedStack>> open(const MountRequest& request);
+  virtual ~MountedStack() = default;
+  virtual unionfs::UnionFs& fs() = 0;
+  /// Starts the control socket's thread.
+  virtual Result<void> start_control() = 0;
+};
+
+/// Starts a server in the background on `mountpoint` and returns when the mount answers. Any failure, also in the
+/// background process, is this call's error. Requires: single-threaded caller without an open Store.
+Result<void> mount_in_background(const MountRequest& request, const std::string& mountpoint);
+
+/// Serves an already mounted /dev/fuse descriptor in this process until the mount is gone, then syncs and closes
+/// the upper. `ready` (may be empty) gets one byte once requests are answered.
+Result<void> serve_device(const MountRequest& request, Fd device, Fd ready);
+
+/// Unmounts and waits until the server has closed the upper. Errors: EINVAL (not a layerfs mount), EBUSY, EPERM.
+Result<void> unmount(const std::string& mountpoint);
+
+}  // namespace layerfs::mount

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// UpperLayer: what has changed over a tree, keyed by inode. Implemented by upper::DeltaUpper (durable) and
+// upper::MemoryUpper (tests). Contract suite: tests/contract/upper_layer_contract.h.
+//
+// (1) A ChangeSet is atomic: after a crash all of it is there or none. apply() returns once it is safe from
+//     the death of this process (the redo log); sync() once it is safe from a power failure.
+// (2) The caller (the union) orders changes to one inode or directory; the upper adds no rule of its own.
+//     Reads may come from many threads at once, also during apply().
+// (3) A data file exists from create_data() to the EraseNode of its inode. Its bytes are not part of the
+//     redo log: write data first, then apply() the size and extents that name it.
+// (4) An entry in the upper hides the tree's entry of that name; a tombstone hides it and shows nothing.
+// (5) A node in the upper replaces the tree's node of that inode entirely (attributes and content); xattrs
+//     are replaced one by one, a tombstone hiding the tree's value.
+#pragma once
+
+#include <sys/statvfs.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "fs/base/fd.h"
+#include "fs/base/function_ref.h"
+#include "fs/base/result.h"
+#include "fs/tree/node.h"
+
+namespace layerfs::tree {
+
+struct PutNode {
+  Ino ino;
+  Node node;
+};
+/// Forgets the node, its xattrs, inline bytes, extents and data file.
+struct EraseNode {
+  Ino ino;
+};
+struct PutEntry {
+  Ino dir;
+  std::string name;
+  Ino ino;
+  NodeKind kind;
+};
+/// The tree's entry of that name is gone.
+struct PutTombstone {
+  Ino dir;
+  std::string name;
+};
+/// Neither entry nor tombstone: the tree, if anything, shows through.
+struct EraseEntry {
+  Ino dir;
+  std::string name;
+};
+struct PutXattr {
+  Ino ino;
+  std::string name;
+  std::string value;
+};
+struct PutXattrTombstone {
+  Ino ino;
+  std::string name;
+};
+struct EraseXattr {
+  Ino ino;
+  std::string name;
+};
+/// The bytes of a kInline content: a symlink's target.
+struct PutInline {
+  Ino ino;
+  std::string bytes;
+};
+/// [offset, offset+length) of a kData file over an object now comes from the data file.
+struct AddExtent {
+  Ino ino;
+  std::uint64_t offset;
+  std::uint64_t length;
+};
+/// Drops what lies at or beyond `size` from the extents.
+struct TrimExtents {
+  Ino ino;
+  std::uint64_t size;
+};
+using Change = std::variant<PutNode, EraseNode, PutEntry, PutTombstone, EraseEntry, PutXattr, PutXattrTombstone,
+                            EraseXattr, PutInline, AddExtent, TrimExtents>;
+
+struct ChangeSet {
+  std::vector<Change> changes;
+  /// FUSE's number of the request that asked for this, so that a resent one is recognised; 0: none.
+  std::uint64_t request = 0;
+};
+
+enum class EntryState : std::uint8_t { kAbsent, kPresent, kTombstone };
+struct UpperEntry {
+  EntryState state = EntryState::kAbsent;
+  Ino ino{0};
+  NodeKind kind = NodeKind::kRegular;
+};
+struct UpperEntryView {
+  DirCookie cookie;
+  std::string_view name;
+  EntryState state;  // kPresent or kTombstone
+  Ino ino;
+  NodeKind kind;
+};
+struct Extent {
+  std::uint64_t offset;
+  std::uint64_t length;
+  bool operator==(const Extent&) const = default;
+};
+enum class XattrState : std::uint8_t { kAbsent, kPresent, kTombstone };
+
+enum class SyncScope : std::uint8_t {
+  kLog,  ///< the redo log only
+  kAll,  ///< every data file, then the log: what unmount and syncfs wait for
+};
+
+class UpperLayer {
+ public:
+  virtual ~UpperLayer() = default;
+
+  virtual std::optional<Node> find_node(Ino ino) const = 0;
+  virtual UpperEntry find_entry(Ino dir, std::string_view name) const = 0;
+  /// Entries and tombstones with a cookie greater than `after`, in directory order. False stops. The
+  /// visitor must not call back into the upper.
+  virtual void list_entries(Ino dir, DirCookie after, FunctionRef<bool(const UpperEntryView&)> visit) const = 0;
+  /// `value` is set where the state is kPresent.
+  virtual XattrState find_xattr(Ino ino, std::string_view name, std::string& value) const = 0;
+  /// In bytewise order of the names. The visitor must not call back into the upper.
+  virtual void list_xattrs(
+      Ino ino, FunctionRef<bool(std::string_view name, XattrState state, std::string_view value)> visit) const = 0;
+  /// Errors: ENOENT where the upper has no inline bytes for it.
+  virtual Result<std::string> get_inline(Ino ino) const = 0;
+  /// Sorted, disjoint, not touching. Empty for a file without a base object.
+  virtual std::vector<Extent> extents(Ino ino) const = 0;
+  /// Every inode whose node has nlink 0: unlinked but perhaps still open when the upper was last used.
+  virtual std::vector<Ino> orphans() const = 0;
+
+  /// Makes the change (invariant 1). Errors: ENOSPC, EDQUOT, EIO; then nothing of it happened.
+  virtual Result<void> apply(const ChangeSet& change) = 0;
+  /// True where a ChangeSet of this request number was applied since the last clean close.
+  virtual bool was_applied(std::uint64_t request) const = 0;
+  /// A fresh inode number, never given out before in this upper.
+  virtual Ino allocate_ino() = 0;
+
+  /// The data file, created empty where it is not there yet. Errors: ENOSPC, EDQUOT, EMFILE, EIO.
+  virtual Result<std::shared_ptr<const Fd>> create_data(Ino ino) = 0;
+  /// The data file, open for reading and writing. Errors: ENOENT, EMFILE, EIO.
+  virtual Result<std::shared_ptr<const Fd>> open_data(Ino ino) const = 0;
+
+  /// fsync of one file or directory: its data and every change applied before the call.
+  virtual Result<void> sync_node(Ino ino) = 0;
+  virtual Result<void> sync(SyncScope scope) = 0;
+  /// statvfs(3) of the file system that holds the upper.
+  virtual Result<struct statvfs> stat_fs() const = 0;
+  /// True where nothing may be changed (EROFS).
+  virtual bool read_only() const = 0;
+};
+
+}  // namespace layerfs::tree
