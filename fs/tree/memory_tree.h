@@ -3,7 +3,8 @@
 // store writes it out; tests use it as a lower tree.
 //
 // (1) Inode numbers are given from one above the base's greatest, in the order of creation.
-// (2) nlink, and parent of directories, are kept right by every change.
+// (2) nlink, and parent of directories, are kept right by every change. Of other kinds parent is the directory
+//     that add_node put them in (node.h), whatever later became of that name.
 #pragma once
 
 #include <map>

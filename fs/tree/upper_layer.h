@@ -113,6 +113,13 @@ struct Extent {
 };
 enum class XattrState : std::uint8_t { kAbsent, kPresent, kTombstone };
 
+/// What an upper has of one inode: a node; entries or tombstones, as a directory; xattrs or xattr tombstones.
+struct ChangedParts {
+  bool node = false;
+  bool entries = false;
+  bool xattrs = false;
+};
+
 enum class SyncScope : std::uint8_t {
   kLog,  ///< the redo log only
   kAll,  ///< every data file, then the log: what unmount and syncfs wait for
@@ -138,6 +145,10 @@ class UpperLayer {
   virtual std::vector<Extent> extents(Ino ino) const = 0;
   /// Every inode whose node has nlink 0: unlinked but perhaps still open when the upper was last used.
   virtual std::vector<Ino> orphans() const = 0;
+  /// Every inode of which the upper has something (a node, an entry or tombstone in it as a directory, an xattr
+  /// or its tombstone), each once, in ascending order; orphans too, and what is left of a removed directory.
+  /// False stops. The visitor must not call back into the upper. For commit: costs what changed.
+  virtual void for_each_changed(FunctionRef<bool(Ino ino, const ChangedParts& parts)> visit) const = 0;
 
   /// Makes the change (invariant 1). Errors: ENOSPC, EDQUOT, EIO; then nothing of it happened.
   virtual Result<void> apply(const ChangeSet& change) = 0;
