@@ -39,7 +39,8 @@ Result<Digest> parse_hex_digest(std::string_view hex) {
 
 Result<Digest> parse_digest(std::string_view text) {
   if (!text.starts_with(kPrefix)) {
-    if (text.starts_with("sha512:")) return unsupported_error("parse digest", text, "only sha256 is supported");
+    if (text.starts_with("sha512:"))
+      return unsupported_error("parse digest", text, "only sha256 is supported");
     return invalid_error("parse digest", text, "does not begin with 'sha256:'");
   }
   return parse_hex_digest(text.substr(kPrefix.size()));

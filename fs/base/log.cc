@@ -26,7 +26,8 @@ void log_line(LogLevel level, std::string_view text) {
   line += ": ";
   line += text;
   line += '\n';
-  [[maybe_unused]] auto ignored = ::write(current_fd.load(std::memory_order_relaxed), line.data(), line.size());
+  [[maybe_unused]] auto ignored =
+      ::write(current_fd.load(std::memory_order_relaxed), line.data(), line.size());
 }
 
 }  // namespace layerfs

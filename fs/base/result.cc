@@ -28,7 +28,8 @@ std::unexpected<Error> make(ErrorKind kind, int code, std::string_view operation
 std::string errno_text(int code) {
   char buffer[128];
   std::string text = strerror_r(code, buffer, sizeof buffer);
-  if (text.size() > 1 && text[1] >= 'a' && text[1] <= 'z' && text[0] >= 'A' && text[0] <= 'Z') text[0] += 'a' - 'A';
+  if (text.size() > 1 && text[1] >= 'a' && text[1] <= 'z' && text[0] >= 'A' && text[0] <= 'Z')
+    text[0] += 'a' - 'A';
   return text;
 }
 
@@ -37,17 +38,21 @@ std::string Error::message() const {
   return context.empty() ? why : context + ": " + why;
 }
 
-std::unexpected<Error> errno_error(int code) { return std::unexpected(Error{ErrorKind::kSystem, code, {}, {}}); }
+std::unexpected<Error> errno_error(int code) {
+  return std::unexpected(Error{ErrorKind::kSystem, code, {}, {}});
+}
 
 std::unexpected<Error> system_error(int code, std::string_view operation, std::string_view subject) {
   return make(ErrorKind::kSystem, code, operation, subject, {});
 }
 
-std::unexpected<Error> corrupt_error(std::string_view operation, std::string_view subject, std::string_view reason) {
+std::unexpected<Error> corrupt_error(std::string_view operation, std::string_view subject,
+                                     std::string_view reason) {
   return make(ErrorKind::kCorrupt, EIO, operation, subject, reason);
 }
 
-std::unexpected<Error> invalid_error(std::string_view operation, std::string_view subject, std::string_view reason) {
+std::unexpected<Error> invalid_error(std::string_view operation, std::string_view subject,
+                                     std::string_view reason) {
   return make(ErrorKind::kInvalid, EINVAL, operation, subject, reason);
 }
 

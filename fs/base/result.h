@@ -39,9 +39,11 @@ std::unexpected<Error> errno_error(int code);
 /// `operation 'subject': strerror(code)`. Read errno on the next line after the call that set it.
 std::unexpected<Error> system_error(int code, std::string_view operation, std::string_view subject = {});
 /// Stored bytes are wrong (EIO).
-std::unexpected<Error> corrupt_error(std::string_view operation, std::string_view subject, std::string_view reason);
+std::unexpected<Error> corrupt_error(std::string_view operation, std::string_view subject,
+                                     std::string_view reason);
 /// Input is wrong (EINVAL).
-std::unexpected<Error> invalid_error(std::string_view operation, std::string_view subject, std::string_view reason);
+std::unexpected<Error> invalid_error(std::string_view operation, std::string_view subject,
+                                     std::string_view reason);
 /// Cannot be done here (EOPNOTSUPP).
 std::unexpected<Error> unsupported_error(std::string_view operation, std::string_view subject,
                                          std::string_view reason);
@@ -55,14 +57,14 @@ std::string errno_text(int code);
 #define LAYERFS_CONCAT_(a, b) a##b
 #define LAYERFS_CONCAT(a, b) LAYERFS_CONCAT_(a, b)
 /// Returns the error of a Result<void> (or of a Result whose value is not wanted).
-#define LAYERFS_TRY(expr)                                        \
-  do {                                                           \
-    if (auto layerfs_result_ = (expr); !layerfs_result_)         \
+#define LAYERFS_TRY(expr)                                         \
+  do {                                                            \
+    if (auto layerfs_result_ = (expr); !layerfs_result_)          \
       return std::unexpected(std::move(layerfs_result_).error()); \
   } while (false)
 /// `LAYERFS_ASSIGN(auto fd, open_at(...));`: the value, or returns the error.
 #define LAYERFS_ASSIGN(lhs, expr) LAYERFS_ASSIGN_(LAYERFS_CONCAT(layerfs_result_, __LINE__), lhs, expr)
-#define LAYERFS_ASSIGN_(result, lhs, expr)                            \
-  auto result = (expr);                                               \
-  if (!result) return std::unexpected(std::move(result).error());     \
+#define LAYERFS_ASSIGN_(result, lhs, expr)                        \
+  auto result = (expr);                                           \
+  if (!result) return std::unexpected(std::move(result).error()); \
   lhs = std::move(*result)

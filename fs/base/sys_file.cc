@@ -139,7 +139,9 @@ Result<void> remove_entry(int dir_fd, const std::string& name, const std::string
 
 }  // namespace
 
-Result<Fd> open_file(const std::string& path, int flags, mode_t mode) { return open_at(AT_FDCWD, path, flags, mode); }
+Result<Fd> open_file(const std::string& path, int flags, mode_t mode) {
+  return open_at(AT_FDCWD, path, flags, mode);
+}
 
 Result<Fd> open_at(int dir_fd, const std::string& path, int flags, mode_t mode) {
   int fd = retry([&] { return ::openat(dir_fd, path.c_str(), flags | O_CLOEXEC, mode); });
@@ -272,8 +274,10 @@ Result<void> rename_file(const std::string& from, const std::string& to) {
   return {};
 }
 
-Result<void> rename_at(int from_dir, const std::string& from, int to_dir, const std::string& to, unsigned flags) {
-  if (::renameat2(from_dir, from.c_str(), to_dir, to.c_str(), flags) != 0) return system_error(errno, "rename to", to);
+Result<void> rename_at(int from_dir, const std::string& from, int to_dir, const std::string& to,
+                       unsigned flags) {
+  if (::renameat2(from_dir, from.c_str(), to_dir, to.c_str(), flags) != 0)
+    return system_error(errno, "rename to", to);
   return {};
 }
 

@@ -36,7 +36,8 @@ Result<void> write_full(int fd, std::span<const std::byte> data);
 Result<void> pwrite_full(int fd, std::span<const std::byte> data, std::uint64_t offset);
 /// The whole file. Errors: kInvalid where it is longer than `limit`.
 Result<std::string> read_file(const std::string& path, std::size_t limit = std::size_t{64} << 20);
-Result<std::string> read_file_at(int dir_fd, const std::string& path, std::size_t limit = std::size_t{64} << 20);
+Result<std::string> read_file_at(int dir_fd, const std::string& path,
+                                 std::size_t limit = std::size_t{64} << 20);
 /// Writes a temporary beside `path`, fsyncs it, renames it over `path` and fsyncs the directory: a crash
 /// leaves the old file or the new one.
 Result<void> write_file_atomic(const std::string& path, std::string_view data, mode_t mode);
@@ -47,7 +48,8 @@ Result<std::optional<struct stat>> find_stat_at(int dir_fd, const std::string& p
 Result<void> make_dir(const std::string& path, mode_t mode);   ///< an existing directory is success
 Result<void> make_dirs(const std::string& path, mode_t mode);  ///< with missing parents
 Result<void> rename_file(const std::string& from, const std::string& to);
-Result<void> rename_at(int from_dir, const std::string& from, int to_dir, const std::string& to, unsigned flags);
+Result<void> rename_at(int from_dir, const std::string& from, int to_dir, const std::string& to,
+                       unsigned flags);
 Result<void> unlink_at(int dir_fd, const std::string& path, int flags);
 /// Removes `path` and all below it, never through a symbolic link or a mount. Nothing there is success.
 Result<void> remove_tree(const std::string& path);
@@ -55,8 +57,8 @@ Result<void> remove_tree(const std::string& path);
 Result<std::vector<std::string>> list_dir(const std::string& path);
 Result<std::vector<std::string>> list_dir_at(int dir_fd);
 
-Result<void> sync_fd(int fd);       ///< fsync(2)
-Result<void> sync_data(int fd);     ///< fdatasync(2)
+Result<void> sync_fd(int fd);    ///< fsync(2)
+Result<void> sync_data(int fd);  ///< fdatasync(2)
 Result<void> sync_dir(const std::string& path);
 
 /// flock(2) exclusive or shared; false where another holder is in the way and `wait` is kNo.
