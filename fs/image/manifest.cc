@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/image/manifest.h"
+
+#include <fmt/format.h>
+#include <sys/utsname.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+namespace layerfs::image {
+
+namespace {
+
+using Json = nlohmann::json;
+
+std::unexpected<Error> refuse(std::string reason) {
+  return std::unexpected(Error{ErrorKind::kInvalid, EINVAL, {}, std::move(reason)});
+}
+
+Result<Json> parse_json(std::string_view text, Json::value_t type) {
+  if (text.size() > kMaxDocument) return refuse("longer than 8 MiB");
+  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded()) return refuse("not JSON");
+  if (json.type() != type)
+    return refuse(type == Json::value_t::object ? "not a JSON object" : "not a JSON array");
+  return json;
+}
+
+/// The member, or nullptr where it is absent or null (Go's encoders write null for empty).
+const Json* find_member(const Json& object, const char* key) {
+  auto found = object.find(key);
+  return found == object.end() || found->is_null() ? nullptr : &*found;
+}
+
+/// "" where absent.
+Result<std::string> text_of(const Json& object, const char* key) {
+  const Json* member = find_member(object, key);
+  if (member == nullptr) return std::string();
+  if (!member->is_string()) return refuse(fmt::format("'{}' is not a string", key));
+  return member->get_ref<const std::string&>();
+}
+
+/// An empty array where absent.
+Result<const Json*> array_of(const Json& object, const char* key) {
+  static const Json kEmpty = Json::array();
+  const Json* member = find_member(object, key);
+  if (member == nullptr) return &kEmpty;
+  if (!member->is_array()) return refuse(fmt::format("'{}' is not an array", key));
+  return member;
+}
+
+Result<Digest> digest_of(const Json& value, const char* what) {
+  if (!value.is_string()) return refuse(fmt::format("'{}' is not a string", what));
+  return parse_digest(value.get_ref<const std::string&>());
+}
+
+Result<void> check_schema(const Json& json) {
+  const Json* version = find_member(json, "schemaVersion");
+  if (version == nullptr || !version->is_number_integer()) return refuse("no 'schemaVersion'");
+  if (*version == 2) return {};
+  return unsupported_error("schemaVersion", version->dump(),
+                           "only 2 is known (pull the image anew to convert it)");
+}
+
+Result<std::optional<Platform>> platform_of(const Json& descriptor) {
+  const Json* member = find_member(descriptor, "platform");
+  if (member == nullptr) return std::nullopt;
+  if (!member->is_object()) return refuse("'platform' is not an object");
+  Platform platform;
+  LAYERFS_ASSIGN(platform.os, text_of(*member, "os"));
+  LAYERFS_ASSIGN(platform.architecture, text_of(*member, "architecture"));
+  LAYERFS_ASSIGN(platform.variant, text_of(*member, "variant"));
+  return platform;
+}
+
+Result<Descriptor> descriptor_of(const Json& json, const char* what) {
+  if (!json.is_object()) return refuse(fmt::format("'{}' is not a descriptor", what));
+  Descriptor descriptor;
+  LAYERFS_ASSIGN(descriptor.media_type, text_of(json, "mediaType"));
+  const Json* digest = find_member(json, "digest");
+  if (digest == nullptr) return refuse(fmt::format("'{}' has no digest", what));
+  LAYERFS_ASSIGN(descriptor.digest, digest_of(*digest, "digest"));
+  const Json* size = find_member(json, "size");
+  if (size == nullptr || !size->is_number_unsigned())
+    return refuse(fmt::format("'{}' has no valid size", what));
+  descriptor.size = size->get<std::uint64_t>();
+  if (const Json* annotations = find_member(json, "annotations")) {
+    if (!annotations->is_object()) return refuse("'annotations' is not an object");
+    for (const auto& [key, value] : annotations->items())
+      if (value.is_string()) descriptor.annotations[key] = value.get_ref<const std::string&>();
+  }
+  LAYERFS_ASSIGN(descriptor.platform, platform_of(json));
+  return descriptor;
+}
+
+Result<std::vector<std::string>> texts_of(const Json& object, const char* key) {
+  LAYERFS_ASSIGN(const Json* array, array_of(object, key));
+  std::vector<std::string> texts;
+  for (const auto& value : *array) {
+    if (!value.is_string()) return refuse(fmt::format("'{}' holds something other than strings", key));
+    texts.push_back(value.get_ref<const std::string&>());
+  }
+  return texts;
+}
+
+Json to_json(const Descriptor& descriptor) {
+  Json json = {
+      {"mediaType", descriptor.media_type}, {"digest", descriptor.digest.str()}, {"size", descriptor.size}};
+  if (!descriptor.annotations.empty()) json["annotations"] = descriptor.annotations;
+  if (descriptor.platform) {
+    json["platform"] = {{"os", descriptor.platform->os}, {"architecture", descriptor.platform->architecture}};
+    if (!descriptor.platform->variant.empty()) json["platform"]["variant"] = descriptor.platform->variant;
+  }
+  return json;
+}
+
+/// Image names may hold any bytes that JSON allowed; what is no UTF-8 is replaced rather than thrown on.
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+}  // namespace
+
+bool is_index_type(std::string_view type) { return type == media::kOciIndex || type == media::kDockerList; }
+bool is_manifest_type(std::string_view type) {
+  return type == media::kOciManifest || type == media::kDockerManifest;
+}
+bool is_config_type(std::string_view type) {
+  return type == media::kOciConfig || type == media::kDockerConfig;
+}
+bool is_layer_type(std::string_view type) {
+  constexpr std::string_view kTypes[] = {
+      media::kOciLayerTar,
+      media::kOciLayerGzip,
+      media::kOciLayerZstd,
+      media::kDockerLayerTar,
+      media::kDockerLayerGzip,
+      media::kDockerLayerZstd,
+      "application/vnd.oci.image.layer.nondistributable.v1.tar",
+      "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+      "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+      "application/vnd.docker.image.rootfs.foreign.diff.tar",
+      "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+      "application/vnd.docker.image.rootfs.foreign.diff.tar.zstd",
+  };
+  return std::ranges::find(kTypes, type) != std::end(kTypes);
+}
+
+Result<ImageIndex> parse_index(std::string_view text) {
+  LAYERFS_ASSIGN(Json json, parse_json(text, Json::value_t::object));
+  LAYERFS_TRY(check_schema(json));
+  // "manifests" may not be absent: a manifest taken for an index would read as an empty one.
+  if (find_member(json, "manifests") == nullptr) return refuse("an index without 'manifests'");
+  LAYERFS_ASSIGN(const Json* manifests, array_of(json, "manifests"));
+  ImageIndex index;
+  for (const auto& item : *manifests) {
+    LAYERFS_ASSIGN(Descriptor descriptor, descriptor_of(item, "manifests"));
+    index.manifests.push_back(std::move(descriptor));
+  }
+  return index;
+}
+
+Result<ImageManifest> parse_manifest(std::string_view text) {
+  LAYERFS_ASSIGN(Json json, parse_json(text, Json::value_t::object));
+  LAYERFS_TRY(check_schema(json));
+  ImageManifest manifest;
+  LAYERFS_ASSIGN(manifest.media_type, text_of(json, "mediaType"));
+  if (manifest.media_type.empty()) manifest.media_type = media::kOciManifest;  // optional in OCI
+  if (!is_manifest_type(manifest.media_type))
+    return unsupported_error("manifest type", manifest.media_type, "not an image manifest");
+  // An index has no config, an artifact may have both: neither is to be taken for the other.
+  if (find_member(json, "manifests") != nullptr) return refuse("both a manifest and an index");
+  const Json* config = find_member(json, "config");
+  if (config == nullptr) return refuse("a manifest without 'config'");
+  LAYERFS_ASSIGN(manifest.config, descriptor_of(*config, "config"));
+  if (!is_config_type(manifest.config.media_type))
+    return unsupported_error("config type", manifest.config.media_type, "an artifact, not a container image");
+  LAYERFS_ASSIGN(const Json* layers, array_of(json, "layers"));
+  if (layers->size() > kMaxLayers) return refuse(fmt::format("more than {} layers", kMaxLayers));
+  for (const auto& item : *layers) {
+    LAYERFS_ASSIGN(Descriptor layer, descriptor_of(item, "layers"));
+    if (!is_layer_type(layer.media_type))
+      return unsupported_error("layer type", layer.media_type, "not a tar, plain or with gzip or zstd");
+    manifest.layers.push_back(std::move(layer));
+  }
+  return manifest;
+}
+
+Result<ImageConfig> parse_image_config(std::string_view text) {
+  LAYERFS_ASSIGN(Json json, parse_json(text, Json::value_t::object));
+  ImageConfig config;
+  LAYERFS_ASSIGN(config.platform.os, text_of(json, "os"));
+  LAYERFS_ASSIGN(config.platform.architecture, text_of(json, "architecture"));
+  LAYERFS_ASSIGN(config.platform.variant, text_of(json, "variant"));
+  const Json* rootfs = find_member(json, "rootfs");
+  if (rootfs == nullptr || !rootfs->is_object()) return refuse("a config without 'rootfs'");
+  LAYERFS_ASSIGN(std::string type, text_of(*rootfs, "type"));
+  if (type != "layers") return refuse(fmt::format("rootfs type '{}' instead of 'layers'", type));
+  LAYERFS_ASSIGN(const Json* diff_ids, array_of(*rootfs, "diff_ids"));
+  if (diff_ids->size() > kMaxLayers) return refuse(fmt::format("more than {} layers", kMaxLayers));
+  for (const auto& item : *diff_ids) {
+    LAYERFS_ASSIGN(Digest diff_id, digest_of(item, "diff_ids"));
+    config.diff_ids.push_back(diff_id);
+  }
+  LAYERFS_ASSIGN(const Json* history, array_of(json, "history"));
+  if (!history->empty()) {
+    config.history_layers = 0;
+    for (const auto& item : *history) {
+      if (!item.is_object()) return refuse("a history entry is not an object");
+      const Json* empty = find_member(item, "empty_layer");
+      if (empty != nullptr && !empty->is_boolean()) return refuse("'empty_layer' is not a boolean");
+      if (empty == nullptr || !empty->get<bool>()) ++*config.history_layers;
+    }
+  }
+  return config;
+}
+
+Result<std::vector<ArchiveImage>> parse_archive_manifest(std::string_view text) {
+  LAYERFS_ASSIGN(Json json, parse_json(text, Json::value_t::array));
+  std::vector<ArchiveImage> images;
+  for (const auto& item : json) {
+    if (!item.is_object()) return refuse("an image is not an object");
+    ArchiveImage image;
+    LAYERFS_ASSIGN(image.config, text_of(item, "Config"));
+    if (image.config.empty()) return refuse("an image without 'Config'");
+    LAYERFS_ASSIGN(image.repo_tags, texts_of(item, "RepoTags"));
+    LAYERFS_ASSIGN(image.layers, texts_of(item, "Layers"));
+    if (image.layers.size() > kMaxLayers) return refuse(fmt::format("more than {} layers", kMaxLayers));
+    images.push_back(std::move(image));
+  }
+  return images;
+}
+
+std::string format_index(const ImageIndex& index) {
+  Json json = {{"schemaVersion", 2}, {"mediaType", media::kOciIndex}, {"manifests", Json::array()}};
+  for (const auto& descriptor : index.manifests) json["manifests"].push_back(to_json(descriptor));
+  return dump(json);
+}
+
+std::string format_manifest(const ImageManifest& manifest) {
+  Json json = {{"schemaVersion", 2},
+               {"mediaType", manifest.media_type},
+               {"config", to_json(manifest.config)},
+               {"layers", Json::array()}};
+  for (const auto& layer : manifest.layers) json["layers"].push_back(to_json(layer));
+  return dump(json);
+}
+
+Platform host_platform() {
+  struct Machine {
+    std::string_view uname;
+    const char* architecture;
+    const char* variant;
+  };
+  constexpr Machine kMachines[] = {
+      {"x86_64", "amd64", ""},    {"aarch64", "arm64", ""},   {"armv7l", "arm", "v7"},
+      {"armv8l", "arm", "v7"},    {"armv6l", "arm", "v6"},    {"i686", "386", ""},
+      {"i586", "386", ""},        {"i386", "386", ""},        {"ppc64le", "ppc64le", ""},
+      {"s390x", "s390x", ""},     {"riscv64", "riscv64", ""}, {"loongarch64", "loong64", ""},
+      {"mips64", "mips64le", ""},
+  };
+  utsname name{};
+  ::uname(&name);
+  for (const auto& machine : kMachines)
+    if (machine.uname == name.machine) return {"linux", machine.architecture, machine.variant};
+  return {"linux", name.machine, ""};
+}
+
+const Descriptor* choose_platform(const std::vector<Descriptor>& manifests, const Platform& wanted) {
+  const Descriptor* found = nullptr;
+  const Descriptor* without = nullptr;
+  std::size_t without_count = 0;
+  for (const auto& candidate : manifests) {
+    if (!candidate.platform) {
+      if (without_count++ == 0) without = &candidate;
+      continue;
+    }
+    const Platform& has = *candidate.platform;
+    if (has.os != wanted.os || has.architecture != wanted.architecture) continue;
+    // arm64 has one variant only, which many leave out.
+    auto variant = [&](const std::string& text) {
+      return wanted.architecture == "arm64" && text == "v8" ? std::string() : text;
+    };
+    if (variant(has.variant) == variant(wanted.variant)) return &candidate;
+    if (wanted.variant.empty() && found == nullptr) found = &candidate;
+  }
+  if (found == nullptr && without_count == 1) return without;
+  return found;
+}
+
+std::string platform_text(const Platform& platform) {
+  std::string text = platform.os + "/" + platform.architecture;
+  return platform.variant.empty() ? text : text + "/" + platform.variant;
+}
+
+Result<Platform> parse_platform(std::string_view text) {
+  std::vector<std::string> parts;
+  for (std::size_t at = 0; at <= text.size();) {
+    std::size_t slash = std::min(text.find('/', at), text.size());
+    parts.emplace_back(text.substr(at, slash - at));
+    at = slash + 1;
+  }
+  bool whole = std::ranges::none_of(parts, [](const std::string& part) { return part.empty(); });
+  if (!whole || parts.size() < 2 || parts.size() > 3)
+    return invalid_error("platform", text, "not OS/ARCHITECTURE[/VARIANT]");
+  return Platform{parts[0], parts[1], parts.size() == 3 ? parts[2] : ""};
+}
+
+}  // namespace layerfs::image
