@@ -1,27 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 // Export: an image of the store as an OCI layout, OCI archive, docker-archive or root file system tar.
 //
-// (1) Layers keep their diffIDs: the tar is given back bit by bit (layer_store.h). Manifest and config keep their
-//     digests where the compressed blobs come out the same; else the manifest is new and the config is kept.
-// (2) The destination appears whole or not at all.
+// (1) Layers keep their diffIDs: the tar is given back bit by bit (layer_store.h), and verified on the way.
+// The
+//     config is kept; the manifest too where the compressed blobs come out the same, else it is new.
+// (2) The destination appears whole or not at all. A layout that is there keeps its other images.
+// (3) The same image and options give the same bytes.
 #pragma once
 
+#include <optional>
 #include <string_view>
 
 #include "fs/base/result.h"
+#include "fs/image/compress.h"
 #include "fs/store/store.h"
 
 namespace layerfs::image {
 
-enum class Compression : unsigned char { kNone, kGzip, kZstd };
-
 struct ExportOptions {
-  Compression compression = Compression::kGzip;
+  /// Of the layers; of the whole file with `tar:`. Not given: gzip for layouts and OCI archives, none for the
+  /// others.
+  std::optional<Compression> compression;
   int level = 0;  ///< 0: the format's default
 };
 
-/// `destination`: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:REF]` or `tar:FILE` (the merged
-/// tree; "-" is standard output).
+/// `destination`: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:REF]` or `tar:FILE` (the
+/// merged tree; "-" is standard output). TAG and REF are the image's own where they are not given. Errors:
+/// kInvalid for a destination of no such form; kCorrupt, ENOENT where the store is damaged; ENOSPC...
 Result<void> export_image(store::Store& store, const store::ImageRecord& image, std::string_view destination,
                           const ExportOptions& options);
 

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/image/exporter.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "fs/base/fd.h"
+#include "fs/base/scope_exit.h"
+#include "fs/base/sha256.h"
+#include "fs/base/sys_file.h"
+#include "fs/image/archive_writer.h"
+#include "fs/image/layer_stream.h"
+#include "fs/image/manifest.h"
+#include "fs/image/oci_layout_writer.h"
+#include "fs/image/tree_export.h"
+
+namespace layerfs::image {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Destination {
+  std::string transport;
+  std::string path;
+  std::string name;  ///< TAG or REF; empty: not given
+};
+
+Result<Destination> parse_destination(std::string_view text) {
+  std::size_t colon = text.find(':');
+  Destination result;
+  result.transport = text.substr(0, colon);
+  bool known = result.transport == "oci" || result.transport == "oci-archive" ||
+               result.transport == "docker-archive" || result.transport == "tar";
+  if (colon == std::string_view::npos || !known)
+    return invalid_error("export to", text,
+                         "not oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF] or tar:FILE");
+  result.path = text.substr(colon + 1);
+  // The path ends at the first colon, as for Podman and Skopeo; a tar's path is all there is.
+  if (result.transport != "tar") {
+    std::size_t name_at = result.path.find(':');
+    if (name_at != std::string::npos) {
+      result.name = result.path.substr(name_at + 1);
+      result.path.resize(name_at);
+      if (result.name.empty()) return invalid_error("export to", text, "an empty name after the path");
+    }
+  }
+  if (result.path.empty()) return invalid_error("export to", text, "no path");
+  return result;
+}
+
+/// "latest" of "localhost/busybox:latest"; an image without a name has "latest".
+std::string tag_of(const std::string& reference) {
+  std::size_t colon = reference.rfind(':');
+  if (colon == std::string::npos || reference.find('/', colon) != std::string::npos) return "latest";
+  if (reference.find('@') != std::string::npos) return "latest";
+  return reference.substr(colon + 1);
+}
+
+std::string_view layer_type(Compression compression) {
+  switch (compression) {
+    case Compression::kNone: return media::kOciLayerTar;
+    case Compression::kGzip: return media::kOciLayerGzip;
+    case Compression::kZstd: return media::kOciLayerZstd;
+  }
+  return media::kOciLayerTar;
+}
+
+/// One image on its way into an ImageOutput.
+class ImageExport {
+ public:
+  ImageExport(store::Store& store, const store::ImageRecord& image, Compression compression, int level,
+              ImageOutput& output)
+      : store_(store), image_(image), compression_(compression), level_(level), output_(output) {}
+
+  /// Blobs, config and manifest; the manifest's descriptor.
+  Result<Descriptor> write() {
+    for (const auto& layer : image_.layers) {
+      LAYERFS_ASSIGN(Descriptor descriptor, write_layer(layer));
+      layers_.push_back(std::move(descriptor));
+    }
+    LAYERFS_ASSIGN(std::string config, store_.get_blob(image_.config));
+    LAYERFS_ASSIGN(config_.digest, output_.put_blob(config));
+    config_.media_type = media::kOciConfig;
+    config_.size = config.size();
+    LAYERFS_ASSIGN(ImageConfig parsed, parse_image_config(config));
+
+    LAYERFS_ASSIGN(std::string manifest, make_manifest());
+    Descriptor result;
+    result.media_type = media::kOciManifest;
+    result.size = manifest.size();
+    result.platform = parsed.platform;
+    LAYERFS_ASSIGN(result.digest, output_.put_blob(manifest));
+    return result;
+  }
+
+  const Descriptor& config() const { return config_; }
+  const std::vector<Descriptor>& layers() const { return layers_; }
+
+ private:
+  Result<Descriptor> write_layer(const store::ImageLayer& layer) {
+    auto done = written_.find(layer.diff_id);
+    if (done != written_.end()) return done->second;
+    LAYERFS_ASSIGN(auto stored, store_.get_layer(layer.diff_id));
+    Descriptor descriptor;
+    descriptor.media_type = layer_type(compression_);
+    Sha256 hash;
+    LAYERFS_TRY(output_.begin_blob());
+    ByteSink sink = [&](std::string_view bytes) {
+      hash.update(bytes);
+      descriptor.size += bytes.size();
+      return output_.write(bytes);
+    };
+    EncoderOptions options{.compression = compression_, .level = level_, .size = stored->info().tar_bytes};
+    LAYERFS_ASSIGN(auto encoder, make_encoder(options, sink));
+    LAYERFS_TRY(
+        stream_layer(store_, layer.diff_id, [&](std::string_view bytes) { return encoder->write(bytes); }));
+    LAYERFS_TRY(encoder->finish());
+    descriptor.digest = hash.finish();
+    LAYERFS_TRY(output_.end_blob(descriptor.digest));
+    written_.emplace(layer.diff_id, descriptor);
+    return descriptor;
+  }
+
+  /// The stored manifest where it says the same, else a new one with the stored one's annotations.
+  Result<std::string> make_manifest() {
+    ImageManifest manifest{std::string(media::kOciManifest), config_, layers_};
+    LAYERFS_ASSIGN(std::string text, store_.get_blob(image_.manifest));
+    auto old = parse_manifest(text);
+    if (!old) return format_manifest(manifest);
+    if (old->media_type == media::kOciManifest && same_blobs(*old)) return text;
+    Json json = Json::parse(format_manifest(manifest));
+    Json old_json = Json::parse(text, nullptr, false);
+    if (old_json.is_object() && old_json.contains("annotations"))
+      json["annotations"] = old_json["annotations"];
+    return json.dump();
+  }
+
+  bool same_blobs(const ImageManifest& old) const {
+    if (old.config.digest != config_.digest || old.layers.size() != layers_.size()) return false;
+    for (std::size_t i = 0; i < layers_.size(); ++i)
+      if (old.layers[i].digest != layers_[i].digest || old.layers[i].media_type != layers_[i].media_type)
+        return false;
+    return true;
+  }
+
+  store::Store& store_;
+  const store::ImageRecord& image_;
+  const Compression compression_;
+  const int level_;
+  ImageOutput& output_;
+  Descriptor config_;
+  std::vector<Descriptor> layers_;
+  std::unordered_map<Digest, Descriptor> written_;
+};
+
+Result<void> export_layout(store::Store& store, const store::ImageRecord& image, const Destination& to,
+                           Compression compression, int level) {
+  LAYERFS_ASSIGN(auto output, OciLayoutWriter::open(to.path));
+  ImageExport image_export(store, image, compression, level, *output);
+  LAYERFS_ASSIGN(Descriptor manifest, image_export.write());
+  LAYERFS_TRY(output->put_index_entry(manifest, to.name.empty() ? tag_of(image.reference) : to.name));
+  return output->finish();
+}
+
+/// manifest.json and repositories, as `docker load` reads them.
+Result<void> put_docker_documents(const ImageExport& image, const std::string& reference,
+                                  ImageOutput& output) {
+  Json layers = Json::array();
+  for (const auto& layer : image.layers()) layers.push_back(blob_path(layer.digest));
+  Json tags = Json::array();
+  Json repositories = Json::object();
+  if (!reference.empty()) {
+    tags.push_back(reference);
+    std::string tag = tag_of(reference);
+    if (reference.ends_with(':' + tag)) {
+      std::string repository = reference.substr(0, reference.size() - tag.size() - 1);
+      repositories[repository][tag] = image.layers().empty() ? "" : image.layers().back().digest.hex();
+    }
+  }
+  Json manifest = {{{"Config", blob_path(image.config().digest)}, {"RepoTags", tags}, {"Layers", layers}}};
+  LAYERFS_TRY(output.put_document("manifest.json", manifest.dump()));
+  return output.put_document("repositories", repositories.dump());
+}
+
+Result<void> export_archive(store::Store& store, const store::ImageRecord& image, const Destination& to,
+                            Compression compression, int level) {
+  bool docker = to.transport == "docker-archive";
+  std::string reference = image.reference;
+  if (docker && !to.name.empty()) {
+    LAYERFS_ASSIGN(reference, store::normalise_reference(to.name));
+  }
+  LAYERFS_ASSIGN(auto output, make_archive_writer(to.path));
+  ImageExport image_export(store, image, compression, level, *output);
+  LAYERFS_ASSIGN(Descriptor manifest, image_export.write());
+  std::string tag = docker || to.name.empty() ? tag_of(reference) : to.name;
+  manifest.annotations.emplace(kRefNameAnnotation, tag);
+  if (docker && !reference.empty()) manifest.annotations.emplace(kContainerdNameAnnotation, reference);
+  ImageIndex index{{manifest}};
+  LAYERFS_TRY(output->put_document("index.json", format_index(index)));
+  if (docker) LAYERFS_TRY(put_docker_documents(image_export, reference, *output));
+  LAYERFS_TRY(output->put_document("oci-layout", kLayoutMark));
+  return output->finish();
+}
+
+Result<void> write_tree(store::Store& store, const store::ImageRecord& image, Compression compression,
+                        int level, const ByteSink& sink) {
+  std::vector<Digest> diff_ids;
+  for (const auto& layer : image.layers) diff_ids.push_back(layer.diff_id);
+  LAYERFS_ASSIGN(auto tree, store.get_tree(diff_ids));
+  LAYERFS_ASSIGN(auto encoder, make_encoder({.compression = compression, .level = level, .size = {}}, sink));
+  // Headers are small and many: gathered, they cost one write(2) for a few hundred entries.
+  constexpr std::size_t kBuffer = 256 * 1024;
+  std::string buffer;
+  auto flush = [&]() -> Result<void> {
+    auto result = encoder->write(buffer);
+    buffer.clear();
+    return result;
+  };
+  auto gather = [&](std::string_view bytes) -> Result<void> {
+    if (buffer.size() + bytes.size() > kBuffer) LAYERFS_TRY(flush());
+    if (bytes.size() > kBuffer) return encoder->write(bytes);
+    buffer += bytes;
+    return {};
+  };
+  LAYERFS_TRY(write_tree_tar(*tree, store.objects(), gather));
+  LAYERFS_TRY(flush());
+  return encoder->finish();
+}
+
+Result<void> export_tar(store::Store& store, const store::ImageRecord& image, const Destination& to,
+                        Compression compression, int level) {
+  auto write_to = [&](int fd) {
+    return write_tree(store, image, compression, level, [&, fd](std::string_view bytes) -> Result<void> {
+      if (auto written = write_full(fd, std::as_bytes(std::span(bytes))); !written)
+        return with_context(std::move(written).error(), "write", to.path);
+      return {};
+    });
+  };
+  if (to.path == "-") return write_to(STDOUT_FILENO);
+  LAYERFS_ASSIGN(auto there, find_stat_at(AT_FDCWD, to.path, 0));
+  if (there && S_ISDIR(there->st_mode)) return system_error(EISDIR, "write", to.path);
+  if (there && !S_ISREG(there->st_mode)) {  // a fifo or a device: nothing to rename over
+    LAYERFS_ASSIGN(Fd file, open_file(to.path, O_WRONLY));
+    return write_to(file.get());
+  }
+  std::string temp = fmt::format("{}.layerfs-{}", to.path, ::getpid());
+  LAYERFS_ASSIGN(Fd file, open_file(temp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0644));
+  ScopeExit remove_temp([&] { ::unlink(temp.c_str()); });
+  LAYERFS_TRY(write_to(file.get()));
+  LAYERFS_TRY(sync_data(file.get()));
+  LAYERFS_TRY(rename_file(temp, to.path));
+  remove_temp.release();
+  return {};
+}
+
+}  // namespace
+
+Result<void> export_image(store::Store& store, const store::ImageRecord& image, std::string_view destination,
+                          const ExportOptions& options) {
+  LAYERFS_ASSIGN(Destination to, parse_destination(destination));
+  bool compressed = to.transport == "oci" || to.transport == "oci-archive";
+  Compression compression =
+      options.compression.value_or(compressed ? Compression::kGzip : Compression::kNone);
+  Result<void> result;
+  if (to.transport == "oci") {
+    result = export_layout(store, image, to, compression, options.level);
+  } else if (to.transport == "tar") {
+    result = export_tar(store, image, to, compression, options.level);
+  } else {
+    result = export_archive(store, image, to, compression, options.level);
+  }
+  if (!result) return with_context(std::move(result).error(), "export to", destination);
+  return {};
+}
+
+}  // namespace layerfs::image
