@@ -3,9 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/file.h>
-#include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -71,72 +69,6 @@ Result<std::string> read_all(int fd, std::size_t limit, const std::string& path)
   return text;
 }
 
-/// The component-wise fallback of open_in_root: symbolic links are resolved here, never by the kernel.
-Result<Fd> walk_in_root(int root_fd, std::string rest, int flags, mode_t mode) {
-  std::vector<Fd> stack;  // directories from the root down; ".." pops, the root never
-  int links = 0;
-  auto top = [&] { return stack.empty() ? root_fd : stack.back().get(); };
-  for (;;) {
-    std::size_t begin = rest.find_first_not_of('/');
-    if (begin == std::string::npos) return open_at(top(), ".", flags & ~O_CREAT, mode);
-    std::size_t end = rest.find('/', begin);
-    std::string name = rest.substr(begin, end == std::string::npos ? end : end - begin);
-    std::string after = end == std::string::npos ? std::string() : rest.substr(end);
-    bool last = after.find_first_not_of('/') == std::string::npos;
-    if (name == ".") {
-      rest = after;
-      continue;
-    }
-    if (name == "..") {
-      if (!stack.empty()) stack.pop_back();
-      rest = after;
-      continue;
-    }
-    if (last && after.empty()) {
-      int fd = retry([&] { return ::openat(top(), name.c_str(), flags | O_NOFOLLOW | O_CLOEXEC, mode); });
-      if (fd >= 0) {
-        struct stat st;
-        bool is_link = (flags & O_PATH) != 0 && ::fstat(fd, &st) == 0 && S_ISLNK(st.st_mode);
-        if (!is_link || (flags & O_NOFOLLOW) != 0) return Fd(fd);
-        Fd drop(fd);
-      } else if (errno != ELOOP || (flags & O_NOFOLLOW) != 0) {
-        return system_error(errno, "open", name);
-      }
-    }
-    int fd = retry([&] { return ::openat(top(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC); });
-    if (fd < 0) return system_error(errno, "open", name);
-    Fd component(fd);
-    LAYERFS_ASSIGN(struct stat st, stat_fd(fd));
-    if (S_ISLNK(st.st_mode)) {
-      if (++links > 40) return system_error(ELOOP, "open", name);
-      std::string target(static_cast<std::size_t>(st.st_size) + 4096, '\0');
-      ssize_t size = ::readlinkat(fd, "", target.data(), target.size());
-      if (size < 0) return system_error(errno, "read link", name);
-      target.resize(static_cast<std::size_t>(size));
-      if (target.starts_with('/')) stack.clear();
-      rest = target + after;
-      continue;
-    }
-    if (!S_ISDIR(st.st_mode)) return system_error(ENOTDIR, "open", name);
-    stack.push_back(std::move(component));
-    rest = after;
-  }
-}
-
-Result<void> remove_entry(int dir_fd, const std::string& name, const std::string& shown) {
-  if (::unlinkat(dir_fd, name.c_str(), 0) == 0 || errno == ENOENT) return {};
-  if (errno != EISDIR && errno != EPERM) return system_error(errno, "remove", shown);
-  {
-    LAYERFS_ASSIGN(Fd fd, open_at(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-    ::fchmod(fd.get(), 0700);  // a directory of an unpacked tree may lack its owner's bits
-    LAYERFS_ASSIGN(auto names, list_dir_at(fd.get()));
-    for (const auto& child : names) LAYERFS_TRY(remove_entry(fd.get(), child, join_path(shown, child)));
-  }
-  if (::unlinkat(dir_fd, name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
-    return system_error(errno, "remove", shown);
-  return {};
-}
-
 }  // namespace
 
 Result<Fd> open_file(const std::string& path, int flags, mode_t mode) {
@@ -147,21 +79,6 @@ Result<Fd> open_at(int dir_fd, const std::string& path, int flags, mode_t mode) 
   int fd = retry([&] { return ::openat(dir_fd, path.c_str(), flags | O_CLOEXEC, mode); });
   if (fd < 0) return system_error(errno, "open", path);
   return Fd(fd);
-}
-
-Result<Fd> open_in_root(int root_fd, const std::string& path, int flags, mode_t mode) {
-  open_how how{};
-  how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC);
-  how.mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? mode : 0;
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-  for (;;) {
-    long fd = ::syscall(SYS_openat2, root_fd, path.empty() ? "." : path.c_str(), &how, sizeof how);
-    if (fd >= 0) return Fd(static_cast<int>(fd));
-    // EAGAIN: a rename raced with ".." (openat2(2)); the walk is safe to repeat.
-    if (errno == EINTR || errno == EAGAIN) continue;
-    if (errno == ENOSYS || errno == EPERM) return walk_in_root(root_fd, path, flags, mode);
-    return system_error(errno, "open", path);
-  }
 }
 
 Result<Fd> open_unnamed(const std::string& dir, mode_t mode) {
@@ -285,8 +202,6 @@ Result<void> unlink_at(int dir_fd, const std::string& path, int flags) {
   if (::unlinkat(dir_fd, path.c_str(), flags) != 0) return system_error(errno, "remove", path);
   return {};
 }
-
-Result<void> remove_tree(const std::string& path) { return remove_entry(AT_FDCWD, path, path); }
 
 Result<std::vector<std::string>> list_dir(const std::string& path) {
   LAYERFS_ASSIGN(Fd fd, open_file(path, O_RDONLY | O_DIRECTORY));

@@ -52,6 +52,8 @@ Result<void> rename_at(int from_dir, const std::string& from, int to_dir, const 
                        unsigned flags);
 Result<void> unlink_at(int dir_fd, const std::string& path, int flags);
 /// Removes `path` and all below it, never through a symbolic link or a mount. Nothing there is success.
+/// Errors: EBUSY where a mount is in the way (what was found before it is gone), EMFILE some thousand
+/// levels down, kInvalid for a path that ends in ".", ".." or the root.
 Result<void> remove_tree(const std::string& path);
 /// Names in a directory without "." and "..", unsorted.
 Result<std::vector<std::string>> list_dir(const std::string& path);

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// The two walks of sys_file.h that must not be led astray: open_in_root and remove_tree.
+//
+// (1) open_in_root never leaves the root: by openat2(2) where the kernel has it, else one component at a
+//     time, symbolic links read here and never followed by the kernel.
+// (2) remove_tree never follows a symbolic link and never enters another mount, a bind mount of the same
+//     file system included.
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+
+#include "fs/base/sys_file.h"
+
+namespace layerfs {
+
+namespace {
+
+constexpr int kMaxLinks = 40;    // as the kernel: path_resolution(7)
+constexpr int kMaxRetries = 32;  // of openat2 that lost a race with a rename
+
+int openat_retry(int dir_fd, const char* name, int flags, mode_t mode = 0) {
+  for (;;) {
+    int fd = ::openat(dir_fd, name, flags | O_CLOEXEC, mode);
+    if (fd >= 0 || errno != EINTR) return fd;
+  }
+}
+
+/// The component-wise walk. `stack` holds the directories from the root down; ".." pops, the root never.
+class RootWalk {
+ public:
+  RootWalk(int root_fd, std::string path) : root_fd_(root_fd), rest_(std::move(path)) {}
+
+  Result<Fd> open(int flags, mode_t mode) {
+    for (;;) {
+      std::size_t begin = rest_.find_first_not_of('/');
+      if (begin == std::string::npos) return open_at(top(), ".", flags & ~O_CREAT, mode);
+      std::size_t end = rest_.find('/', begin);
+      std::string name = rest_.substr(begin, end == std::string::npos ? end : end - begin);
+      rest_ = end == std::string::npos ? std::string() : rest_.substr(end);
+      if (name == ".") continue;
+      if (name == "..") {
+        if (!stack_.empty()) stack_.pop_back();
+        continue;
+      }
+      if (rest_.empty()) {
+        LAYERFS_ASSIGN(Fd fd, open_last(name, flags, mode));
+        if (fd) return fd;
+      }
+      LAYERFS_TRY(enter(name));
+    }
+  }
+
+ private:
+  int top() const { return stack_.empty() ? root_fd_ : stack_.back().get(); }
+
+  /// Opens the last component; an empty Fd where it is a symbolic link that is to be followed.
+  Result<Fd> open_last(const std::string& name, int flags, mode_t mode) const {
+    Fd fd(openat_retry(top(), name.c_str(), flags | O_NOFOLLOW, mode));
+    if ((flags & O_NOFOLLOW) != 0) {
+      if (!fd) return system_error(errno, "open", name);
+      return fd;
+    }
+    if (!fd) {
+      int code = errno;
+      // A symbolic link is ELOOP, but ENOTDIR with O_DIRECTORY; so is a file (open(2)).
+      if (code != ELOOP && code != ENOTDIR) return system_error(code, "open", name);
+      return Fd();
+    }
+    if ((flags & O_PATH) != 0) {
+      LAYERFS_ASSIGN(struct stat st, stat_fd(fd.get()));
+      if (S_ISLNK(st.st_mode)) return Fd();
+    }
+    return fd;
+  }
+
+  /// Goes into the directory `name`, or puts a symbolic link's target before the rest of the path.
+  Result<void> enter(const std::string& name) {
+    Fd component(openat_retry(top(), name.c_str(), O_PATH | O_NOFOLLOW));
+    if (!component) return system_error(errno, "open", name);
+    LAYERFS_ASSIGN(struct stat st, stat_fd(component.get()));
+    if (S_ISLNK(st.st_mode)) {
+      if (++links_ > kMaxLinks) return system_error(ELOOP, "open", name);
+      std::string target(static_cast<std::size_t>(st.st_size) + 4096, '\0');
+      ssize_t size = ::readlinkat(component.get(), "", target.data(), target.size());
+      if (size < 0) return system_error(errno, "read link", name);
+      target.resize(static_cast<std::size_t>(size));
+      if (target.starts_with('/')) stack_.clear();
+      rest_ = target + rest_;
+      return {};
+    }
+    if (!S_ISDIR(st.st_mode)) return system_error(ENOTDIR, "open", name);
+    stack_.push_back(std::move(component));
+    return {};
+  }
+
+  int root_fd_;
+  std::string rest_;
+  std::vector<Fd> stack_;
+  int links_ = 0;
+};
+
+/// The mount that `fd` lies on; it differs across bind mounts too. statx(2) has it since Linux 5.8,
+/// /proc/self/fdinfo since 3.15 (proc(5)).
+Result<std::uint64_t> mount_id(int fd) {
+  struct statx st;
+  if (::statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) == 0 && (st.stx_mask & STATX_MNT_ID) != 0)
+    return st.stx_mnt_id;
+  LAYERFS_ASSIGN(std::string text, read_file("/proc/self/fdinfo/" + std::to_string(fd)));
+  constexpr std::string_view kField = "mnt_id:";
+  std::uint64_t id = 0;
+  std::size_t at = text.find(kField);
+  if (at != std::string::npos) at = text.find_first_not_of(" \t", at + kField.size());
+  if (at == std::string::npos ||
+      std::from_chars(text.data() + at, text.data() + text.size(), id).ec != std::errc())
+    return unsupported_error("find mount", {}, "no mnt_id in /proc/self/fdinfo");
+  return id;
+}
+
+/// Opens the directory `name` for reading and emptying it.
+Result<Fd> open_to_empty(int dir_fd, const std::string& name, const std::string& shown) {
+  Fd handle(openat_retry(dir_fd, name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW));
+  if (!handle) return system_error(errno, "remove", shown);
+  LAYERFS_ASSIGN(struct stat st, stat_fd(handle.get()));
+  // A directory of an unpacked tree may lack its owner's bits, and an O_PATH descriptor has no fchmod(2).
+  if ((st.st_mode & S_IRWXU) != S_IRWXU)
+    ::chmod(("/proc/self/fd/" + std::to_string(handle.get())).c_str(), S_IRWXU);  // else the open says why
+  Fd fd(openat_retry(handle.get(), ".", O_RDONLY | O_DIRECTORY));
+  if (!fd) return system_error(errno, "remove", shown);
+  return fd;
+}
+
+Result<void> remove_entry(int dir_fd, std::uint64_t mount, const std::string& name,
+                          const std::string& shown) {
+  if (::unlinkat(dir_fd, name.c_str(), 0) == 0 || errno == ENOENT) return {};
+  int code = errno;
+  if (code != EISDIR && code != EPERM) return system_error(code, "remove", shown);
+  // EPERM is what POSIX has for a directory; here it is a file that may not be removed.
+  LAYERFS_ASSIGN(auto found, find_stat_at(dir_fd, name, AT_SYMLINK_NOFOLLOW));
+  if (!found) return {};
+  if (!S_ISDIR(found->st_mode)) return system_error(code, "remove", shown);
+  {
+    LAYERFS_ASSIGN(Fd fd, open_to_empty(dir_fd, name, shown));
+    LAYERFS_ASSIGN(auto child_mount, mount_id(fd.get()));
+    if (child_mount != mount) return system_error(EBUSY, "remove", shown);
+    LAYERFS_ASSIGN(auto names, list_dir_at(fd.get()));
+    for (const auto& child : names)
+      LAYERFS_TRY(remove_entry(fd.get(), mount, child, join_path(shown, child)));
+  }
+  if (::unlinkat(dir_fd, name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
+    return system_error(errno, "remove", shown);
+  return {};
+}
+
+}  // namespace
+
+Result<Fd> open_in_root(int root_fd, const std::string& path, int flags, mode_t mode) {
+  open_how how{};
+  bool creates = (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE;
+  how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC);
+  how.mode = creates ? mode : 0;
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+  for (int attempt = 0; attempt < kMaxRetries;) {
+    long fd = ::syscall(SYS_openat2, root_fd, path.empty() ? "." : path.c_str(), &how, sizeof how);
+    if (fd >= 0) return Fd(static_cast<int>(fd));
+    if (errno == EINTR) continue;
+    // EAGAIN: a rename raced with ".." (openat2(2)); whoever renames for ever gets the other walk.
+    if (errno == EAGAIN) {
+      ++attempt;
+      continue;
+    }
+    // ENOSYS: before Linux 5.6; EPERM: what older seccomp profiles of containers answer instead.
+    if (errno == ENOSYS || errno == EPERM) break;
+    return system_error(errno, "open", path);
+  }
+  auto opened = RootWalk(root_fd, path).open(flags, mode);
+  if (!opened) return system_error(opened.error().code, "open", path);
+  return opened;
+}
+
+Result<void> remove_tree(const std::string& path) {
+  std::string trimmed = path;
+  while (trimmed.size() > 1 && trimmed.ends_with('/')) trimmed.pop_back();
+  auto slash = trimmed.rfind('/');
+  std::string parent = slash == std::string::npos ? "." : slash == 0 ? "/" : trimmed.substr(0, slash);
+  std::string name = slash == std::string::npos ? trimmed : trimmed.substr(slash + 1);
+  if (name.empty() || name == "." || name == "..")
+    return invalid_error("remove", path, "not the name of an entry");
+  auto dir = open_file(parent, O_PATH | O_DIRECTORY);
+  if (!dir && dir.error().code == ENOENT) return {};
+  if (!dir) return with_context(dir.error(), "remove", path);
+  LAYERFS_ASSIGN(auto mount, mount_id(dir->get()));
+  return remove_entry(dir->get(), mount, name, path);
+}
+
+}  // namespace layerfs
