@@ -46,6 +46,18 @@ std::optional<std::string> decode_url(std::string_view text) {
   return decoded;
 }
 
+/// GNU tar writes '=' of a SCHILY name as %3D and '%' as %25; other tools write both as they are.
+std::string decode_schily(std::string_view text) {
+  std::string decoded;
+  while (!text.empty()) {
+    bool equals = text.starts_with("%3D");
+    bool percent = text.starts_with("%25");
+    decoded += equals ? '=' : percent ? '%' : text[0];
+    text.remove_prefix(equals || percent ? 3 : 1);
+  }
+  return decoded;
+}
+
 std::optional<std::string> decode_base64(std::string_view text) {
   while (text.ends_with('=')) text.remove_suffix(1);
   std::string decoded;
@@ -176,7 +188,7 @@ Result<tree::XattrList> PaxState::xattrs() const {
   Records all;
   for (const Records* records : {&local_, &global_}) {
     for (auto it = records->lower_bound(kXattr); it != records->end() && it->first.starts_with(kXattr); ++it)
-      all.emplace(it->first.substr(kXattr.size()), it->second);
+      all.emplace(decode_schily(std::string_view(it->first).substr(kXattr.size())), it->second);
   }
   for (const Records* records : {&local_, &global_}) {
     for (auto it = records->lower_bound(kLibarchiveXattr);

@@ -114,7 +114,7 @@ std::unexpected<Error> TarReader::at_header(Error error) const {
 
 std::unexpected<Error> TarReader::in_entry(Error error) const {
   if (error.code == ECANCELED) return std::unexpected(std::move(error));
-  return with_context(std::move(error), "tar entry", shown_name(entry_.name));
+  return with_context(std::move(error), "tar entry", shown_name(member_.name));
 }
 
 Result<bool> TarReader::next() {
@@ -199,7 +199,7 @@ Result<bool> TarReader::handle_header(const TarHeader& header) {
     case TarType::kGnuVolume: return extension([](const std::string&) -> Result<void> { return {}; });
     default: break;
   }
-  entry_ = TarEntry{};
+  member_ = TarMember{};
   if (auto filled = fill_entry(header); !filled) return in_entry(filled.error());
   return true;
 }
@@ -209,26 +209,26 @@ Result<void> TarReader::fill_entry(const TarHeader& header) {
   LAYERFS_TRY(fill_type(header.type));
   LAYERFS_TRY(fill_numbers(header));
   LAYERFS_TRY(fill_times(header));
-  LAYERFS_ASSIGN(entry_.xattrs, pax_.xattrs());
+  LAYERFS_ASSIGN(member_.xattrs, pax_.xattrs());
   LAYERFS_TRY(fill_sparse(header));
   return {};
 }
 
 Result<void> TarReader::fill_names(const TarHeader& header) {
-  entry_.name = tar_text(tar_field(header.name));
+  member_.name = tar_text(tar_field(header.name));
   TarDialect dialect = tar_dialect(header);
   if (dialect == TarDialect::kUstar || dialect == TarDialect::kStar) {
     std::string_view prefix = tar_field(header.prefix);
     if (dialect == TarDialect::kStar) prefix = prefix.substr(0, kStarPrefixSize);
     prefix = tar_text(prefix);
-    if (!prefix.empty()) entry_.name = fmt::format("{}/{}", prefix, entry_.name);
+    if (!prefix.empty()) member_.name = fmt::format("{}/{}", prefix, member_.name);
   }
-  if (!long_name_.empty()) entry_.name = long_name_;
-  if (const auto* path = pax_.find("path")) entry_.name = *path;
-  if (const auto* name = pax_.find("GNU.sparse.name")) entry_.name = *name;
-  entry_.link = tar_text(tar_field(header.link));
-  if (!long_link_.empty()) entry_.link = long_link_;
-  if (const auto* link = pax_.find("linkpath")) entry_.link = *link;
+  if (!long_name_.empty()) member_.name = long_name_;
+  if (const auto* path = pax_.find("path")) member_.name = *path;
+  if (const auto* name = pax_.find("GNU.sparse.name")) member_.name = *name;
+  member_.link = tar_text(tar_field(header.link));
+  if (!long_link_.empty()) member_.link = long_link_;
+  if (const auto* link = pax_.find("linkpath")) member_.link = *link;
   return {};
 }
 
@@ -239,14 +239,14 @@ Result<void> TarReader::fill_type(char type) {
     case TarType::kContiguous:
     case TarType::kGnuSparse:
       // v7 has no type for directories.
-      entry_.type = entry_.name.ends_with('/') ? TarType::kDirectory : TarType::kRegular;
+      member_.type = member_.name.ends_with('/') ? TarType::kDirectory : TarType::kRegular;
       return {};
     case TarType::kHardLink:
     case TarType::kSymlink:
     case TarType::kCharDevice:
     case TarType::kBlockDevice:
     case TarType::kDirectory:
-    case TarType::kFifo: entry_.type = static_cast<TarType>(type); return {};
+    case TarType::kFifo: member_.type = static_cast<TarType>(type); return {};
     default:
       return std::unexpected(Error{ErrorKind::kUnsupported,
                                    EOPNOTSUPP,
@@ -258,7 +258,7 @@ Result<void> TarReader::fill_type(char type) {
 
 Result<void> TarReader::fill_numbers(const TarHeader& header) {
   LAYERFS_ASSIGN(std::int64_t mode, number_of(header.mode, "mode"));
-  entry_.mode = static_cast<std::uint16_t>(mode & 07777);
+  member_.mode = static_cast<std::uint16_t>(mode & 07777);
 
   auto number = [&](const char* key, const auto& field) -> Result<std::int64_t> {
     const std::string* record = pax_.find(key);
@@ -268,52 +268,52 @@ Result<void> TarReader::fill_numbers(const TarHeader& header) {
     return *value;
   };
   LAYERFS_ASSIGN(std::int64_t uid, number("uid", header.uid));
-  LAYERFS_ASSIGN(entry_.uid, id_of(uid, "uid"));
+  LAYERFS_ASSIGN(member_.uid, id_of(uid, "uid"));
   LAYERFS_ASSIGN(std::int64_t gid, number("gid", header.gid));
-  LAYERFS_ASSIGN(entry_.gid, id_of(gid, "gid"));
+  LAYERFS_ASSIGN(member_.gid, id_of(gid, "gid"));
 
   left_ = padding_ = 0;
-  if (entry_.type == TarType::kRegular || entry_.type == TarType::kDirectory) {
+  if (member_.type == TarType::kRegular || member_.type == TarType::kDirectory) {
     LAYERFS_ASSIGN(std::int64_t size, number("size", header.size));
     if (size < 0 || size > kMaxSize) return refuse("size out of range");
-    if (entry_.type == TarType::kRegular) {
-      entry_.size = left_ = static_cast<std::uint64_t>(size);
+    if (member_.type == TarType::kRegular) {
+      member_.size = left_ = static_cast<std::uint64_t>(size);
       padding_ = tar_padding(left_);
     } else if (size != 0 && header.type != static_cast<char>(TarType::kDirectory)) {
       return refuse("a directory with contents");
     }
   }
-  if (entry_.type == TarType::kCharDevice || entry_.type == TarType::kBlockDevice) {
+  if (member_.type == TarType::kCharDevice || member_.type == TarType::kBlockDevice) {
     LAYERFS_ASSIGN(std::int64_t major, number_of(header.device_major, "device major"));
     LAYERFS_ASSIGN(std::int64_t minor, number_of(header.device_minor, "device minor"));
     // What a device number of Linux holds: 12 and 20 bits (makedev(3), kdev_t.h).
     if (major < 0 || major > 0xfff || minor < 0 || minor > 0xfffff)
       return refuse(fmt::format("device {}:{} out of range", major, minor));
-    entry_.device_major = static_cast<std::uint32_t>(major);
-    entry_.device_minor = static_cast<std::uint32_t>(minor);
+    member_.device_major = static_cast<std::uint32_t>(major);
+    member_.device_minor = static_cast<std::uint32_t>(minor);
   }
   return {};
 }
 
 Result<void> TarReader::fill_times(const TarHeader& header) {
   LAYERFS_ASSIGN(std::int64_t seconds, number_of(header.mtime, "mtime"));
-  entry_.mtime = tree::Time{seconds, 0};
+  member_.mtime = tree::Time{seconds, 0};
   TarDialect dialect = tar_dialect(header);
   if (dialect == TarDialect::kGnu) {
-    entry_.atime = header_time(header, kGnuAtimeAt);
-    entry_.ctime = header_time(header, kGnuCtimeAt);
+    member_.atime = header_time(header, kGnuAtimeAt);
+    member_.ctime = header_time(header, kGnuCtimeAt);
   } else if (dialect == TarDialect::kStar) {
-    entry_.atime = header_time(header, kStarAtimeAt);
-    entry_.ctime = header_time(header, kStarCtimeAt);
+    member_.atime = header_time(header, kStarAtimeAt);
+    member_.ctime = header_time(header, kStarCtimeAt);
   }
   if (const auto* text = pax_.find("mtime")) {
-    LAYERFS_ASSIGN(entry_.mtime, parse_pax_time(*text));
+    LAYERFS_ASSIGN(member_.mtime, parse_pax_time(*text));
   }
   if (const auto* text = pax_.find("atime")) {
-    LAYERFS_ASSIGN(entry_.atime, parse_pax_time(*text));
+    LAYERFS_ASSIGN(member_.atime, parse_pax_time(*text));
   }
   if (const auto* text = pax_.find("ctime")) {
-    LAYERFS_ASSIGN(entry_.ctime, parse_pax_time(*text));
+    LAYERFS_ASSIGN(member_.ctime, parse_pax_time(*text));
   }
   return {};
 }
@@ -322,12 +322,12 @@ Result<void> TarReader::fill_times(const TarHeader& header) {
 
 Result<void> TarReader::fill_sparse(const TarHeader& header) {
   if (static_cast<TarType>(header.type) == TarType::kGnuSparse) return read_gnu_sparse(header);
-  if (entry_.type != TarType::kRegular) return {};
+  if (member_.type != TarType::kRegular) return {};
   return read_pax_sparse();
 }
 
 Result<void> TarReader::read_gnu_sparse(const TarHeader& header) {
-  if (entry_.type != TarType::kRegular) return refuse("a sparse directory");
+  if (member_.type != TarType::kRegular) return refuse("a sparse directory");
   std::string_view block(reinterpret_cast<const char*>(&header), kTarBlock);
   auto real_size = parse_tar_number(block.substr(kGnuRealSizeAt, 12));
   if (!real_size || *real_size < 0 || *real_size > kMaxSize) return refuse("invalid size of a sparse file");
@@ -340,10 +340,10 @@ Result<void> TarReader::read_gnu_sparse(const TarHeader& header) {
     LAYERFS_TRY(add_gnu_pairs(extension, kGnuExtensionPairs, map));
     more = extension[kGnuExtensionMoreAt] != '\0';
   }
-  entry_.is_sparse = true;
-  entry_.size = static_cast<std::uint64_t>(*real_size);
-  entry_.extents = std::move(map);
-  return finish_sparse_map(entry_.extents, entry_.size, left_);
+  member_.is_sparse = true;
+  member_.size = static_cast<std::uint64_t>(*real_size);
+  member_.extents = std::move(map);
+  return finish_sparse_map(member_.extents, member_.size, left_);
 }
 
 Result<void> TarReader::read_pax_sparse() {
@@ -383,10 +383,10 @@ Result<void> TarReader::read_pax_sparse() {
     return {};
   }
   if (!has_size) return refuse("a sparse file without a size");
-  entry_.is_sparse = true;
-  entry_.size = size;
-  entry_.extents = std::move(map);
-  return finish_sparse_map(entry_.extents, entry_.size, left_);
+  member_.is_sparse = true;
+  member_.size = size;
+  member_.extents = std::move(map);
+  return finish_sparse_map(member_.extents, member_.size, left_);
 }
 
 // ---- contents
@@ -399,7 +399,7 @@ Result<std::string_view> TarReader::take_content_piece() {
 }
 
 Result<std::string_view> TarReader::read_whole() {
-  LAYERFS_CHECK(!entry_.is_sparse && left_ <= kMaxWhole);
+  LAYERFS_CHECK(!member_.is_sparse && left_ <= kMaxWhole);
   auto whole = take(static_cast<std::size_t>(left_));
   if (!whole) return in_entry(whole.error());
   left_ = 0;
@@ -407,7 +407,7 @@ Result<std::string_view> TarReader::read_whole() {
 }
 
 Result<void> TarReader::read_pieces(FunctionRef<Result<void>(std::string_view)> visit) {
-  LAYERFS_CHECK(!entry_.is_sparse);
+  LAYERFS_CHECK(!member_.is_sparse);
   while (left_ > 0) {
     LAYERFS_ASSIGN(std::string_view piece, take_content_piece());
     LAYERFS_TRY(visit(piece));
@@ -417,9 +417,9 @@ Result<void> TarReader::read_pieces(FunctionRef<Result<void>(std::string_view)> 
 
 Result<void> TarReader::read_sparse(FunctionRef<Result<void>(std::string_view)> data,
                                     FunctionRef<Result<void>(std::uint64_t)> hole) {
-  LAYERFS_CHECK(entry_.is_sparse);
+  LAYERFS_CHECK(member_.is_sparse);
   std::uint64_t at = 0;
-  for (const auto& extent : entry_.extents) {
+  for (const auto& extent : member_.extents) {
     if (extent.offset > at) LAYERFS_TRY(hole(extent.offset - at));
     std::uint64_t until = left_ - extent.size;
     while (left_ > until) {
@@ -431,7 +431,7 @@ Result<void> TarReader::read_sparse(FunctionRef<Result<void>(std::string_view)> 
     }
     at = extent.offset + extent.size;
   }
-  if (entry_.size > at) LAYERFS_TRY(hole(entry_.size - at));
+  if (member_.size > at) LAYERFS_TRY(hole(member_.size - at));
   return {};
 }
 

@@ -29,7 +29,7 @@
 
 namespace layerfs::image {
 
-struct TarEntry {
+struct TarMember {
   TarType type = TarType::kRegular;  ///< kRegular, kDirectory, kHardLink, kSymlink, the two devices or kFifo
   std::string name;                  ///< as the archive has it, not yet judged
   std::string link;                  ///< hard links and symlinks
@@ -63,7 +63,7 @@ class TarReader {
   /// Passes over what is left of the entry before. Errors: kInvalid / kCorrupt / kUnsupported naming the
   /// entry or the offset of the header; those of the source and the sink.
   Result<bool> next();
-  const TarEntry& entry() const { return entry_; }
+  const TarMember& member() const { return member_; }
 
   /// The content of a regular file that is not sparse, in one piece. Requires: size <= kMaxWhole.
   static constexpr std::uint64_t kMaxWhole = std::uint64_t{1} << 20;
@@ -117,7 +117,7 @@ class TarReader {
   PaxState pax_;
   std::string long_name_;  ///< GNU L
   std::string long_link_;  ///< GNU K
-  TarEntry entry_;
+  TarMember member_;
 };
 
 }  // namespace layerfs::image
