@@ -16,4 +16,7 @@ namespace layerfs::mount {
 /// Freezes the mount of an upper while the returned descriptor is open; an empty Fd where nothing is mounted.
 Result<Fd> freeze_upper(const std::string& upper_dir);
 
+/// The line of JSON that the mount's server answers; empty where nothing is mounted.
+Result<std::string> mount_stats(const std::string& upper_dir);
+
 }  // namespace layerfs::mount

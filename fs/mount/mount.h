@@ -26,15 +26,24 @@ class MountedStack {
   virtual Result<void> start_control() = 0;
 };
 
-/// Starts a server in the background on `mountpoint` and returns when the mount answers. Any failure, also in the
-/// background process, is this call's error. Requires: single-threaded caller without an open Store.
+/// Starts a server in the background on `mountpoint` and returns when the mount answers. Any failure, also in
+/// the background process, is this call's error. Requires: single-threaded caller without an open Store.
 Result<void> mount_in_background(const MountRequest& request, const std::string& mountpoint);
 
-/// Serves an already mounted /dev/fuse descriptor in this process until the mount is gone, then syncs and closes
-/// the upper. `ready` (may be empty) gets one byte once requests are answered.
+/// The same in this process: returns when the file system is unmounted, by `umount` or SIGTERM. Requires: a
+/// single-threaded caller without an open Store.
+Result<void> mount_in_foreground(const MountRequest& request, const std::string& mountpoint);
+
+/// Serves an already mounted /dev/fuse descriptor in this process until the mount is gone, then syncs and
+/// closes the upper. `ready` (may be empty) gets one byte once requests are answered.
 Result<void> serve_device(const MountRequest& request, Fd device, Fd ready);
 
-/// Unmounts and waits until the server has closed the upper. Errors: EINVAL (not a layerfs mount), EBUSY, EPERM.
-Result<void> unmount(const std::string& mountpoint);
+/// Unmounts and waits until the server has closed the upper, if it is one of the store at `store_root`.
+/// Errors: EINVAL (not a layerfs mount), EBUSY, EPERM.
+Result<void> unmount(const std::string& mountpoint, const std::string& store_root);
+
+/// The path under which /proc/self/mountinfo knows a mount at `path`. Never asks the mount itself, unless
+/// `path` ends in "." or "..".
+Result<std::string> mount_path(const std::string& path);
 
 }  // namespace layerfs::mount

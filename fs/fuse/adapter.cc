@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/fuse/adapter.h"
+
+#include "fs/base/log.h"
+#include "fs/fuse/convert.h"
+
+namespace layerfs::fuse {
+namespace {
+
+/// Ten years: the kernel holds it for longer than any mount lives, and no conversion to jiffies overflows.
+constexpr double kForever = 10.0 * 365 * 24 * 3600;
+
+}  // namespace
+
+unionfs::Caller caller_of(fuse_req_t req, const Adapter& adapter) {
+  const fuse_ctx* context = fuse_req_ctx(req);
+  return {.uid = stored_uid(adapter.options.ids, context->uid),
+          .gid = stored_gid(adapter.options.ids, context->gid),
+          .umask = context->umask,
+          .request = current_worker().details.unique};
+}
+
+void reply_failure(fuse_req_t req, std::string_view operation, const Error& error) {
+  // Absence, permission and the like are answers; damage and a failing disk are for the log too.
+  if (error.kind == ErrorKind::kCorrupt || error.code == EIO || error.code == ENOSPC || error.code == EMFILE)
+    log_error("{}: {}", operation, error.message());
+  fuse_reply_err(req, error.code > 0 ? error.code : EIO);
+}
+
+void reply_exception(fuse_req_t req, std::string_view operation, const std::exception& exception) {
+  bool out_of_memory = dynamic_cast<const std::bad_alloc*>(&exception) != nullptr;
+  fuse_reply_err(req, out_of_memory ? ENOMEM : EIO);
+  try {
+    log_error("{}: {}", operation, exception.what());
+  } catch (const std::exception&) {
+    // No memory for the line: the caller has its errno, the server goes on (invariant 2).
+  }
+}
+
+void reply_done(fuse_req_t req, std::string_view operation, const Result<void>& result) {
+  if (!result) return reply_failure(req, operation, result.error());
+  fuse_reply_err(req, 0);
+}
+
+fuse_entry_param to_entry_param(const Adapter& adapter, const unionfs::Entry& entry) {
+  fuse_entry_param param{};
+  param.ino = to_number(entry.ino);
+  param.attr = to_stat(adapter.options.ids, entry.ino, entry.node);
+  param.attr_timeout = kForever;
+  param.entry_timeout = kForever;
+  return param;
+}
+
+fuse_entry_param negative_entry() {
+  fuse_entry_param param{};
+  param.entry_timeout = kForever;
+  return param;
+}
+
+void reply_entry(fuse_req_t req, Adapter& adapter, std::string_view operation,
+                 const Result<unionfs::Entry>& result) {
+  if (!result) return reply_failure(req, operation, result.error());
+  fuse_entry_param param = to_entry_param(adapter, *result);
+  if (fuse_reply_entry(req, &param) != 0) adapter.fs.forget(result->ino, 1);
+}
+
+void reply_attributes(fuse_req_t req, const Adapter& adapter, std::string_view operation, unionfs::Ino ino,
+                      const Result<unionfs::Node>& result) {
+  if (!result) return reply_failure(req, operation, result.error());
+  struct stat attributes = to_stat(adapter.options.ids, ino, *result);
+  fuse_reply_attr(req, &attributes, kForever);
+}
+
+void reply_value(fuse_req_t req, std::string_view operation, std::size_t size,
+                 const Result<std::string>& result) {
+  if (!result) return reply_failure(req, operation, result.error());
+  if (size == 0)
+    fuse_reply_xattr(req, result->size());
+  else if (result->size() > size)
+    fuse_reply_err(req, ERANGE);
+  else
+    fuse_reply_buf(req, result->data(), result->size());
+}
+
+}  // namespace layerfs::fuse

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Adapter: what every operation gets (the file system, how ids are shown, what was negotiated), and the one
+// wrapper that runs operations. Shared by all workers.
+//
+// (1) An operation replies exactly once, as its last act.
+// (2) Whatever an operation throws becomes a reply here: nothing that a request does ends the server.
+// (3) A reply that names an inode owes the core one forget; where the kernel did not take the reply (the
+//     caller was killed meanwhile) the adapter pays it back at once.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <new>
+#include <string_view>
+
+#include "fs/base/result.h"
+#include "fs/fuse/fuse_server.h"
+#include "fs/fuse/libfuse.h"
+#include "fs/fuse/worker.h"
+#include "fs/union/union_fs.h"
+
+namespace layerfs::fuse {
+
+struct Adapter {
+  unionfs::UnionFs& fs;
+  FuseOptions options;
+  fuse_session* session = nullptr;  ///< set before the first request
+  // Set once by the INIT request, before any other is read.
+  bool initialised = false;
+  bool extended_setxattr = false;
+  bool handles_killpriv = false;
+  bool can_keep_open = false;  ///< the kernel takes ENOSYS to OPEN and OPENDIR (Linux 5.1)
+  std::atomic<std::uint64_t> requests{0};
+};
+
+/// Who sent the request, with ids as the tree stores them.
+unionfs::Caller caller_of(fuse_req_t req, const Adapter& adapter);
+
+void reply_failure(fuse_req_t req, std::string_view operation, const Error& error);
+void reply_exception(fuse_req_t req, std::string_view operation, const std::exception& exception);
+
+void reply_done(fuse_req_t req, std::string_view operation, const Result<void>& result);
+void reply_entry(fuse_req_t req, Adapter& adapter, std::string_view operation,
+                 const Result<unionfs::Entry>& result);
+void reply_attributes(fuse_req_t req, const Adapter& adapter, std::string_view operation, unionfs::Ino ino,
+                      const Result<unionfs::Node>& result);
+/// For getxattr and listxattr: the value, its size where `size` is 0, or ERANGE.
+void reply_value(fuse_req_t req, std::string_view operation, std::size_t size,
+                 const Result<std::string>& result);
+
+/// What a reply tells the kernel about a node; `timeout` of attributes and entry is for ever, since nobody
+/// but this kernel changes the file system.
+fuse_entry_param to_entry_param(const Adapter& adapter, const unionfs::Entry& entry);
+fuse_entry_param negative_entry();
+
+/// Runs `operation(adapter)` and turns what it throws into a reply (invariant 2).
+template <class F>
+void answer(fuse_req_t req, std::string_view name, F&& operation) {
+  auto& adapter = *static_cast<Adapter*>(fuse_req_userdata(req));
+  try {
+    operation(adapter);
+  } catch (const std::exception& exception) {
+    reply_exception(req, name, exception);
+  }
+}
+
+}  // namespace layerfs::fuse

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/fuse/adapter.h"
+#include "fs/fuse/operations.h"
+
+namespace layerfs::fuse {
+namespace {
+
+using unionfs::Ino;
+
+void mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev_t rdev) {
+  answer(req, "mknod", [&](Adapter& adapter) {
+    reply_entry(req, adapter, "mknod",
+                adapter.fs.mknod(Ino{parent}, name, mode, rdev, caller_of(req, adapter)));
+  });
+}
+
+void mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
+  answer(req, "mkdir", [&](Adapter& adapter) {
+    reply_entry(req, adapter, "mkdir", adapter.fs.mkdir(Ino{parent}, name, mode, caller_of(req, adapter)));
+  });
+}
+
+void symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) {
+  answer(req, "symlink", [&](Adapter& adapter) {
+    reply_entry(req, adapter, "symlink",
+                adapter.fs.symlink(Ino{parent}, name, target, caller_of(req, adapter)));
+  });
+}
+
+void unlink(fuse_req_t req, fuse_ino_t parent, const char* name) {
+  answer(req, "unlink", [&](Adapter& adapter) {
+    reply_done(req, "unlink", adapter.fs.unlink(Ino{parent}, name, caller_of(req, adapter)));
+  });
+}
+
+void rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
+  answer(req, "rmdir", [&](Adapter& adapter) {
+    reply_done(req, "rmdir", adapter.fs.rmdir(Ino{parent}, name, caller_of(req, adapter)));
+  });
+}
+
+void rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent, const char* new_name,
+            unsigned flags) {
+  answer(req, "rename", [&](Adapter& adapter) {
+    reply_done(
+        req, "rename",
+        adapter.fs.rename(Ino{parent}, name, Ino{new_parent}, new_name, flags, caller_of(req, adapter)));
+  });
+}
+
+void link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char* new_name) {
+  answer(req, "link", [&](Adapter& adapter) {
+    reply_entry(req, adapter, "link",
+                adapter.fs.link(Ino{ino}, Ino{new_parent}, new_name, caller_of(req, adapter)));
+  });
+}
+
+/// O_TMPFILE: the kernel wants it opened in the same message, and sends one RELEASE for it later.
+void tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, fuse_file_info* file) {
+  answer(req, "tmpfile", [&](Adapter& adapter) {
+    auto entry = adapter.fs.tmpfile(Ino{parent}, mode, caller_of(req, adapter));
+    if (!entry) return reply_failure(req, "tmpfile", entry.error());
+    fuse_entry_param param = to_entry_param(adapter, *entry);
+    file->keep_cache = 1;
+    if (fuse_reply_create(req, &param, file) != 0) adapter.fs.forget(entry->ino, 1);
+  });
+}
+
+/// ENOSYS, once: files are created by MKNOD from then on.
+void create(fuse_req_t req, fuse_ino_t, const char*, mode_t, fuse_file_info*) { fuse_reply_err(req, ENOSYS); }
+
+/// libfuse has the operation since O_TMPFILE came to FUSE; without it the kernel is told ENOSYS.
+template <class Operations>
+void add_tmpfile(Operations& operations) {
+  if constexpr (requires { operations.tmpfile; }) operations.tmpfile = tmpfile;
+}
+
+}  // namespace
+
+void add_change_operations(fuse_lowlevel_ops& operations) {
+  operations.mknod = mknod;
+  operations.mkdir = mkdir;
+  operations.symlink = symlink;
+  operations.unlink = unlink;
+  operations.rmdir = rmdir;
+  operations.rename = rename;
+  operations.link = link;
+  operations.create = create;
+  add_tmpfile(operations);
+}
+
+}  // namespace layerfs::fuse

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <linux/fuse.h>
+#include <linux/xattr.h>
+#include <sys/stat.h>
+
+#include "fs/fuse/adapter.h"
+#include "fs/fuse/convert.h"
+#include "fs/fuse/operations.h"
+
+namespace layerfs::fuse {
+namespace {
+
+using unionfs::Ino;
+
+constexpr std::string_view kAclAccess = XATTR_NAME_POSIX_ACL_ACCESS;
+constexpr std::string_view kAclDefault = XATTR_NAME_POSIX_ACL_DEFAULT;
+
+bool is_acl(std::string_view name) { return name == kAclAccess || name == kAclDefault; }
+
+void getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, std::size_t size) {
+  answer(req, "getxattr", [&](Adapter& adapter) {
+    auto value = adapter.fs.getxattr(Ino{ino}, name);
+    if (value && is_acl(name)) value = shown_acl(adapter.options.ids, *value);
+    reply_value(req, "getxattr", size, value);
+  });
+}
+
+void listxattr(fuse_req_t req, fuse_ino_t ino, std::size_t size) {
+  answer(req, "listxattr",
+         [&](Adapter& adapter) { reply_value(req, "listxattr", size, adapter.fs.listxattr(Ino{ino})); });
+}
+
+/// chmod g-s, as posix_acl_update_mode() does for a caller outside the file's group. The kernel expires the
+/// attributes after it has set an ACL.
+Result<void> clear_setgid(Adapter& adapter, Ino ino, const unionfs::Caller& caller) {
+  LAYERFS_ASSIGN(auto node, adapter.fs.getattr(ino));
+  if ((node.mode & S_ISGID) == 0) return {};
+  unionfs::SetAttr changes;
+  changes.mode = static_cast<std::uint16_t>(node.mode & ~S_ISGID);
+  LAYERFS_TRY(adapter.fs.setattr(ino, changes, caller));
+  return {};
+}
+
+void setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, std::size_t size,
+              int flags) {
+  answer(req, "setxattr", [&](Adapter& adapter) {
+    auto mode = (flags & XATTR_CREATE) != 0    ? unionfs::SetXattrMode::kCreate
+                : (flags & XATTR_REPLACE) != 0 ? unionfs::SetXattrMode::kReplace
+                                               : unionfs::SetXattrMode::kAny;
+    auto caller = caller_of(req, adapter);
+    std::string stored =
+        is_acl(name) ? stored_acl(adapter.options.ids, {value, size}) : std::string(value, size);
+    auto done = adapter.fs.setxattr(Ino{ino}, name, stored, mode, caller);
+    if (done && name == kAclAccess &&
+        (current_worker().details.setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID) != 0)
+      done = clear_setgid(adapter, Ino{ino}, caller);
+    reply_done(req, "setxattr", done);
+  });
+}
+
+void removexattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
+  answer(req, "removexattr", [&](Adapter& adapter) {
+    reply_done(req, "removexattr", adapter.fs.removexattr(Ino{ino}, name, caller_of(req, adapter)));
+  });
+}
+
+}  // namespace
+
+void add_xattr_operations(fuse_lowlevel_ops& operations) {
+  operations.getxattr = getxattr;
+  operations.listxattr = listxattr;
+  operations.setxattr = setxattr;
+  operations.removexattr = removexattr;
+}
+
+}  // namespace layerfs::fuse

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/fuse/session.h"
+
+#include <fmt/format.h>
+#include <linux/fuse.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdarg>
+#include <cstdio>
+#include <thread>
+
+#include "fs/base/log.h"
+#include "fs/base/scope_exit.h"
+#include "fs/fuse/capabilities.h"
+#include "fs/fuse/device.h"
+#include "fs/fuse/operations.h"
+
+namespace layerfs::fuse {
+namespace {
+
+/// Room for the longest message: a WRITE of kMaxTransfer with its headers.
+constexpr std::size_t kMessageSize = kMaxTransfer + 4096;
+/// Wakes a thread that waits in read(2); its handler does nothing.
+constexpr int kWakeSignal = SIGUSR1;
+
+void on_wake(int) {}
+
+/// libfuse's own lines go to our log.
+__attribute__((format(printf, 2, 0))) void log_libfuse(fuse_log_level level, const char* format,
+                                                       va_list arguments) {
+  std::array<char, 512> line{};
+  int length = std::vsnprintf(line.data(), line.size(), format, arguments);
+  if (length <= 0) return;
+  std::string_view text(line.data(),
+                        std::min<std::size_t>(static_cast<std::size_t>(length), line.size() - 1));
+  while (text.ends_with('\n')) text.remove_suffix(1);
+  LogLevel ours = level <= FUSE_LOG_ERR       ? LogLevel::kError
+                  : level == FUSE_LOG_WARNING ? LogLevel::kWarning
+                  : level <= FUSE_LOG_INFO    ? LogLevel::kInfo
+                                              : LogLevel::kDebug;
+  if (ours <= log_level()) log_line(ours, text);
+}
+
+void init_operation(void* userdata, fuse_conn_info* connection) {
+  negotiate(*static_cast<Adapter*>(userdata), *connection);
+}
+
+fuse_lowlevel_ops make_operations() {
+  fuse_lowlevel_ops operations{};
+  operations.init = init_operation;
+  add_lookup_operations(operations);
+  add_change_operations(operations);
+  add_directory_operations(operations);
+  add_file_operations(operations);
+  add_xattr_operations(operations);
+  return operations;
+}
+
+/// Workers answer requests only; signals of the process are its main thread's. Returns the mask before.
+sigset_t block_signals_but_wake() {
+  sigset_t blocked;
+  sigset_t before;
+  sigfillset(&blocked);
+  for (int kept : {kWakeSignal, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) sigdelset(&blocked, kept);
+  pthread_sigmask(SIG_SETMASK, &blocked, &before);
+  return before;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<FuseServer>> FuseServer::mount(const std::string& mountpoint,
+                                                      const FuseOptions& options, unionfs::UnionFs& fs) {
+  LAYERFS_ASSIGN(auto device, mount_device(mountpoint, options));
+  auto session = Session::make(std::move(device), mountpoint, options, fs);
+  if (!session) {
+    if (auto done = unmount_path(mountpoint, UnmountMode::kLazy); !done)
+      log_error("{}", done.error().message());
+    return with_context(session.error(), "mount", mountpoint);
+  }
+  return std::unique_ptr<FuseServer>(std::move(*session));
+}
+
+Result<std::unique_ptr<FuseServer>> FuseServer::attach(Fd device, const FuseOptions& options,
+                                                       unionfs::UnionFs& fs) {
+  LAYERFS_ASSIGN(auto session, Session::make(std::move(device), {}, options, fs));
+  return std::unique_ptr<FuseServer>(std::move(session));
+}
+
+Session::Session(unionfs::UnionFs& fs, const FuseOptions& options, std::string mountpoint)
+    : mountpoint_(std::move(mountpoint)), adapter_{.fs = fs, .options = options} {}
+
+Result<std::unique_ptr<Session>> Session::make(Fd device, std::string mountpoint, const FuseOptions& options,
+                                               unionfs::UnionFs& fs) {
+  std::unique_ptr<Session> session(new Session(fs, options, std::move(mountpoint)));
+  LAYERFS_TRY(session->open_session(std::move(device)));
+  LAYERFS_TRY(session->init());
+  return session;
+}
+
+Session::~Session() = default;
+
+Result<void> Session::open_session(Fd device) {
+  fuse_set_log_func(log_libfuse);
+  static const fuse_lowlevel_ops operations = make_operations();
+  std::string name = "layerfs";
+  std::string debug = "-d";
+  std::vector<char*> argv{name.data()};
+  if (adapter_.options.debug) argv.push_back(debug.data());
+  fuse_args arguments{.argc = static_cast<int>(argv.size()), .argv = argv.data(), .allocated = 0};
+  session_.reset(fuse_session_new(&arguments, &operations, sizeof operations, &adapter_));
+  if (arguments.allocated != 0) fuse_opt_free_args(&arguments);
+  if (session_ == nullptr) return system_error(ENOMEM, "make a FUSE session");
+  adapter_.session = session_.get();
+  // The form of a mount point that means: mounted already, here is the descriptor.
+  if (fuse_session_mount(session_.get(), fmt::format("/dev/fd/{}", device.get()).c_str()) != 0)
+    return system_error(EIO, "take the FUSE device");
+  device.release();  // the session closes it
+  return {};
+}
+
+Result<void> Session::init() {
+  Worker worker(kMessageSize);
+  while (!adapter_.initialised) {
+    if (fuse_session_exited(session_.get()) != 0)
+      return unsupported_error("start FUSE", {}, "the kernel and libfuse do not agree on a protocol");
+    if (handle_one(worker) == Step::kEnd) {
+      int code = failure_.load();
+      return system_error(code != 0 ? code : ENODEV, "start FUSE");
+    }
+  }
+  if (!adapter_.can_keep_open)
+    return unsupported_error("start FUSE", {}, "the kernel lacks zero-message opens (Linux 5.1 has them)");
+  return {};
+}
+
+Session::Step Session::handle_one(Worker& worker) {
+  auto buffer = worker.message_buffer();
+  ssize_t count = ::read(fuse_session_fd(session_.get()), buffer.data(), buffer.size());
+  if (count < 0) {
+    int code = errno;
+    // ENOENT: the request was taken back while it was copied. EINTR: stop(), or nothing.
+    if (code == EINTR || code == EAGAIN || code == ENOENT) return stopping_ ? Step::kEnd : Step::kGoOn;
+    if (code != ENODEV) failure_ = code;
+    return Step::kEnd;
+  }
+  auto message = buffer.first(static_cast<std::size_t>(count));
+  if (message.size() < sizeof(fuse_in_header)) {
+    failure_ = EIO;
+    return Step::kEnd;
+  }
+  worker.details = read_details(message, adapter_.extended_setxattr);
+  adapter_.requests.fetch_add(1, std::memory_order_relaxed);
+  fuse_buf whole{};
+  whole.size = message.size();
+  whole.mem = message.data();
+  fuse_session_process_buf(session_.get(), &whole);
+  return stopping_ ? Step::kEnd : Step::kGoOn;
+}
+
+void Session::work() {
+  sigset_t before = block_signals_but_wake();
+  {
+    std::lock_guard lock(mutex_);
+    workers_.push_back(pthread_self());
+  }
+  ScopeExit leave([&] {
+    std::lock_guard lock(mutex_);
+    std::erase_if(workers_, [](pthread_t thread) { return pthread_equal(thread, pthread_self()) != 0; });
+    worker_left_.notify_all();
+  });
+  try {
+    Worker worker(kMessageSize);
+    while (!stopping_ && handle_one(worker) == Step::kGoOn) {
+    }
+  } catch (const std::exception& exception) {
+    log_error("FUSE worker: {}", exception.what());
+    failure_ = ENOMEM;
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+unsigned Session::thread_count() const {
+  if (adapter_.options.threads != 0) return adapter_.options.threads;
+  // One for each processor and two more, for those that wait for the disk; many only fight for the device.
+  return std::clamp(std::thread::hardware_concurrency() + 2, 3U, 10U);
+}
+
+Result<void> Session::serve() {
+  struct sigaction wake{};
+  wake.sa_handler = on_wake;  // without SA_RESTART: read(2) returns EINTR
+  if (::sigaction(kWakeSignal, &wake, nullptr) != 0) return system_error(errno, "sigaction");
+  std::vector<std::thread> threads;
+  for (unsigned i = 1; i < thread_count(); ++i) {
+    try {
+      threads.emplace_back([this] { work(); });
+    } catch (const std::system_error& error) {
+      log_warning("FUSE worker: {}; going on with {}", error.what(), threads.size() + 1);
+      break;
+    }
+  }
+  work();
+  for (auto& thread : threads) thread.join();
+  if (int code = failure_.load(); code != 0) return system_error(code, "read", "/dev/fuse");
+  return {};
+}
+
+void Session::stop() {
+  stopping_ = true;
+  // A signal that comes between a worker's check and its read(2) is lost: repeat until all have left.
+  std::unique_lock lock(mutex_);
+  while (!workers_.empty()) {
+    for (pthread_t thread : workers_) pthread_kill(thread, kWakeSignal);
+    worker_left_.wait_for(lock, std::chrono::milliseconds(5));
+  }
+}
+
+void Session::unmount() {
+  if (mountpoint_.empty()) return stop();
+  if (unmounted_.exchange(true)) return;
+  auto done = unmount_path(mountpoint_, UnmountMode::kNow);
+  if (!done && done.error().code == EBUSY) done = unmount_path(mountpoint_, UnmountMode::kLazy);
+  // EINVAL, ENOENT: somebody was faster.
+  if (!done && done.error().code != EINVAL && done.error().code != ENOENT)
+    log_error("{}", done.error().message());
+}
+
+}  // namespace layerfs::fuse

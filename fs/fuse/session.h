@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Session: FuseServer over one libfuse session, with its own threads and loop. libfuse decodes a message and
+// calls the operation; reading the device is done here, so that each thread keeps its buffers and sees the
+// whole message.
+//
+// (1) INIT is answered before the constructor functions return; serve() only sees requests after it.
+// (2) Every worker reads and answers whole requests; there is no queue between them.
+// (3) A worker leaves on ENODEV (unmounted, aborted) or after stop(), which wakes readers by a signal.
+//
+//   made --init()--> ready --serve()--> serving --ENODEV | stop()--> ended
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fs/fuse/adapter.h"
+#include "fs/fuse/fuse_server.h"
+
+namespace layerfs::fuse {
+
+class Session final : public FuseServer {
+ public:
+  /// `mountpoint`: what unmount() unmounts; empty where somebody else mounted it.
+  static Result<std::unique_ptr<Session>> make(Fd device, std::string mountpoint, const FuseOptions& options,
+                                               unionfs::UnionFs& fs);
+  ~Session() override;
+
+  Result<void> serve() override;
+  void stop() override;
+  void unmount() override;
+
+ private:
+  Session(unionfs::UnionFs& fs, const FuseOptions& options, std::string mountpoint);
+  Result<void> open_session(Fd device);
+  /// Waits for INIT and answers it.
+  Result<void> init();
+  void work();
+  enum class Step : unsigned char { kGoOn, kEnd };
+  Step handle_one(Worker& worker);
+  unsigned thread_count() const;
+
+  struct Destroy {
+    void operator()(fuse_session* session) const { fuse_session_destroy(session); }
+  };
+
+  std::string mountpoint_;
+  Adapter adapter_;
+  std::unique_ptr<fuse_session, Destroy> session_;
+  std::atomic<bool> stopping_ = false;
+  std::atomic<bool> unmounted_ = false;
+  std::atomic<int> failure_ = 0;  // errno of a reader that failed for another reason than (3)
+
+  std::mutex mutex_;
+  // Threads inside work(), for stop() to wake. Guarded by mutex_.
+  std::vector<pthread_t> workers_;
+  std::condition_variable worker_left_;
+};
+
+}  // namespace layerfs::fuse

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/fuse/worker.h"
+
+#include <linux/fuse.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "fs/base/check.h"
+
+namespace layerfs::fuse {
+namespace {
+
+constexpr std::size_t kPage = 4096;
+thread_local Worker* this_worker = nullptr;
+
+std::byte* allocate_pages(std::size_t size) {
+  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kPage, (size + kPage - 1) / kPage * kPage));
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+/// The operation's own structure behind the header, or zeros where the message is too short for it.
+template <class T>
+T body_of(std::span<const std::byte> message) {
+  T body{};
+  if (message.size() >= sizeof(fuse_in_header) + sizeof body)
+    std::memcpy(&body, message.data() + sizeof(fuse_in_header), sizeof body);
+  return body;
+}
+
+}  // namespace
+
+RequestDetails read_details(std::span<const std::byte> message, bool extended_setxattr) {
+  RequestDetails details;
+  if (message.size() < sizeof(fuse_in_header)) return details;
+  fuse_in_header header;
+  std::memcpy(&header, message.data(), sizeof header);
+  details.unique = header.unique;
+  switch (header.opcode) {
+    case FUSE_WRITE: details.write_flags = body_of<fuse_write_in>(message).write_flags; break;
+    case FUSE_SETATTR: details.setattr_valid = body_of<fuse_setattr_in>(message).valid; break;
+    case FUSE_SETXATTR:
+      if (extended_setxattr) details.setxattr_flags = body_of<fuse_setxattr_in>(message).setxattr_flags;
+      break;
+    default: break;
+  }
+  return details;
+}
+
+void Worker::Free::operator()(std::byte* memory) const { std::free(memory); }
+
+Worker::Worker(std::size_t message_size)
+    : message_(allocate_pages(message_size)), message_size_(message_size) {
+  LAYERFS_CHECK(this_worker == nullptr);
+  this_worker = this;
+}
+
+Worker::~Worker() { this_worker = nullptr; }
+
+std::span<std::byte> Worker::reply_buffer(std::size_t size) {
+  if (size > reply_size_) {
+    reply_.reset();  // the old bytes are not wanted: free them before there is a second buffer
+    reply_size_ = 0;
+    reply_.reset(allocate_pages(size));
+    reply_size_ = size;
+  }
+  return {reply_.get(), size};
+}
+
+Worker& current_worker() {
+  LAYERFS_CHECK(this_worker != nullptr);
+  return *this_worker;
+}
+
+}  // namespace layerfs::fuse

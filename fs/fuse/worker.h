@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Worker: what belongs to one serving thread: its buffers, and the parts of the request at hand that
+// libfuse does not hand on to the operation.
+//
+// (1) One request at a time, answered on the thread that read it; nothing here is shared.
+// (2) current_worker() is a thread-local pointer because libfuse gives an operation no data of its thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace layerfs::fuse {
+
+/// Fields of the kernel's message (linux/fuse.h) that struct fuse_file_info and the operations' arguments
+/// leave out.
+struct RequestDetails {
+  std::uint64_t unique = 0;          ///< the request's number
+  std::uint32_t write_flags = 0;     ///< FUSE_WRITE: FUSE_WRITE_*
+  std::uint32_t setattr_valid = 0;   ///< FUSE_SETATTR: FATTR_*
+  std::uint32_t setxattr_flags = 0;  ///< FUSE_SETXATTR: FUSE_SETXATTR_ACL_KILL_SGID; 0 unless negotiated
+};
+
+/// Reads the details off a raw message. `extended_setxattr`: FUSE_SETXATTR_EXT was negotiated.
+RequestDetails read_details(std::span<const std::byte> message, bool extended_setxattr);
+
+class Worker {
+ public:
+  /// Room for one message of at most `message_size` bytes.
+  explicit Worker(std::size_t message_size);
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+  ~Worker();
+
+  std::span<std::byte> message_buffer() { return {message_.get(), message_size_}; }
+  /// At least `size` bytes for a reply, contents undefined. Kept from request to request.
+  std::span<std::byte> reply_buffer(std::size_t size);
+
+  RequestDetails details;
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const;
+  };
+  std::unique_ptr<std::byte, Free> message_;
+  std::size_t message_size_;
+  std::unique_ptr<std::byte, Free> reply_;
+  std::size_t reply_size_ = 0;
+};
+
+/// The worker of this thread. Requires: called from an operation.
+Worker& current_worker();
+
+}  // namespace layerfs::fuse

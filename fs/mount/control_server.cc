@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/mount/control_server.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+
+#include "fs/base/bytes.h"
+#include "fs/base/log.h"
+#include "fs/base/sys_file.h"
+#include "fs/mount/control_address.h"
+
+namespace layerfs::mount {
+namespace {
+
+constexpr std::size_t kMaxConnections = 16;
+constexpr std::size_t kMaxRequest = 256;
+
+bool peer_is_trusted(int socket) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
+  return peer.uid == ::geteuid() || peer.uid == 0;
+}
+
+}  // namespace
+
+ControlServer::ControlServer(std::string directory, unionfs::UnionFs& fs, std::function<std::string()> stats)
+    : directory_(std::move(directory)), fs_(fs), stats_(std::move(stats)) {}
+
+Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& directory,
+                                                            unionfs::UnionFs& fs,
+                                                            std::function<std::string()> stats) {
+  std::unique_ptr<ControlServer> server(new ControlServer(directory, fs, std::move(stats)));
+  LAYERFS_TRY(server->listen());
+  // The signals of the process are not this thread's.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  server->thread_ = std::thread([raw = server.get()] { raw->run(); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return server;
+}
+
+Result<void> ControlServer::listen() {
+  LAYERFS_ASSIGN(directory_fd_, open_file(directory_, O_PATH | O_DIRECTORY));
+  listener_ = Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!listener_) return system_error(errno, "socket");
+  if (auto gone = unlink_at(directory_fd_.get(), kControlName, 0); !gone && gone.error().code != ENOENT)
+    return std::unexpected(gone.error());
+  ControlAddress address(directory_fd_.get());
+  if (::bind(listener_.get(), address.get(), address.size()) != 0)
+    return system_error(errno, "bind control socket", directory_);
+  if (::listen(listener_.get(), kMaxConnections) != 0) return system_error(errno, "listen", directory_);
+  stop_ = Fd(::eventfd(0, EFD_CLOEXEC));
+  if (!stop_) return system_error(errno, "eventfd");
+  return {};
+}
+
+ControlServer::~ControlServer() {
+  std::uint64_t one = 1;
+  if (thread_.joinable()) {
+    if (auto told = write_full(stop_.get(), std::as_bytes(std::span(&one, 1))); !told)
+      log_error("{}", told.error().message());
+    thread_.join();
+  }
+  if (directory_fd_ && listener_)
+    if (auto gone = unlink_at(directory_fd_.get(), kControlName, 0); !gone && gone.error().code != ENOENT)
+      log_warning("{}", gone.error().message());
+}
+
+void ControlServer::run() {
+  try {
+    while (!stopping_) serve_once();
+    for (const Connection& connection : connections_)
+      if (connection.freezes) fs_.thaw();
+  } catch (const std::exception& exception) {
+    log_error("control socket: {}", exception.what());
+  }
+}
+
+void ControlServer::serve_once() {
+  std::vector<pollfd> waits{{.fd = stop_.get(), .events = POLLIN, .revents = 0},
+                            {.fd = listener_.get(), .events = POLLIN, .revents = 0}};
+  for (const Connection& connection : connections_)
+    waits.push_back({.fd = connection.socket.get(), .events = POLLIN, .revents = 0});
+  if (::poll(waits.data(), waits.size(), -1) < 0) return;
+  if (waits[0].revents != 0) {
+    stopping_ = true;
+    return;
+  }
+  // Backwards, so that removing one leaves the positions of those still to come.
+  for (std::size_t i = connections_.size(); i-- > 0;) {
+    if (waits[i + 2].revents == 0 || read_from(connections_[i])) continue;
+    if (connections_[i].freezes) fs_.thaw();
+    connections_.erase(connections_.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+  if (waits[1].revents != 0) accept_one();
+}
+
+void ControlServer::accept_one() {
+  Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!socket || connections_.size() >= kMaxConnections || !peer_is_trusted(socket.get())) return;
+  connections_.push_back({.socket = std::move(socket), .input = {}, .freezes = false});
+}
+
+bool ControlServer::read_from(Connection& connection) {
+  std::array<char, 128> buffer{};
+  ssize_t count = ::recv(connection.socket.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+  if (count < 0) return errno == EAGAIN || errno == EINTR;
+  if (count == 0) return false;
+  connection.input.append(buffer.data(), static_cast<std::size_t>(count));
+  for (std::size_t end = 0; (end = connection.input.find('\n')) != std::string::npos;) {
+    std::string reply = answer_to(connection, std::string_view(connection.input).substr(0, end)) + '\n';
+    connection.input.erase(0, end + 1);
+    if (::send(connection.socket.get(), reply.data(), reply.size(), MSG_NOSIGNAL) < 0) return false;
+  }
+  return connection.input.size() <= kMaxRequest;
+}
+
+std::string ControlServer::answer_to(Connection& connection, std::string_view request) {
+  if (request == "stats") return stats_();
+  if (request == "freeze") {
+    if (connection.freezes) return "error frozen by this connection already";
+    auto frozen = fs_.freeze();
+    if (!frozen) return "error " + frozen.error().message();
+    connection.freezes = true;
+    return "ok";
+  }
+  return "error unknown request";
+}
+
+}  // namespace layerfs::mount

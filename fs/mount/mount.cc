@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/mount/mount.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <memory>
+
+#include "fs/base/log.h"
+#include "fs/base/sys_file.h"
+#include "fs/fuse/device.h"
+#include "fs/mount/mount_table.h"
+#include "fs/mount/ready_pipe.h"
+#include "fs/mount/server_process.h"
+
+namespace layerfs::mount {
+namespace {
+
+/// Without links: what mountinfo shows and what stays right after chdir("/").
+Result<std::string> real_path(const std::string& path) {
+  std::unique_ptr<char, void (*)(void*)> resolved(::realpath(path.c_str(), nullptr), std::free);
+  if (resolved == nullptr) return system_error(errno, "resolve", path);
+  return std::string(resolved.get());
+}
+
+Result<std::string> absolute_path(const std::string& path) {
+  if (path.starts_with('/')) return path;
+  LAYERFS_ASSIGN(auto here, real_path("."));
+  return join_path(here, path);
+}
+
+/// A request that means the same in a process with another working directory.
+Result<MountRequest> absolute_request(MountRequest request) {
+  LAYERFS_ASSIGN(request.store_root, absolute_path(request.store_root));
+  if (!request.upper_dir.empty()) {
+    LAYERFS_ASSIGN(request.upper_dir, absolute_path(request.upper_dir));
+  }
+  return request;
+}
+
+Result<std::string> checked_mountpoint(const std::string& mountpoint) {
+  auto real = real_path(mountpoint);
+  if (!real) return with_context(real.error(), "mount");
+  LAYERFS_ASSIGN(auto directory, open_file(*real, O_PATH | O_CLOEXEC));
+  LAYERFS_ASSIGN(auto attributes, stat_fd(directory.get()));
+  if (!S_ISDIR(attributes.st_mode)) return system_error(ENOTDIR, "mount", mountpoint);
+  return real;
+}
+
+/// Leaves terminal, working directory and standard streams of the command behind. The log goes to the upper's
+/// `log`, if there is one.
+Result<void> enter_background(const MountRequest& request) {
+  if (::setsid() < 0) return system_error(errno, "setsid");
+  if (::chdir("/") != 0) return system_error(errno, "chdir", "/");
+  LAYERFS_ASSIGN(auto null, open_file("/dev/null", O_RDWR));
+  Fd log;
+  if (!request.upper_dir.empty()) {
+    LAYERFS_ASSIGN(log, open_file(join_path(request.upper_dir, "log"), O_WRONLY | O_CREAT | O_APPEND, 0600));
+  }
+  const std::array<int, 3> sources{null.get(), null.get(), log ? log.get() : null.get()};
+  for (int target = 0; target < 3; ++target)
+    if (::dup2(sources[static_cast<std::size_t>(target)], target) < 0) return system_error(errno, "dup2");
+  return {};
+}
+
+[[noreturn]] void background_main(const MountRequest& request, const std::string& mountpoint, Fd ready) {
+  int status = 1;
+  try {
+    prepare_server_process();
+    if (auto entered = enter_background(request); !entered) {
+      send_outcome(ready, entered);
+    } else {
+      auto served = run_server(request, mountpoint, std::move(ready));
+      if (served)
+        status = 0;
+      else
+        log_error("{}", served.error().message());
+    }
+  } catch (const std::exception& exception) {
+    log_error("{}", exception.what());
+  }
+  ::_exit(status);  // not exit(): what the parent registered with atexit() is the parent's
+}
+
+}  // namespace
+
+Result<void> mount_in_background(const MountRequest& given, const std::string& given_mountpoint) {
+  LAYERFS_ASSIGN(auto mountpoint, checked_mountpoint(given_mountpoint));
+  LAYERFS_ASSIGN(auto request, absolute_request(given));
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return system_error(errno, "pipe");
+  Fd reader(ends[0]);
+  Fd writer(ends[1]);
+  // Two forks: the server is nobody's child, so that a caller that lives on has no process to wait for.
+  pid_t middle = ::fork();
+  if (middle < 0) return system_error(errno, "fork");
+  if (middle == 0) {
+    reader.reset();
+    pid_t server = ::fork();
+    if (server == 0) background_main(request, mountpoint, std::move(writer));
+    if (server < 0) send_outcome(writer, system_error(errno, "fork"));
+    ::_exit(server < 0 ? 1 : 0);
+  }
+  writer.reset();
+  int status = 0;
+  while (::waitpid(middle, &status, 0) < 0 && errno == EINTR) {
+  }
+  return receive_outcome(reader.get());
+}
+
+Result<void> mount_in_foreground(const MountRequest& given, const std::string& given_mountpoint) {
+  LAYERFS_ASSIGN(auto mountpoint, checked_mountpoint(given_mountpoint));
+  LAYERFS_ASSIGN(auto request, absolute_request(given));
+  prepare_server_process();
+  return run_server(request, mountpoint, Fd());
+}
+
+Result<void> unmount(const std::string& given_mountpoint, const std::string& store_root) {
+  // realpath(3) would ask a server that may be dead: only what lies above the mount point is resolved.
+  LAYERFS_ASSIGN(auto path, mount_path(given_mountpoint));
+  LAYERFS_ASSIGN(auto entry, find_mount(path));
+  if (!entry) return system_error(EINVAL, "unmount", given_mountpoint);
+  LAYERFS_TRY(fuse::unmount_path(path, fuse::UnmountMode::kNow));
+  auto lock =
+      open_file(join_path(join_path(join_path(store_root, "containers"), entry->name()), "lock"), O_RDONLY);
+  if (!lock) return {};  // read-only, or of another store
+  LAYERFS_TRY(lock_file(lock->get(), LockMode::kShared, LockWait::kYes));
+  return {};
+}
+
+Result<std::string> mount_path(const std::string& path) {
+  std::string plain = path;
+  while (plain.size() > 1 && plain.back() == '/') plain.pop_back();
+  std::size_t slash = plain.rfind('/');
+  std::string name = slash == std::string::npos ? plain : plain.substr(slash + 1);
+  if (name.empty() || name == "." || name == "..") return real_path(plain);
+  std::string above = slash == std::string::npos ? "." : slash == 0 ? "/" : plain.substr(0, slash);
+  LAYERFS_ASSIGN(auto directory, real_path(above));
+  return join_path(directory, name);
+}
+
+}  // namespace layerfs::mount

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/mount/server_process.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <functional>
+#include <thread>
+
+#include "fs/base/bytes.h"
+#include "fs/base/log.h"
+#include "fs/base/sys_file.h"
+#include "fs/mount/ready_pipe.h"
+
+namespace layerfs::mount {
+namespace {
+
+sigset_t ending_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
+  return set;
+}
+
+/// Serves a session over an opened stack; what is left unsynced at its end is synced.
+Result<void> serve_until_end(MountedStack& stack, fuse::FuseServer& server) {
+  Result<void> served;
+  {
+    SignalWatch watch(server);
+    served = server.serve();
+  }
+  auto synced = stack.fs().sync();
+  if (!synced) log_error("{}", synced.error().message());
+  return served ? synced : served;
+}
+
+}  // namespace
+
+struct SignalWatch::Watcher {
+  Fd signals;
+  Fd end;
+  std::thread thread;
+
+  void run(fuse::FuseServer& server) {
+    bool asked = false;
+    while (true) {
+      std::array<pollfd, 2> waits{{{.fd = signals.get(), .events = POLLIN, .revents = 0},
+                                   {.fd = end.get(), .events = POLLIN, .revents = 0}}};
+      if (::poll(waits.data(), waits.size(), -1) < 0) continue;
+      if (waits[1].revents != 0) return;
+      signalfd_siginfo info{};
+      if (::read(signals.get(), &info, sizeof info) != sizeof info) continue;
+      log_info("signal {}: {}", info.ssi_signo, asked ? "stopping" : "unmounting");
+      if (asked)
+        server.stop();
+      else
+        server.unmount();
+      asked = true;
+    }
+  }
+};
+
+void SignalWatch::block() {
+  sigset_t set = ending_signals();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
+SignalWatch::SignalWatch(fuse::FuseServer& server) : watcher_(std::make_unique<Watcher>()) {
+  sigset_t set = ending_signals();
+  watcher_->signals = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  watcher_->end = Fd(::eventfd(0, EFD_CLOEXEC));
+  if (!watcher_->signals || !watcher_->end) {
+    // The mount works without; it then ends by umount only.
+    log_warning("signals: {}", errno_text(errno));
+    return;
+  }
+  watcher_->thread = std::thread([watcher = watcher_.get(), &server] { watcher->run(server); });
+}
+
+SignalWatch::~SignalWatch() {
+  if (!watcher_->thread.joinable()) return;
+  std::uint64_t one = 1;
+  if (auto told = write_full(watcher_->end.get(), std::as_bytes(std::span(&one, 1))); !told)
+    log_error("{}", told.error().message());
+  watcher_->thread.join();
+}
+
+void prepare_server_process() {
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+    files.rlim_cur = files.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &files);  // fewer open files are only slower
+  }
+  ::signal(SIGPIPE, SIG_IGN);
+  SignalWatch::block();
+}
+
+Result<void> run_server(const MountRequest& request, const std::string& mountpoint, Fd ready) {
+  auto fail = [&](const Error& error) -> Result<void> {
+    send_outcome(ready, std::unexpected(error));
+    return std::unexpected(error);
+  };
+  // The upper and its lock first: a failure leaves no mount behind.
+  auto stack = MountedStack::open(request);
+  if (!stack) return fail(stack.error());
+  if (auto started = (*stack)->start_control(); !started) return fail(started.error());
+  auto server = fuse::FuseServer::mount(mountpoint, request.fuse, (*stack)->fs());
+  if (!server) return fail(server.error());
+  send_outcome(ready, {});
+  return serve_until_end(**stack, **server);
+}
+
+Result<void> serve_device(const MountRequest& request, Fd device, Fd ready) {
+  prepare_server_process();
+  LAYERFS_ASSIGN(auto stack, MountedStack::open(request));
+  LAYERFS_TRY(stack->start_control());
+  LAYERFS_ASSIGN(auto server, fuse::FuseServer::attach(std::move(device), request.fuse, stack->fs()));
+  if (ready) {
+    if (auto told = write_full(ready.get(), as_bytes("1")); !told) log_info("{}", told.error().message());
+    ready.reset();
+  }
+  return serve_until_end(*stack, *server);
+}
+
+}  // namespace layerfs::mount

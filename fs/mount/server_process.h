@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// The life of a server process: limits and signals at its start, serving, and what is synced at its end.
+#pragma once
+
+#include <string>
+
+#include "fs/base/fd.h"
+#include "fs/base/result.h"
+#include "fs/fuse/fuse_server.h"
+#include "fs/mount/mount.h"
+
+namespace layerfs::mount {
+
+/// Turns SIGTERM, SIGINT and SIGHUP into one unmount() of the server, and a second one into stop(), by a
+/// thread of its own, while this object lives. The signals are blocked from block() on, in the thread that
+/// calls it and all that it starts later: call it before any other thread is started.
+class SignalWatch {
+ public:
+  static void block();
+  explicit SignalWatch(fuse::FuseServer& server);
+  ~SignalWatch();
+  SignalWatch(const SignalWatch&) = delete;
+  SignalWatch& operator=(const SignalWatch&) = delete;
+
+ private:
+  struct Watcher;
+  std::unique_ptr<Watcher> watcher_;
+};
+
+/// What a process that will serve does first: descriptors up to the hard limit, SIGPIPE ignored, signals
+/// blocked for SignalWatch.
+void prepare_server_process();
+
+/// Mounts, tells `ready` the outcome, serves until the end and syncs. The error is the mount's or the
+/// serving's; one that was told to `ready` is returned too.
+Result<void> run_server(const MountRequest& request, const std::string& mountpoint, Fd ready);
+
+}  // namespace layerfs::mount
