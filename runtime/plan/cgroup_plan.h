@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the host's cgroups are (cgroups(7): v1, v2, and the hybrid of both), and what is written for a
+// container's limits, as values. Pure: the texts of /proc are arguments.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fs/base/result.h"
+#include "runtime/spec/container_spec.h"
+
+namespace layerfs::plan {
+
+/// One mounted hierarchy.
+struct CgroupHierarchy {
+  bool unified = false;                  ///< cgroup2
+  std::vector<std::string> controllers;  ///< v1: those of the mount; "name=systemd" for a named one
+  std::string mount_point;
+  std::string own_path;  ///< where the caller is, below mount_point: "/", "/user.slice/..."
+  bool operator==(const CgroupHierarchy&) const = default;
+};
+
+struct CgroupLayout {
+  std::vector<CgroupHierarchy> hierarchies;
+  /// No v1 controller is mounted: everything is set through cgroup2.
+  bool unified_only() const;
+  const CgroupHierarchy* find_v1(std::string_view controller) const;
+  const CgroupHierarchy* find_unified() const;
+};
+
+/// From /proc/self/mountinfo and /proc/self/cgroup. Lines of another form are skipped.
+CgroupLayout parse_cgroup_layout(std::string_view mountinfo, std::string_view self_cgroup);
+
+struct CgroupWrite {
+  std::string file;
+  std::string value;
+  std::string field;      ///< of config.json, for the message
+  bool optional = false;  ///< a file that this kernel lacks is skipped
+  bool operator==(const CgroupWrite&) const = default;
+};
+
+/// The container's group in one hierarchy.
+struct CgroupGroup {
+  CgroupHierarchy hierarchy;
+  std::vector<std::string> controllers;  ///< to be enabled for it (v2)
+  std::vector<CgroupWrite> writes;       ///< in order, before a process is in it
+};
+
+struct CgroupPlan {
+  /// "/a/b": from the hierarchy's root. "layerfs-ID": below the caller's own group, or (v2, where groups with
+  /// processes cannot have limited children) beside it.
+  std::string path;
+  std::vector<CgroupGroup> groups;
+};
+
+enum class CgroupExtent : std::uint8_t {
+  kNeeded,  ///< a group only where something is limited: joining one costs milliseconds
+  kAll,     ///< a group in every hierarchy, as engines expect of an OCI runtime
+};
+
+/// Errors: kUnsupported naming the field where no mounted hierarchy can set it.
+Result<CgroupPlan> plan_cgroup(const spec::Resources& resources, const CgroupLayout& layout,
+                               const std::string& path, CgroupExtent extent);
+
+/// cpu.weight of cgroup v2 for cpu.shares of v1, as crun 1.23 and runc 1.3 convert them: 1024 is 100.
+std::uint64_t cpu_weight(std::uint64_t shares);
+/// "c 1:3 rwm": a line of devices.allow (v1).
+std::string device_line(const spec::DeviceRule& rule);
+
+}  // namespace layerfs::plan

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/plan/mount_options.h"
+
+#include <linux/mount.h>
+// linux/mount.h and sys/mount.h of glibc 2.36 define the same names: only one can be included.
+
+#include <algorithm>
+#include <array>
+
+namespace layerfs::plan {
+
+namespace {
+
+struct FlagOption {
+  std::string_view name;
+  bool clears;
+  unsigned long flag;
+};
+
+constexpr std::array<FlagOption, 27> kFlags{{
+    {"ro", false, MS_RDONLY},
+    {"rw", true, MS_RDONLY},
+    {"nosuid", false, MS_NOSUID},
+    {"suid", true, MS_NOSUID},
+    {"nodev", false, MS_NODEV},
+    {"dev", true, MS_NODEV},
+    {"noexec", false, MS_NOEXEC},
+    {"exec", true, MS_NOEXEC},
+    {"sync", false, MS_SYNCHRONOUS},
+    {"async", true, MS_SYNCHRONOUS},
+    {"dirsync", false, MS_DIRSYNC},
+    {"remount", false, MS_REMOUNT},
+    {"mand", false, MS_MANDLOCK},
+    {"nomand", true, MS_MANDLOCK},
+    {"noatime", false, MS_NOATIME},
+    {"atime", true, MS_NOATIME},
+    {"nodiratime", false, MS_NODIRATIME},
+    {"diratime", true, MS_NODIRATIME},
+    {"relatime", false, MS_RELATIME},
+    {"norelatime", true, MS_RELATIME},
+    {"strictatime", false, MS_STRICTATIME},
+    {"nostrictatime", true, MS_STRICTATIME},
+    {"silent", false, MS_SILENT},
+    {"loud", true, MS_SILENT},
+    {"iversion", false, MS_I_VERSION},
+    {"noiversion", true, MS_I_VERSION},
+    {"nosymfollow", false, 256},  // MS_NOSYMFOLLOW
+}};
+
+struct RecursiveOption {
+  std::string_view name;
+  bool clears;
+  std::uint64_t attribute;
+};
+
+constexpr std::array<RecursiveOption, 12> kRecursive{{
+    {"rro", false, MOUNT_ATTR_RDONLY},
+    {"rrw", true, MOUNT_ATTR_RDONLY},
+    {"rnosuid", false, MOUNT_ATTR_NOSUID},
+    {"rsuid", true, MOUNT_ATTR_NOSUID},
+    {"rnodev", false, MOUNT_ATTR_NODEV},
+    {"rdev", true, MOUNT_ATTR_NODEV},
+    {"rnoexec", false, MOUNT_ATTR_NOEXEC},
+    {"rexec", true, MOUNT_ATTR_NOEXEC},
+    {"rnodiratime", false, MOUNT_ATTR_NODIRATIME},
+    {"rdiratime", true, MOUNT_ATTR_NODIRATIME},
+    {"rnosymfollow", false, MOUNT_ATTR_NOSYMFOLLOW},
+    {"rsymfollow", true, MOUNT_ATTR_NOSYMFOLLOW},
+}};
+
+/// Access times are one field of three values in mount_setattr(2): all of its bits are cleared first.
+bool apply_recursive_atime(std::string_view name, MountOptions& to) {
+  std::uint64_t value = 0;
+  if (name == "rnoatime")
+    value = MOUNT_ATTR_NOATIME;
+  else if (name == "rstrictatime")
+    value = MOUNT_ATTR_STRICTATIME;
+  else if (name != "rrelatime" && name != "ratime")
+    return false;
+  to.recursive_clear |= MOUNT_ATTR__ATIME;
+  to.recursive_set = (to.recursive_set & ~static_cast<std::uint64_t>(MOUNT_ATTR__ATIME)) | value;
+  return true;
+}
+
+bool apply_flag(std::string_view name, MountOptions& to) {
+  const auto* flag = std::ranges::find(kFlags, name, &FlagOption::name);
+  if (flag == kFlags.end()) return false;
+  unsigned long& on = flag->clears ? to.clear_flags : to.set_flags;
+  unsigned long& off = flag->clears ? to.set_flags : to.clear_flags;
+  on |= flag->flag;
+  off &= ~flag->flag;
+  return true;
+}
+
+bool apply_recursive(std::string_view name, MountOptions& to) {
+  const auto* option = std::ranges::find(kRecursive, name, &RecursiveOption::name);
+  if (option == kRecursive.end()) return apply_recursive_atime(name, to);
+  (option->clears ? to.recursive_clear : to.recursive_set) |= option->attribute;
+  (option->clears ? to.recursive_set : to.recursive_clear) &= ~option->attribute;
+  return true;
+}
+
+}  // namespace
+
+Result<MountOptions> parse_mount_options(const std::vector<std::string>& options, std::string_view type) {
+  MountOptions result;
+  result.bind = type == "bind" || type == "rbind";
+  result.recursive = type == "rbind";
+  for (const auto& name : options) {
+    if (name == "bind" || name == "rbind") {
+      result.bind = true;
+      result.recursive = result.recursive || name == "rbind";
+    } else if (name == "defaults" || name.empty()) {
+      continue;
+    } else if (name == "tmpcopyup") {
+      if (type != "tmpfs") return invalid_error("mount option", name, "needs a tmpfs");
+      result.copy_up = true;
+    } else if (name == "idmap" || name == "ridmap" || name.starts_with("idmap=") ||
+               name.starts_with("ridmap=")) {
+      return unsupported_error("mount option", name, "is not supported");
+    } else if (auto propagation = spec::find_propagation(name)) {
+      result.propagation.push_back(*propagation);
+    } else if (!apply_flag(name, result) && !apply_recursive(name, result)) {
+      if (!result.data.empty()) result.data += ',';
+      result.data += name;
+    }
+  }
+  if (result.bind && !result.data.empty())
+    return invalid_error("mount option", result.data, "is none of a bind mount");
+  return result;
+}
+
+}  // namespace layerfs::plan

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Options of a mount ("ro", "nosuid", "rbind", "rslave", "rro", "size=64m"...) as the flags that the kernel
+// takes. Pure.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fs/base/result.h"
+#include "runtime/spec/container_spec.h"
+
+namespace layerfs::plan {
+
+struct MountOptions {
+  unsigned long set_flags = 0;    ///< MS_* to set
+  unsigned long clear_flags = 0;  ///< MS_* that a bind mount must lose
+  bool bind = false;
+  bool recursive = false;           ///< rbind
+  bool copy_up = false;             ///< tmpcopyup: the tmpfs begins with what it covers
+  std::uint64_t recursive_set = 0;  ///< MOUNT_ATTR_* for the whole tree (mount_setattr(2), AT_RECURSIVE)
+  std::uint64_t recursive_clear = 0;
+  std::vector<spec::Propagation> propagation;  ///< in order
+  std::string data;  ///< what is left, for the file system itself: "mode=755,size=65536k"
+  bool operator==(const MountOptions&) const = default;
+};
+
+/// Errors: kUnsupported for options that are known and not implemented (idmap, ridmap). An unknown option
+/// goes to the file system.
+Result<MountOptions> parse_mount_options(const std::vector<std::string>& options, std::string_view type);
+
+}  // namespace layerfs::plan

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// runtime-spec, config-linux.md.
+#include "runtime/spec/parse_linux.h"
+
+#include <array>
+#include <utility>
+
+namespace layerfs::spec {
+
+namespace {
+
+char device_type(const JsonReader& device, std::string_view allowed) {
+  std::string type = device.string("type");
+  if (type.size() == 1 && allowed.find(type[0]) != std::string_view::npos) return type[0];
+  device.fail("type", "must be one of \"" + std::string(allowed) + "\"");
+  return allowed.front();
+}
+
+std::vector<IdMapping> read_mappings(const JsonReader& linux, const char* name) {
+  std::vector<IdMapping> list;
+  for (const auto& item : linux.objects(name))
+    list.push_back({item.required_integer<std::uint32_t>("containerID"),
+                    item.required_integer<std::uint32_t>("hostID"),
+                    item.required_integer<std::uint32_t>("size")});
+  return list;
+}
+
+std::vector<Namespace> read_namespaces(const JsonReader& linux) {
+  std::vector<Namespace> list;
+  for (const auto& item : linux.objects("namespaces")) {
+    auto kind = find_namespace_kind(item.required_string("type"));
+    if (!kind)
+      item.fail("type", "is no kind of namespace");
+    else
+      list.push_back({*kind, item.string("path")});
+  }
+  return list;
+}
+
+std::vector<Device> read_devices(const JsonReader& linux) {
+  std::vector<Device> list;
+  for (const auto& item : linux.objects("devices")) {
+    Device device;
+    device.path = item.required_string("path");
+    device.type = device_type(item, "cubp");
+    if (device.type != 'p') {
+      device.major = item.required_integer<std::int64_t>("major");
+      device.minor = item.required_integer<std::int64_t>("minor");
+    }
+    device.file_mode = item.integer<std::uint32_t>("fileMode");
+    device.uid = item.integer<std::uint32_t>("uid");
+    device.gid = item.integer<std::uint32_t>("gid");
+    list.push_back(std::move(device));
+  }
+  return list;
+}
+
+std::vector<DeviceRule> read_device_rules(const JsonReader& resources) {
+  std::vector<DeviceRule> list;
+  for (const auto& item : resources.objects("devices")) {
+    DeviceRule rule;
+    rule.allow = item.boolean("allow");
+    if (!item.has("allow")) item.fail("allow", "is missing");
+    if (item.has("type") && !item.string("type").empty()) rule.type = device_type(item, "acbu");
+    // -1 and absence both mean every number.
+    rule.major = item.integer<std::int64_t>("major");
+    rule.minor = item.integer<std::int64_t>("minor");
+    if (rule.major && *rule.major < 0) rule.major.reset();
+    if (rule.minor && *rule.minor < 0) rule.minor.reset();
+    rule.access = item.string("access");
+    if (rule.access.find_first_not_of("rwm") != std::string::npos) item.fail("access", "must be of \"rwm\"");
+    list.push_back(std::move(rule));
+  }
+  return list;
+}
+
+std::vector<BlockThrottle> read_throttles(const JsonReader& block, const char* name) {
+  std::vector<BlockThrottle> list;
+  for (const auto& item : block.objects(name))
+    list.push_back({item.required_integer<std::int64_t>("major"),
+                    item.required_integer<std::int64_t>("minor"),
+                    item.required_integer<std::uint64_t>("rate")});
+  return list;
+}
+
+BlockIo read_block_io(const JsonReader& block) {
+  BlockIo io;
+  io.weight = block.integer<std::uint16_t>("weight");
+  if (io.weight == 0) io.weight.reset();  // what engines write for "not set"
+  block.unsupported("leafWeight");
+  block.unsupported("weightDevice");
+  io.read_bps = read_throttles(block, "throttleReadBpsDevice");
+  io.write_bps = read_throttles(block, "throttleWriteBpsDevice");
+  io.read_iops = read_throttles(block, "throttleReadIOPSDevice");
+  io.write_iops = read_throttles(block, "throttleWriteIOPSDevice");
+  return io;
+}
+
+void read_memory(const JsonReader& memory, Resources& to) {
+  to.memory_limit = memory.integer<std::int64_t>("limit");
+  to.memory_reservation = memory.integer<std::int64_t>("reservation");
+  to.memory_swap = memory.integer<std::int64_t>("swap");
+  if (memory.boolean("disableOOMKiller")) to.disable_oom_killer = true;
+  memory.unsupported("kernel");
+  memory.unsupported("kernelTCP");
+  memory.unsupported("swappiness");
+  memory.unsupported("checkBeforeUpdate");
+  if (memory.has("useHierarchy") && !memory.boolean("useHierarchy"))
+    memory.fail("useHierarchy", "cannot be false: the kernel's memory groups are hierarchical");
+  for (const char* name : {"limit", "reservation", "swap"})
+    if (memory.integer<std::int64_t>(name).value_or(0) < -1) memory.fail(name, "is below -1");
+}
+
+void read_cpu(const JsonReader& cpu, Resources& to) {
+  to.cpu_shares = cpu.integer<std::uint64_t>("shares");
+  to.cpu_quota = cpu.integer<std::int64_t>("quota");
+  to.cpu_period = cpu.integer<std::uint64_t>("period");
+  if (to.cpu_shares == 0) to.cpu_shares.reset();
+  if (to.cpu_quota == 0) to.cpu_quota.reset();
+  if (to.cpu_period == 0) to.cpu_period.reset();
+  to.cpu_idle = cpu.integer<std::int64_t>("idle");
+  if (to.cpu_idle && *to.cpu_idle != 0 && *to.cpu_idle != 1) cpu.fail("idle", "must be 0 or 1");
+  to.cpuset_cpus = cpu.string("cpus");
+  to.cpuset_mems = cpu.string("mems");
+  cpu.unsupported("burst");
+  if (cpu.integer<std::int64_t>("realtimeRuntime").value_or(0) != 0) cpu.unsupported("realtimeRuntime");
+  if (cpu.integer<std::int64_t>("realtimePeriod").value_or(0) != 0) cpu.unsupported("realtimePeriod");
+}
+
+constexpr std::array<std::pair<std::string_view, SeccompAction>, 8> kActions{{
+    {"SCMP_ACT_ALLOW", SeccompAction::kAllow},
+    {"SCMP_ACT_ERRNO", SeccompAction::kErrno},
+    {"SCMP_ACT_KILL", SeccompAction::kKillThread},
+    {"SCMP_ACT_KILL_THREAD", SeccompAction::kKillThread},
+    {"SCMP_ACT_KILL_PROCESS", SeccompAction::kKillProcess},
+    {"SCMP_ACT_TRAP", SeccompAction::kTrap},
+    {"SCMP_ACT_TRACE", SeccompAction::kTrace},
+    {"SCMP_ACT_LOG", SeccompAction::kLog},
+}};
+
+constexpr std::array<std::pair<std::string_view, SeccompCompare>, 7> kCompares{{
+    {"SCMP_CMP_NE", SeccompCompare::kNotEqual},
+    {"SCMP_CMP_LT", SeccompCompare::kLess},
+    {"SCMP_CMP_LE", SeccompCompare::kLessEqual},
+    {"SCMP_CMP_EQ", SeccompCompare::kEqual},
+    {"SCMP_CMP_GE", SeccompCompare::kGreaterEqual},
+    {"SCMP_CMP_GT", SeccompCompare::kGreater},
+    {"SCMP_CMP_MASKED_EQ", SeccompCompare::kMaskedEqual},
+}};
+
+template <class Table>
+auto read_name(const JsonReader& reader, const char* name, const Table& table) {
+  std::string text = reader.required_string(name);
+  for (const auto& [key, value] : table)
+    if (key == text) return value;
+  if (text == "SCMP_ACT_NOTIFY")
+    reader.unsupported(name);
+  else
+    reader.fail(name, "has an unknown value '" + text + "'");
+  return table.front().second;
+}
+
+SeccompRule read_rule(const JsonReader& item) {
+  SeccompRule rule;
+  rule.names = item.strings("names");
+  if (item.has("name")) rule.names.push_back(item.string("name"));  // the form of old Docker profiles
+  if (rule.names.empty()) item.fail("names", "is empty");
+  rule.action = read_name(item, "action", kActions);
+  rule.errno_value = item.integer<std::uint32_t>("errnoRet");
+  for (const auto& arg : item.objects("args")) {
+    SeccompArg one;
+    one.index = arg.required_integer<unsigned>("index");
+    if (one.index > 5) arg.fail("index", "is above 5");
+    one.value = arg.required_integer<std::uint64_t>("value");
+    one.value_two = arg.integer<std::uint64_t>("valueTwo").value_or(0);
+    one.compare = read_name(arg, "op", kCompares);
+    rule.args.push_back(one);
+  }
+  return rule;
+}
+
+}  // namespace
+
+Seccomp read_seccomp(const JsonReader& seccomp) {
+  Seccomp result;
+  result.default_action = read_name(seccomp, "defaultAction", kActions);
+  result.default_errno = seccomp.integer<std::uint32_t>("defaultErrnoRet");
+  result.architectures = seccomp.strings("architectures");
+  result.flags = seccomp.strings("flags");
+  seccomp.unsupported("listenerPath");
+  seccomp.unsupported("listenerMetadata");
+  for (const auto& item : seccomp.objects("syscalls")) result.rules.push_back(read_rule(item));
+  return result;
+}
+
+Resources read_resources(const JsonReader& resources) {
+  Resources result;
+  result.devices = read_device_rules(resources);
+  read_memory(resources.object("memory"), result);
+  read_cpu(resources.object("cpu"), result);
+  result.pids_limit = resources.object("pids").integer<std::int64_t>("limit");
+  result.block_io = read_block_io(resources.object("blockIO"));
+  for (const auto& item : resources.objects("hugepageLimits"))
+    result.hugepages.push_back(
+        {item.required_string("pageSize"), item.required_integer<std::uint64_t>("limit")});
+  result.unified = resources.string_map("unified");
+  resources.unsupported("network");
+  resources.unsupported("rdma");
+  return result;
+}
+
+void read_linux(const JsonReader& linux, ContainerSpec& spec) {
+  spec.namespaces = read_namespaces(linux);
+  spec.uid_mappings = read_mappings(linux, "uidMappings");
+  spec.gid_mappings = read_mappings(linux, "gidMappings");
+  spec.devices = read_devices(linux);
+  spec.cgroups_path = linux.string("cgroupsPath");
+  spec.resources = read_resources(linux.object("resources"));
+  JsonReader seccomp = linux.object("seccomp");
+  if (seccomp.present()) spec.seccomp = read_seccomp(seccomp);
+  spec.sysctl = linux.string_map("sysctl");
+  spec.masked_paths = linux.strings("maskedPaths");
+  spec.readonly_paths = linux.strings("readonlyPaths");
+  std::string propagation = linux.string("rootfsPropagation");
+  if (!propagation.empty()) {
+    auto found = find_propagation(propagation);
+    if (!found) linux.fail("rootfsPropagation", "has an unknown value '" + propagation + "'");
+    spec.rootfs_propagation = found.value_or(Propagation::kUnset);
+  }
+  for (const char* name : {"intelRdt", "personality", "timeOffsets", "netDevices", "memoryPolicy"})
+    linux.unsupported(name);
+  linux.unsupported("mountLabel");
+}
+
+}  // namespace layerfs::spec

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+// runtime-spec, config.md.
+#include "runtime/spec/parse_spec.h"
+
+#include <algorithm>
+#include <charconv>
+#include <set>
+#include <utility>
+
+#include "runtime/spec/json_reader.h"
+#include "runtime/spec/parse_linux.h"
+
+namespace layerfs::spec {
+
+namespace {
+
+using nlohmann::json;
+
+Process read_process(const JsonReader& process) {
+  Process result;
+  result.terminal = process.boolean("terminal");
+  JsonReader size = process.object("consoleSize");
+  if (size.present())
+    result.console_size = {size.required_integer<std::uint16_t>("height"),
+                           size.required_integer<std::uint16_t>("width")};
+  JsonReader user = process.object("user");
+  result.user.uid = user.integer<std::uint32_t>("uid").value_or(0);
+  result.user.gid = user.integer<std::uint32_t>("gid").value_or(0);
+  result.user.umask = user.integer<std::uint32_t>("umask");
+  result.user.additional_gids = user.integers<std::uint32_t>("additionalGids");
+  result.args = process.strings("args");
+  result.env = process.strings("env");
+  for (const auto& item : result.env)
+    if (item.find('=') == std::string::npos || item.front() == '=')
+      process.fail("env", "has an entry that is no NAME=VALUE");
+  result.cwd = process.required_string("cwd");
+  JsonReader capabilities = process.object("capabilities");
+  if (capabilities.present())
+    result.capabilities = Capabilities{capabilities.strings("bounding"), capabilities.strings("effective"),
+                                       capabilities.strings("permitted"), capabilities.strings("inheritable"),
+                                       capabilities.strings("ambient")};
+  for (const auto& item : process.objects("rlimits"))
+    result.rlimits.push_back({item.required_string("type"), item.required_integer<std::uint64_t>("soft"),
+                              item.required_integer<std::uint64_t>("hard")});
+  result.no_new_privileges = process.boolean("noNewPrivileges");
+  result.oom_score_adj = process.integer<int>("oomScoreAdj");
+  result.apparmor_profile = process.string("apparmorProfile");
+  result.selinux_label = process.string("selinuxLabel");
+  for (const char* name : {"scheduler", "ioPriority", "execCPUAffinity"}) process.unsupported(name);
+  return result;
+}
+
+Mount read_mount(const JsonReader& item) {
+  Mount mount;
+  mount.destination = item.required_string("destination");
+  mount.type = item.string("type");
+  mount.source = item.string("source");
+  mount.options = item.strings("options");
+  item.unsupported("uidMappings");
+  item.unsupported("gidMappings");
+  return mount;
+}
+
+std::vector<Hook> read_hooks(const JsonReader& hooks, const char* name) {
+  std::vector<Hook> list;
+  for (const auto& item : hooks.objects(name)) {
+    Hook hook;
+    hook.path = item.required_string("path");
+    if (!hook.path.starts_with('/')) item.fail("path", "must be absolute");
+    hook.args = item.strings("args");
+    hook.env = item.strings("env");
+    hook.timeout = item.integer<int>("timeout");
+    if (hook.timeout && *hook.timeout <= 0) item.fail("timeout", "must be above 0");
+    list.push_back(std::move(hook));
+  }
+  return list;
+}
+
+/// 1.0 to 1.3, and the pre-releases of them ("1.0.2-dev").
+void check_version(const JsonReader& root, const std::string& version) {
+  int major = -1;
+  int minor = -1;
+  const char* end = version.data() + version.size();
+  auto first = std::from_chars(version.data(), end, major);
+  if (first.ec == std::errc{} && first.ptr != end && *first.ptr == '.')
+    std::from_chars(first.ptr + 1, end, minor);
+  if (major != 1 || minor < 0 || minor > 3)
+    root.fail("ociVersion", "is '" + version + "': this runtime implements 1.0 to 1.3");
+}
+
+ContainerSpec read_spec(const JsonReader& root) {
+  ContainerSpec spec;
+  spec.oci_version = root.required_string("ociVersion");
+  check_version(root, spec.oci_version);
+  for (const char* name : {"windows", "vm", "solaris", "zos", "freebsd"})
+    if (!root.has("linux")) root.unsupported(name);
+  JsonReader process = root.object("process");
+  if (process.present()) spec.process = read_process(process);
+  JsonReader rootfs = root.object("root");
+  if (!rootfs.present()) root.fail("root", "is missing");
+  spec.root.path = rootfs.present() ? rootfs.required_string("path") : "";
+  spec.root.read_only = rootfs.boolean("readonly");
+  spec.hostname = root.string("hostname");
+  spec.domainname = root.string("domainname");
+  for (const auto& item : root.objects("mounts")) spec.mounts.push_back(read_mount(item));
+  JsonReader hooks = root.object("hooks");
+  spec.hooks = {read_hooks(hooks, "prestart"),        read_hooks(hooks, "createRuntime"),
+                read_hooks(hooks, "createContainer"), read_hooks(hooks, "startContainer"),
+                read_hooks(hooks, "poststart"),       read_hooks(hooks, "poststop")};
+  spec.annotations = root.string_map("annotations");
+  read_linux(root.object("linux"), spec);
+  return spec;
+}
+
+/// Parses `text` and gives its root object to `read`.
+template <class Read>
+auto parse_with(std::string_view text, Read read) -> Result<decltype(read(std::declval<JsonReader>()))> {
+  json document = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (document.is_discarded()) return invalid_error("parse", "", "not JSON");
+  if (!document.is_object()) return invalid_error("parse", "", "not a JSON object");
+  std::optional<Error> error;
+  auto value = read(JsonReader(document, "", error));
+  if (error) return std::unexpected(std::move(*error));
+  return value;
+}
+
+bool contains(const std::vector<std::string>& list, std::string_view name) {
+  return std::ranges::find(list, name) != list.end();
+}
+
+/// Go's name of this machine's architecture, as profile files use.
+constexpr std::string_view machine_architecture() {
+#if defined(__x86_64__)
+  return "amd64";
+#elif defined(__aarch64__)
+  return "arm64";
+#elif defined(__riscv)
+  return "riscv64";
+#elif defined(__powerpc64__)
+  return "ppc64le";
+#elif defined(__s390x__)
+  return "s390x";
+#else
+  return "unknown";
+#endif
+}
+
+constexpr std::string_view machine_seccomp_architecture() {
+#if defined(__x86_64__)
+  return "SCMP_ARCH_X86_64";
+#elif defined(__aarch64__)
+  return "SCMP_ARCH_AARCH64";
+#elif defined(__riscv)
+  return "SCMP_ARCH_RISCV64";
+#elif defined(__powerpc64__)
+  return "SCMP_ARCH_PPC64LE";
+#elif defined(__s390x__)
+  return "SCMP_ARCH_S390X";
+#else
+  return "";
+#endif
+}
+
+/// A rule of a profile file applies: every include is met, no exclude is.
+bool applies(const JsonReader& rule, const std::vector<std::string>& capabilities) {
+  JsonReader includes = rule.object("includes");
+  JsonReader excludes = rule.object("excludes");
+  includes.unsupported("minKernel");
+  excludes.unsupported("minKernel");
+  auto any = [&](const std::vector<std::string>& names) {
+    return std::ranges::any_of(names, [&](const auto& name) { return contains(capabilities, name); });
+  };
+  auto all = [&](const std::vector<std::string>& names) {
+    return std::ranges::all_of(names, [&](const auto& name) { return contains(capabilities, name); });
+  };
+  auto arches = includes.strings("arches");
+  if (!arches.empty() && !contains(arches, machine_architecture())) return false;
+  if (contains(excludes.strings("arches"), machine_architecture())) return false;
+  return all(includes.strings("caps")) && !any(excludes.strings("caps"));
+}
+
+Seccomp read_profile(const JsonReader& root, const std::vector<std::string>& capabilities) {
+  Seccomp profile = read_seccomp(root);
+  for (const auto& entry : root.objects("archMap")) {
+    if (entry.string("architecture") != machine_seccomp_architecture()) continue;
+    profile.architectures.push_back(entry.string("architecture"));
+    for (auto& name : entry.strings("subArchitectures")) profile.architectures.push_back(std::move(name));
+  }
+  std::vector<JsonReader> sources = root.objects("syscalls");
+  std::vector<SeccompRule> kept;
+  for (std::size_t i = 0; i < sources.size() && i < profile.rules.size(); ++i)
+    if (applies(sources[i], capabilities)) kept.push_back(std::move(profile.rules[i]));
+  profile.rules = std::move(kept);
+  return profile;
+}
+
+}  // namespace
+
+Result<ContainerSpec> parse_spec(std::string_view text) {
+  LAYERFS_ASSIGN(ContainerSpec spec, parse_with(text, read_spec));
+  LAYERFS_TRY(validate(spec));
+  return spec;
+}
+
+Result<Process> parse_process(std::string_view text) {
+  LAYERFS_ASSIGN(Process process, parse_with(text, read_process));
+  if (process.args.empty()) return invalid_error("field", "args", "is empty");
+  return process;
+}
+
+Result<Resources> parse_resources(std::string_view text) { return parse_with(text, read_resources); }
+
+Result<Seccomp> parse_seccomp_profile(std::string_view text, const std::vector<std::string>& capabilities) {
+  return parse_with(text, [&](const JsonReader& root) { return read_profile(root, capabilities); });
+}
+
+}  // namespace layerfs::spec

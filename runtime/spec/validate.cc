@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the specification demands across fields (runtime-spec, config.md and config-linux.md).
+#include <set>
+#include <string>
+
+#include "runtime/spec/parse_spec.h"
+
+namespace layerfs::spec {
+
+namespace {
+
+Result<void> check_namespaces(const ContainerSpec& spec) {
+  std::set<NamespaceKind> seen;
+  for (const auto& entry : spec.namespaces) {
+    if (!seen.insert(entry.kind).second)
+      return invalid_error("field", "linux.namespaces",
+                           "names '" + std::string(to_text(entry.kind)) + "' twice");
+    if (!entry.path.empty() && !entry.path.starts_with('/'))
+      return invalid_error("field", "linux.namespaces",
+                           "has a path that is not absolute: '" + entry.path + "'");
+  }
+  bool maps = !spec.uid_mappings.empty() || !spec.gid_mappings.empty();
+  const Namespace* user = spec.find_namespace(NamespaceKind::kUser);
+  if (maps && (user == nullptr || !user->path.empty()))
+    return invalid_error("field", "linux.uidMappings", "needs a new user namespace");
+  if (spec.makes(NamespaceKind::kUser) && (spec.uid_mappings.empty() || spec.gid_mappings.empty()))
+    return invalid_error("field", spec.uid_mappings.empty() ? "linux.uidMappings" : "linux.gidMappings",
+                         "is missing: a new user namespace needs mappings");
+  if (spec.find_namespace(NamespaceKind::kMount) == nullptr)
+    return unsupported_error("field", "linux.namespaces",
+                             "has no mount namespace: the runtime would change its caller's");
+  if (spec.find_namespace(NamespaceKind::kUts) == nullptr &&
+      (!spec.hostname.empty() || !spec.domainname.empty()))
+    return invalid_error("field", spec.hostname.empty() ? "domainname" : "hostname", "needs a uts namespace");
+  return {};
+}
+
+Result<void> check_process(const Process& process) {
+  if (!process.cwd.starts_with('/')) return invalid_error("field", "process.cwd", "must be absolute");
+  if (process.oom_score_adj && (*process.oom_score_adj < -1000 || *process.oom_score_adj > 1000))
+    return invalid_error("field", "process.oomScoreAdj", "must be between -1000 and 1000");
+  if (process.user.umask && *process.user.umask > 0777)
+    return invalid_error("field", "process.user.umask", "must be at most 0777");
+  std::set<std::string> seen;
+  for (const auto& limit : process.rlimits) {
+    if (!seen.insert(limit.type).second)
+      return invalid_error("field", "process.rlimits", "names '" + limit.type + "' twice");
+    if (limit.soft > limit.hard)
+      return invalid_error("field", "process.rlimits", "has a soft " + limit.type + " above the hard one");
+  }
+  return {};
+}
+
+Result<void> check_linux(const ContainerSpec& spec) {
+  for (const auto& mount : spec.mounts)
+    if (mount.destination.empty()) return invalid_error("field", "mounts", "has an empty destination");
+  for (const auto& device : spec.devices)
+    if (!device.path.starts_with('/'))
+      return invalid_error("field", "linux.devices",
+                           "has a path that is not absolute: '" + device.path + "'");
+  for (const auto& path : spec.masked_paths)
+    if (!path.starts_with('/'))
+      return invalid_error("field", "linux.maskedPaths", "has a path that is not absolute: '" + path + "'");
+  for (const auto& path : spec.readonly_paths)
+    if (!path.starts_with('/'))
+      return invalid_error("field", "linux.readonlyPaths", "has a path that is not absolute: '" + path + "'");
+  const Resources& resources = spec.resources;
+  if (resources.memory_limit && resources.memory_swap && *resources.memory_swap >= 0 &&
+      *resources.memory_limit > *resources.memory_swap)
+    return invalid_error("field", "linux.resources.memory.swap", "is below the memory limit");
+  for (const auto& [key, value] : resources.unified)
+    if (key.empty() || key.find('/') != std::string::npos || key.find('.') == std::string::npos)
+      return invalid_error("field", "linux.resources.unified",
+                           "has a key that is no cgroup file: '" + key + "'");
+  return {};
+}
+
+}  // namespace
+
+Result<void> validate(const ContainerSpec& spec) {
+  LAYERFS_TRY(check_namespaces(spec));
+  LAYERFS_TRY(check_process(spec.process));
+  return check_linux(spec);
+}
+
+}  // namespace layerfs::spec
