@@ -56,7 +56,7 @@ void link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char* new
 }
 
 /// O_TMPFILE: the kernel wants it opened in the same message, and sends one RELEASE for it later.
-void tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, fuse_file_info* file) {
+[[maybe_unused]] void tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, fuse_file_info* file) {
   answer(req, "tmpfile", [&](Adapter& adapter) {
     auto entry = adapter.fs.tmpfile(Ino{parent}, mode, caller_of(req, adapter));
     if (!entry) return reply_failure(req, "tmpfile", entry.error());
