@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The merge rules: layers, lowest first, become one tree (OCI image-spec, layer.md, "Applying Changesets").
 //
-// (1) Whiteouts and opaque marks of a layer act on what lay below it, before any of its nodes is added.
-// (2) A parent path is walked inside the tree: symbolic links are followed as if the tree were "/", so an
-//     entry can't land outside; more than 40 links, or a ".." above the root, is refused by name.
+// (1) Whiteouts and opaque marks of a layer act on what lay below it, before any of its nodes is added. One
+// of
+//     something that isn't there is harmless. A lower link that this layer replaces by a directory is not
+//     followed for them: nothing of that directory lay below.
+// (2) A parent path is walked inside the tree: symbolic links are followed as if the tree were "/" (".." at
+// the
+//     root stays there), so an entry can't land outside; more than 40 links are refused by name, and a parent
+//     that is neither directory nor link too. A dangling link's target is made.
 // (3) A missing parent becomes a directory 0755, 0:0, with the time of the entry that needs it.
 // (4) A directory over a directory replaces its attributes and xattrs and keeps its children; anything else
 //     over anything replaces it. The last entry of a path counts.
