@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "fs/base/log.h"
+#include "fs/base/sha256.h"
+#include "fs/image/image_source.h"
+#include "fs/image/whiteout_name.h"
+#include "fs/store/store.h"
+
+namespace layerfs::image {
+
+namespace {
+
+/// An index inside an index inside an index is somebody's joke.
+constexpr int kMaxIndexDepth = 4;
+
+std::string blob_path(const Digest& digest) { return "blobs/sha256/" + digest.hex(); }
+
+/// The document that `descriptor` points at, verified.
+Result<std::string> get_document(const ImageFiles& files, const Descriptor& descriptor) {
+  if (descriptor.size > kMaxDocument)
+    return invalid_error("read blob", descriptor.digest.str(), "longer than 8 MiB");
+  LAYERFS_ASSIGN(std::string text, get_text(files, blob_path(descriptor.digest), kMaxDocument));
+  if (text.size() != descriptor.size)
+    return corrupt_error("verify blob", descriptor.digest.str(),
+                         fmt::format("{} bytes instead of {}", text.size(), descriptor.size));
+  if (Digest digest = sha256(text); digest != descriptor.digest)
+    return corrupt_error("verify blob", descriptor.digest.str(), "its digest is " + digest.str());
+  return text;
+}
+
+const std::string* find_annotation(const Descriptor& descriptor, std::string_view key) {
+  auto found = descriptor.annotations.find(std::string(key));
+  return found == descriptor.annotations.end() || found->second.empty() ? nullptr : &found->second;
+}
+
+/// What the index calls the image, "" where it doesn't.
+std::string index_name(const Descriptor& descriptor) {
+  for (std::string_view key : {kContainerdNameAnnotation, kRefNameAnnotation})
+    if (const auto* name = find_annotation(descriptor, key)) return *name;
+  return {};
+}
+
+/// A name that stands for itself, not just for a tag.
+bool is_reference(const std::string& name) { return name.find_first_of("/:") != std::string::npos; }
+
+/// References for what the index calls the image.
+std::vector<std::string> names_of(const Descriptor& descriptor, const std::string& source_name) {
+  std::vector<std::string> names;
+  if (const auto* name = find_annotation(descriptor, kContainerdNameAnnotation)) names.push_back(*name);
+  const auto* tag = find_annotation(descriptor, kRefNameAnnotation);
+  if (tag != nullptr && is_reference(*tag)) {
+    if (std::ranges::find(names, *tag) == names.end()) names.push_back(*tag);
+  } else if (names.empty() && !source_name.empty()) {
+    names.push_back(tag == nullptr ? source_name : source_name + ":" + *tag);
+  }
+  return names;
+}
+
+bool is_named(const Descriptor& descriptor, const std::string& name) {
+  for (std::string_view key : {kRefNameAnnotation, kContainerdNameAnnotation}) {
+    const auto* has = find_annotation(descriptor, key);
+    if (has == nullptr) continue;
+    if (*has == name) return true;
+    if (!is_reference(*has) || !is_reference(name)) continue;
+    auto left = store::normalise_reference(*has);
+    auto right = store::normalise_reference(name);
+    if (left && right && *left == *right) return true;
+  }
+  return false;
+}
+
+std::string list_names(const std::vector<Descriptor>& manifests) {
+  std::string text;
+  for (const auto& manifest : manifests) {
+    if (std::string name = index_name(manifest); !name.empty())
+      text += (text.empty() ? "" : ", ") + shown_name(name);
+  }
+  return text.empty() ? "none has a name" : text;
+}
+
+std::string list_platforms(const std::vector<Descriptor>& manifests) {
+  std::string text;
+  for (const auto& manifest : manifests) {
+    if (!manifest.platform || manifest.platform->os == "unknown") continue;
+    text += (text.empty() ? "" : ", ") + platform_text(*manifest.platform);
+  }
+  return text.empty() ? "none" : text;
+}
+
+/// The one entry of `manifests` for the wanted platform; a single one is taken as it is (its config decides).
+Result<Descriptor> choose(const std::vector<Descriptor>& manifests, const Platform& wanted) {
+  if (manifests.size() == 1 && !manifests.front().platform) return manifests.front();
+  if (const Descriptor* found = choose_platform(manifests, wanted)) return *found;
+  return invalid_error("platform", platform_text(wanted),
+                       "the image is not there for it; there are: " + list_platforms(manifests));
+}
+
+Result<Descriptor> choose_from_index(const ImageFiles& files, const ImageIndex& index,
+                                     const ImageChoice& choice, std::vector<std::string>& names,
+                                     const std::string& source_name) {
+  std::vector<Descriptor> images;
+  for (const auto& descriptor : index.manifests) {
+    if (!is_index_type(descriptor.media_type) && !is_manifest_type(descriptor.media_type)) continue;
+    if (choice.name.empty() || is_named(descriptor, choice.name)) images.push_back(descriptor);
+  }
+  if (images.empty())
+    return choice.name.empty() ? invalid_error("index.json", {}, "no image in it")
+                               : invalid_error("tag", choice.name,
+                                               "not in the index; there are: " + list_names(index.manifests));
+  // Several entries may be one image for several platforms, or one manifest under several tags.
+  const Descriptor& first = images.front();
+  bool one_name = std::ranges::all_of(images, [&](const auto& image) {
+    return image.digest == first.digest || index_name(image) == index_name(first);
+  });
+  if (!one_name)
+    return invalid_error("index.json", {}, "several images in it, name one of: " + list_names(images));
+  LAYERFS_ASSIGN(Descriptor chosen, choose(images, choice.platform));
+  names = names_of(chosen, source_name);
+  for (int depth = 0; is_index_type(chosen.media_type); ++depth) {
+    if (depth >= kMaxIndexDepth) return invalid_error("index", chosen.digest.str(), "nested too deeply");
+    LAYERFS_ASSIGN(std::string text, get_document(files, chosen));
+    auto nested = parse_index(text);
+    if (!nested) return with_context(nested.error(), "index", chosen.digest.str());
+    LAYERFS_ASSIGN(chosen, choose(nested->manifests, choice.platform));
+  }
+  if (!is_manifest_type(chosen.media_type))
+    return unsupported_error("manifest type", chosen.media_type, "not an image manifest");
+  return chosen;
+}
+
+Result<SourceLayer> open_layer(const ImageFiles& files, const Descriptor& descriptor, const Digest& diff_id) {
+  LAYERFS_ASSIGN(auto blob, files.find(blob_path(descriptor.digest)));
+  if (!blob) return system_error(ENOENT, "read layer", descriptor.digest.str());
+  if (blob->size != descriptor.size)
+    return corrupt_error("verify layer", descriptor.digest.str(),
+                         fmt::format("{} bytes instead of {}", blob->size, descriptor.size));
+  return SourceLayer{diff_id, *blob, descriptor};
+}
+
+}  // namespace
+
+Result<bool> has_oci_layout(const ImageFiles& files) {
+  LAYERFS_ASSIGN(auto layout, files.find("oci-layout"));
+  LAYERFS_ASSIGN(auto index, files.find("index.json"));
+  return layout.has_value() && index.has_value();
+}
+
+Result<SourceImage> open_oci_layout(const ImageFiles& files, const std::string& source_name,
+                                    const ImageChoice& choice) {
+  LAYERFS_ASSIGN(bool is_layout, has_oci_layout(files));
+  if (!is_layout) return invalid_error("OCI layout", source_name, "no oci-layout and index.json in it");
+  LAYERFS_ASSIGN(std::string index_text, get_text(files, "index.json", kMaxDocument));
+  auto index = parse_index(index_text);
+  if (!index) return with_context(index.error(), "read", "index.json");
+
+  SourceImage image;
+  LAYERFS_ASSIGN(Descriptor chosen, choose_from_index(files, *index, choice, image.names, source_name));
+  LAYERFS_ASSIGN(image.manifest, get_document(files, chosen));
+  image.manifest_digest = chosen.digest;
+  auto manifest = parse_manifest(image.manifest);
+  if (!manifest) return with_context(manifest.error(), "manifest", chosen.digest.str());
+  LAYERFS_ASSIGN(image.config, get_document(files, manifest->config));
+  image.config_digest = manifest->config.digest;
+  auto config = parse_image_config(image.config);
+  if (!config) return with_context(config.error(), "config", image.config_digest.str());
+  if (auto checked = check_image(*config, manifest->layers.size(), choice); !checked)
+    return with_context(checked.error(), "config", image.config_digest.str());
+  for (std::size_t i = 0; i < manifest->layers.size(); ++i) {
+    LAYERFS_ASSIGN(SourceLayer layer, open_layer(files, manifest->layers[i], config->diff_ids[i]));
+    image.layers.push_back(std::move(layer));
+  }
+  return image;
+}
+
+Result<void> check_image(const ImageConfig& config, std::size_t layers, const ImageChoice& choice) {
+  auto refuse = [](std::string reason) {
+    return std::unexpected(Error{ErrorKind::kInvalid, EINVAL, {}, std::move(reason)});
+  };
+  if (config.diff_ids.size() != layers)
+    return refuse(fmt::format("{} diffIDs for {} layers", config.diff_ids.size(), layers));
+  if (config.history_layers && *config.history_layers != layers)
+    return refuse(fmt::format("a history of {} layers for {} layers", *config.history_layers, layers));
+  const Platform& has = config.platform;
+  const Platform& wanted = choice.platform;
+  bool fits = (has.os.empty() || has.os == wanted.os) &&
+              (has.architecture.empty() || has.architecture == wanted.architecture);
+  if (fits) return {};
+  if (choice.platform_given)
+    return refuse(fmt::format("the image is for {}, not for {}", platform_text(has), platform_text(wanted)));
+  log_warning("the image is for {}, this machine is {}", platform_text(has), platform_text(wanted));
+  return {};
+}
+
+std::string repository_name(const std::string& path) {
+  std::string_view rest = path;
+  while (rest.ends_with('/')) rest.remove_suffix(1);
+  if (std::size_t slash = rest.rfind('/'); slash != std::string_view::npos) rest.remove_prefix(slash + 1);
+  for (bool again = true; again;) {
+    again = false;
+    for (std::string_view extension : {".gz", ".tgz", ".zst", ".tar", ".oci"}) {
+      if (!rest.ends_with(extension)) continue;
+      rest.remove_suffix(extension.size());
+      again = true;
+    }
+  }
+  // path-component of the reference grammar: lower-case words joined by single separators.
+  std::string name;
+  for (char byte : rest) {
+    bool upper = byte >= 'A' && byte <= 'Z';
+    bool word = upper || (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9');
+    if (word) {
+      name += upper ? static_cast<char>(byte - 'A' + 'a') : byte;
+    } else if (!name.empty() && name.back() != '-' && name.back() != '.' && name.back() != '_') {
+      name += byte == '.' || byte == '_' ? byte : '-';
+    }
+  }
+  while (!name.empty() && (name.back() == '-' || name.back() == '.' || name.back() == '_')) name.pop_back();
+  return name;
+}
+
+}  // namespace layerfs::image
