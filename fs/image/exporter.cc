@@ -185,7 +185,9 @@ Result<void> put_docker_documents(const ImageExport& image, const std::string& r
       repositories[repository][tag] = image.layers().empty() ? "" : image.layers().back().digest.hex();
     }
   }
-  Json manifest = {{{"Config", blob_path(image.config().digest)}, {"RepoTags", tags}, {"Layers", layers}}};
+  Json entry = {{"Config", blob_path(image.config().digest)}, {"RepoTags", tags}, {"Layers", layers}};
+  Json manifest = Json::array();
+  manifest.push_back(std::move(entry));
   LAYERFS_TRY(output.put_document("manifest.json", manifest.dump()));
   return output.put_document("repositories", repositories.dump());
 }

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/cmd_commit.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include "fs/image/commit.h"
+#include "fs/mount/control.h"
+#include "fs/mount/mount_table.h"
+#include "fs/store/store.h"
+#include "fs/upper/delta_upper.h"
+
+namespace layerfs::tools {
+
+namespace {
+
+struct CommitArguments {
+  std::string subject;
+  std::string reference;
+  image::CommitOptions options;
+  bool quiet = false;
+};
+
+/// The absolute path without links; empty where there is no such path.
+std::string real_path(const std::string& path) {
+  std::unique_ptr<char, decltype(&std::free)> resolved(::realpath(path.c_str(), nullptr), &std::free);
+  return resolved ? std::string(resolved.get()) : std::string();
+}
+
+/// A mount point counts first, then names and ids of uppers.
+Result<store::ContainerRecord> find_subject(store::Store& store, const std::string& subject) {
+  std::string path = real_path(subject);
+  if (!path.empty()) {
+    LAYERFS_ASSIGN(auto mount, mount::find_mount(path));
+    if (mount) {
+      LAYERFS_ASSIGN(auto container, store.find_container(mount->name()));
+      if (!container) return invalid_error("commit", subject, "mounted read-only, or from another store");
+      return *container;
+    }
+  }
+  LAYERFS_ASSIGN(auto container, store.find_container(subject));
+  if (!container) return invalid_error("commit", subject, "no such mount, upper or container");
+  return *container;
+}
+
+Result<store::ImageRecord> run_commit(const Tool& tool, const CommitArguments& arguments) {
+  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kWrite));
+  LAYERFS_ASSIGN(store::ContainerRecord container, find_subject(*store, arguments.subject));
+  std::string directory = store->container_dir(container.id);
+  // A live mount holds changes back until `frozen` is closed. Where nothing is mounted the delta is opened
+  // for writing, which takes its lock: nobody mounts it while it is read.
+  LAYERFS_ASSIGN(Fd frozen, mount::freeze_upper(directory));
+  upper::DeltaOptions options;
+  options.read_only = static_cast<bool>(frozen);
+  LAYERFS_ASSIGN(auto upper, upper::open_delta(directory, options));
+  LAYERFS_ASSIGN(auto lower, store->get_tree(container.layers));
+  return image::commit_upper(*store, container, *lower, *upper, arguments.reference, arguments.options);
+}
+
+Result<void> print_commit(const CommitArguments& arguments, const store::ImageRecord& image) {
+  if (!arguments.quiet)
+    fmt::print(stderr, "{}: layer {}, {}\n", image.reference, image.layers.back().diff_id.str(),
+               human_size(image.layers.back().blob_size));
+  return print(image.config.hex() + '\n');
+}
+
+}  // namespace
+
+void add_commit_commands(CLI::App& app, Tool& tool) {
+  auto* command = app.add_subcommand("commit", "Make an image of a container's changes");
+  auto arguments = std::make_shared<CommitArguments>();
+  command
+      ->add_option("subject", arguments->subject,
+                   "A mount point of layerfs, or the name or id of an upper or container")
+      ->required();
+  command->add_option("image", arguments->reference, "Name of the new image")->required();
+  command->add_option("-a,--author", arguments->options.author, "Author, for config and history");
+  command->add_option("-m,--message", arguments->options.message, "Comment, for the history");
+  command
+      ->add_option(
+          "-c,--change", arguments->options.changes,
+          "An instruction on the config: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME\n"
+          "or WORKDIR; may be given again")
+      ->allow_extra_args(false);
+  command->add_flag("-q,--quiet", arguments->quiet, "Print the new image's id only");
+  command->callback([arguments, &tool] {
+    auto image = run_commit(tool, *arguments);
+    auto done = image ? print_commit(*arguments, *image) : std::unexpected(image.error());
+    if (!done) tool.status = report_error(tool, done.error());
+  });
+}
+
+}  // namespace layerfs::tools

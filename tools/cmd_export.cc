@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/cmd_export.h"
+
+#include <memory>
+#include <string>
+
+#include "fs/image/exporter.h"
+#include "fs/store/store.h"
+
+namespace layerfs::tools {
+
+namespace {
+
+struct ExportArguments {
+  std::string reference;
+  std::string destination;
+  std::string compression;
+  int level = 0;
+};
+
+Result<void> run_export(const Tool& tool, const ExportArguments& arguments) {
+  image::ExportOptions options;
+  options.level = arguments.level;
+  if (!arguments.compression.empty()) {
+    LAYERFS_ASSIGN(options.compression, image::parse_compression(arguments.compression));
+  }
+  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kWrite));
+  // gc must not take away what is being read.
+  LAYERFS_ASSIGN(auto lease, store->lease());
+  LAYERFS_ASSIGN(auto image, store::get_image_by_name(*store, arguments.reference));
+  return image::export_image(*store, image, arguments.destination, options);
+}
+
+}  // namespace
+
+void add_export_commands(CLI::App& app, Tool& tool) {
+  auto* command = app.add_subcommand("export", "Write an image to a layout, an archive or a tar");
+  auto arguments = std::make_shared<ExportArguments>();
+  command->add_option("image", arguments->reference, "Name or id of the image")->required();
+  command
+      ->add_option(
+          "destination", arguments->destination,
+          "oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF], or tar:FILE for the merged\n"
+          "tree (tar:- for standard output)")
+      ->required();
+  command
+      ->add_option(
+          "--compression-format", arguments->compression,
+          "Of the layers, with tar: of the file; by default gzip for oci and oci-archive, none for others")
+      ->check(CLI::IsMember({"gzip", "zstd", "none"}));
+  command->add_option("--compression-level", arguments->level, "gzip: 1 to 9, zstd: 1 to 22; 0: the default")
+      ->check(CLI::Range(0, 22));
+  command->callback([arguments, &tool] {
+    if (auto done = run_export(tool, *arguments); !done) tool.status = report_error(tool, done.error());
+  });
+}
+
+}  // namespace layerfs::tools
