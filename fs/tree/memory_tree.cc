@@ -142,7 +142,7 @@ Ino MemoryTree::add_node(Ino dir, const std::string& name, Node node, std::strin
   next_ = Ino{to_number(next_) + 1};
   bool is_directory = node.kind == NodeKind::kDirectory;
   node.nlink = is_directory ? 2 : 1;
-  node.parent = is_directory ? dir : Ino{0};
+  node.parent = dir;  // of files too: see node.h
   if (is_directory) ++parent->node.nlink;
   sort_xattrs(xattrs);
   nodes_.emplace(ino, Item{node, std::move(inline_bytes), std::move(xattrs), {}});
