@@ -1,25 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "fs/base/sha256.h"
 #include "fs/image/image_source.h"
 #include "fs/image/whiteout_name.h"
-#include "fs/store/store.h"
 
 namespace layerfs::image {
 
 namespace {
 
 bool is_tagged(const ArchiveImage& image, const std::string& name) {
-  auto wanted = store::normalise_reference(name);
-  for (const auto& tag : image.repo_tags) {
-    if (tag == name) return true;
-    auto has = store::normalise_reference(tag);
-    if (wanted && has && *wanted == *has) return true;
-    // `docker save` writes "docker.io/library/busybox:latest" as "busybox:latest".
-    if (tag.find('/') == std::string::npos && name == "docker.io/library/" + tag) return true;
-  }
-  return false;
+  return std::ranges::any_of(image.repo_tags,
+                             [&](const std::string& tag) { return is_same_name(tag, name); });
 }
 
 std::string list_tags(const std::vector<ArchiveImage>& images) {

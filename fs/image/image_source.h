@@ -8,6 +8,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fs/base/digest.h"
@@ -54,6 +55,9 @@ Result<SourceImage> open_docker_archive(const ImageFiles& files, const ImageChoi
 
 /// Checks that config and layers agree. Errors: kInvalid.
 Result<void> check_image(const ImageConfig& config, std::size_t layers, const ImageChoice& choice);
+
+/// Both name one image: equal, or equal once normalised, Docker Hub's prefix left out.
+bool is_same_name(std::string_view left, std::string_view right);
 
 /// "node-v1" of "dir/Node V1.tar.gz": the last component as a repository name; empty where nothing is left.
 std::string repository_name(const std::string& path);

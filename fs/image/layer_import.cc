@@ -92,6 +92,10 @@ class BlobMeter {
     return {};
   }
   std::uint64_t total() const { return total_.load(std::memory_order_relaxed); }
+  /// From the thread that produces.
+  void report() const {
+    if (watch_.report) watch_.report(total());
+  }
   Result<void> verify() {
     if (!watch_.digest) return {};
     Digest digest = hash_.finish();
@@ -127,6 +131,7 @@ Result<void> pump(ByteSource& plain, const BlobMeter& meter, Codec codec, const 
     total += got;
     LAYERFS_TRY(check_limits(total, codec == Codec::kPlain ? total : meter.total(), limits));
     ring.commit(got);
+    meter.report();
   }
 }
 

@@ -36,11 +36,13 @@ using LayerProducer = std::function<Result<void>(ChunkRing&)>;
 Result<ImportedLayer> import_layer(store::Store& store, const ImportLimits& limits, TarEnd end,
                                    const std::optional<Digest>& diff_id, const LayerProducer& produce);
 
-/// What is known about a blob beforehand, and how to watch and stop its reading. The pointers may be null.
+/// What is known about a blob beforehand, and how to watch and stop its reading. The pointers and the
+/// function may be null.
 struct BlobWatch {
   std::optional<Digest> digest;                      ///< verified where set
   std::atomic<std::uint64_t>* bytes_done = nullptr;  ///< counts compressed bytes
   const std::atomic<bool>* stop = nullptr;           ///< ECANCELED once it is true
+  std::function<void(std::uint64_t)> report;         ///< compressed bytes so far, from the calling thread
 };
 
 /// Reads `source` to its end, decompresses it into `ring`. Errors: kCorrupt (digest, compression), kInvalid

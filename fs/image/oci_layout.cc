@@ -63,11 +63,8 @@ bool is_named(const Descriptor& descriptor, const std::string& name) {
   for (std::string_view key : {kRefNameAnnotation, kContainerdNameAnnotation}) {
     const auto* has = find_annotation(descriptor, key);
     if (has == nullptr) continue;
-    if (*has == name) return true;
-    if (!is_reference(*has) || !is_reference(name)) continue;
-    auto left = store::normalise_reference(*has);
-    auto right = store::normalise_reference(name);
-    if (left && right && *left == *right) return true;
+    // A bare tag is never another image's name.
+    if (*has == name || (is_reference(*has) && is_reference(name) && is_same_name(*has, name))) return true;
   }
   return false;
 }
@@ -192,6 +189,22 @@ Result<void> check_image(const ImageConfig& config, std::size_t layers, const Im
     return refuse(fmt::format("the image is for {}, not for {}", platform_text(has), platform_text(wanted)));
   log_warning("the image is for {}, this machine is {}", platform_text(has), platform_text(wanted));
   return {};
+}
+
+bool is_same_name(std::string_view left, std::string_view right) {
+  auto normalised = [](std::string_view name) {
+    // Docker's own images go by their short name and by the full one.
+    for (std::string_view prefix : {"docker.io/library/", "docker.io/"}) {
+      if (!name.starts_with(prefix)) continue;
+      name.remove_prefix(prefix.size());
+      break;
+    }
+    auto reference = store::normalise_reference(name);
+    return reference ? *reference : std::string();
+  };
+  if (left == right) return true;
+  std::string name = normalised(left);
+  return !name.empty() && name == normalised(right);
 }
 
 std::string repository_name(const std::string& path) {
