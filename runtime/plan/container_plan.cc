@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/plan/container_plan.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "runtime/plan/rootfs_plan.h"
+
+namespace layerfs::plan {
+
+namespace {
+
+constexpr std::array<std::pair<std::string_view, int>, 16> kRlimits{{
+    {"RLIMIT_AS", RLIMIT_AS},
+    {"RLIMIT_CORE", RLIMIT_CORE},
+    {"RLIMIT_CPU", RLIMIT_CPU},
+    {"RLIMIT_DATA", RLIMIT_DATA},
+    {"RLIMIT_FSIZE", RLIMIT_FSIZE},
+    {"RLIMIT_LOCKS", RLIMIT_LOCKS},
+    {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK},
+    {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE},
+    {"RLIMIT_NICE", RLIMIT_NICE},
+    {"RLIMIT_NOFILE", RLIMIT_NOFILE},
+    {"RLIMIT_NPROC", RLIMIT_NPROC},
+    {"RLIMIT_RSS", RLIMIT_RSS},
+    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},
+    {"RLIMIT_RTTIME", RLIMIT_RTTIME},
+    {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
+    {"RLIMIT_STACK", RLIMIT_STACK},
+}};
+
+/// Joining order: the user namespace first, since it gives the right to join the others; the mount namespace
+/// last but one, since paths of the others are the host's; pid only counts for children (setns(2)).
+constexpr std::array kJoinOrder{spec::NamespaceKind::kUser, spec::NamespaceKind::kIpc,
+                                spec::NamespaceKind::kUts,  spec::NamespaceKind::kNetwork,
+                                spec::NamespaceKind::kPid,  spec::NamespaceKind::kCgroup,
+                                spec::NamespaceKind::kTime, spec::NamespaceKind::kMount};
+
+void plan_namespaces(const spec::ContainerSpec& spec, ContainerPlan& plan) {
+  for (auto kind : kJoinOrder) {
+    const spec::Namespace* entry = spec.find_namespace(kind);
+    if (entry == nullptr) continue;
+    if (!entry->path.empty())
+      plan.joins.push_back(*entry);
+    else if (kind != spec::NamespaceKind::kCgroup)  // made by the init, once it is in its group
+      plan.clone_flags |= spec::clone_flag(kind);
+  }
+}
+
+Result<void> check_ids(const spec::User& user, const IdMapPlan& ids) {
+  if (ids.writer == MapWriter::kNone || !user.lookup.empty()) return {};
+  if (!maps_id(ids.uids, user.uid))
+    return invalid_error("field", "process.user.uid",
+                         std::to_string(user.uid) + " is not in the user namespace's map");
+  if (!maps_id(ids.gids, user.gid))
+    return invalid_error("field", "process.user.gid",
+                         std::to_string(user.gid) + " is not in the user namespace's map");
+  return {};
+}
+
+Result<void> check_cgroup_devices(const spec::ContainerSpec& spec, const HostFacts& host,
+                                  const PlanOptions& options) {
+  bool wanted = !spec.resources.devices.empty() && host.privileged &&
+                spec.find_namespace(spec::NamespaceKind::kUser) == nullptr &&
+                options.cgroup_mode != CgroupMode::kDisabled;
+  if (wanted && host.cgroups.find_v1("devices") == nullptr)
+    return unsupported_error("field", "linux.resources.devices",
+                             "the host has no v1 'devices' cgroup controller");
+  return {};
+}
+
+Result<void> plan_limits(const spec::ContainerSpec& spec, const HostFacts& host, const PlanOptions& options,
+                         ContainerPlan& plan) {
+  if (options.cgroup_mode == CgroupMode::kDisabled) {
+    if (spec.resources.has_limits())
+      return invalid_error("field", "linux.resources", "cannot be set with cgroups disabled");
+    return {};
+  }
+  LAYERFS_TRY(check_cgroup_devices(spec, host, options));
+  std::string path = spec.cgroups_path.empty() ? options.cgroup_name : spec.cgroups_path;
+  if (path.empty()) return {};
+  spec::Resources resources = spec.resources;
+  // Without the host's privilege device nodes cannot be made at all, and the controller is not delegated.
+  if (!host.privileged || spec.find_namespace(spec::NamespaceKind::kUser) != nullptr)
+    resources.devices.clear();
+  LAYERFS_ASSIGN(plan.cgroup, plan_cgroup(resources, host.cgroups, path, options.cgroup_extent));
+  return {};
+}
+
+}  // namespace
+
+std::optional<int> find_rlimit(std::string_view name) {
+  for (const auto& [text, number] : kRlimits)
+    if (text == name) return number;
+  return std::nullopt;
+}
+
+Result<ProcessPlan> plan_process(const spec::Process& process, const HostFacts& host) {
+  ProcessPlan plan;
+  plan.args = process.args;
+  plan.env = process.env;
+  plan.cwd = process.cwd;
+  plan.uid = process.user.uid;
+  plan.gid = process.user.gid;
+  plan.additional_gids = process.user.additional_gids;
+  plan.umask = process.user.umask.value_or(0022);
+  plan.last_capability = host.last_capability;
+  plan.no_new_privileges = process.no_new_privileges;
+  plan.oom_score_adj = process.oom_score_adj;
+  plan.terminal = process.terminal;
+  if (process.args.empty()) return invalid_error("field", "process.args", "is empty");
+  if (!process.apparmor_profile.empty())
+    return unsupported_error("field", "process.apparmorProfile", "is not supported");
+  if (!process.selinux_label.empty())
+    return unsupported_error("field", "process.selinuxLabel", "is not supported");
+  if (process.capabilities) {
+    LAYERFS_ASSIGN(plan.capabilities, plan_capabilities(*process.capabilities, host.last_capability));
+  }
+  for (const auto& limit : process.rlimits) {
+    auto number = find_rlimit(limit.type);
+    if (!number) return invalid_error("field", "process.rlimits", "'" + limit.type + "' is no limit");
+    plan.rlimits.push_back({*number, limit.soft, limit.hard, limit.type});
+  }
+  return plan;
+}
+
+Result<ContainerPlan> plan_container(const spec::ContainerSpec& spec, const HostFacts& host,
+                                     const PlanOptions& options) {
+  ContainerPlan plan;
+  plan_namespaces(spec, plan);
+  plan.ids = plan_id_maps(spec.uid_mappings, spec.gid_mappings, host.privileged, host.uid, host.gid);
+  LAYERFS_TRY(check_ids(spec.process.user, plan.ids));
+  LAYERFS_TRY(plan_limits(spec, host, options, plan));
+  LAYERFS_ASSIGN(plan.steps, plan_rootfs(spec, host, options));
+  LAYERFS_ASSIGN(plan.process, plan_process(spec.process, host));
+  plan.process.seccomp = spec.seccomp;
+  plan.process.use_init = options.use_init;
+  plan.process.set_groups = !plan.ids.deny_setgroups;
+  if (plan.ids.deny_setgroups && !spec.process.user.additional_gids.empty())
+    return unsupported_error("field", "process.user.additionalGids", "this user namespace denies setgroups");
+  plan.hooks = spec.hooks;
+  return plan;
+}
+
+}  // namespace layerfs::plan

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// ContainerPlan: a ContainerSpec turned into what will be done on this host, in order. Pure: facts about the
+// host are an argument, so that every decision is tested as a value.
+//
+// (1) The init is born in the new namespaces (clone3); those with a path are joined first.
+// (2) Limits, id maps and the cgroup are the creator's work, everything in `steps` the init's.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fs/base/result.h"
+#include "runtime/plan/capability_set.h"
+#include "runtime/plan/cgroup_plan.h"
+#include "runtime/plan/id_map.h"
+#include "runtime/plan/step.h"
+#include "runtime/spec/container_spec.h"
+
+namespace layerfs::plan {
+
+struct HostFacts {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  bool privileged = false;  ///< CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID in the caller's user namespace
+  unsigned last_capability = 40;
+  CgroupLayout cgroups;
+};
+
+enum class CgroupMode : std::uint8_t {
+  kRequired,  ///< a limit that cannot be set is an error
+  kEnabled,   ///< ... a warning
+  kDisabled,  ///< no group is made
+};
+
+struct PlanOptions {
+  std::string bundle;     ///< relative paths of the spec start here
+  std::string fuse_root;  ///< the root is a FUSE mount on this directory; empty: spec.root.path
+  bool no_pivot = false;
+  bool use_init = false;    ///< the first process is our init and the program its child
+  std::string cgroup_name;  ///< where the spec has no cgroupsPath; empty: no group
+  CgroupExtent cgroup_extent = CgroupExtent::kNeeded;
+  CgroupMode cgroup_mode = CgroupMode::kEnabled;
+};
+
+struct RlimitPlan {
+  int resource = 0;  ///< RLIMIT_NOFILE... (getrlimit(2))
+  std::uint64_t soft = 0;
+  std::uint64_t hard = 0;
+  std::string name;
+  bool operator==(const RlimitPlan&) const = default;
+};
+
+/// What the final stage makes of itself before it becomes the program.
+struct ProcessPlan {
+  std::vector<std::string> args;
+  std::vector<std::string> env;
+  std::string cwd = "/";
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::vector<std::uint32_t> additional_gids;
+  bool set_groups = true;  ///< false where the user namespace denies setgroups(2)
+  std::uint32_t umask = 0022;
+  std::optional<CapabilitySets> capabilities;
+  unsigned last_capability = 40;
+  std::vector<RlimitPlan> rlimits;
+  bool no_new_privileges = false;
+  std::optional<int> oom_score_adj;
+  std::optional<spec::Seccomp> seccomp;
+  bool terminal = false;
+  bool use_init = false;
+};
+
+struct ContainerPlan {
+  std::vector<spec::Namespace> joins;  ///< in the order of joining; user first
+  std::uint64_t clone_flags = 0;
+  IdMapPlan ids;
+  CgroupPlan cgroup;
+  std::vector<Step> steps;
+  ProcessPlan process;
+  spec::Hooks hooks;
+};
+
+/// Errors: kInvalid, kUnsupported naming the field.
+Result<ContainerPlan> plan_container(const spec::ContainerSpec& spec, const HostFacts& host,
+                                     const PlanOptions& options);
+/// The part of a process alone, for `exec` in a container that runs. `ids`: the container's mappings.
+Result<ProcessPlan> plan_process(const spec::Process& process, const HostFacts& host);
+
+/// "RLIMIT_NOFILE" -> RLIMIT_NOFILE.
+std::optional<int> find_rlimit(std::string_view name);
+
+}  // namespace layerfs::plan
