@@ -13,8 +13,8 @@
 namespace layerfs::upper {
 
 struct DeltaOptions {
-  bool read_only = false;   ///< for commit and inspection; takes no lock, replays the log in memory only
-  bool is_volatile = false; ///< sync() and sync_node() return at once; no periodic flush
+  bool read_only = false;    ///< for commit and inspection; takes no lock, replays the log in memory only
+  bool is_volatile = false;  ///< sync() and sync_node() return at once; no periodic flush
 };
 
 /// Opens the delta in `directory` (delta.lmdb, redo.log, data/), creating it where it is not there.

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// DeltaCore: what the parts of an open delta share. DeltaUpper changes and reads it, DeltaPersister brings it
+// to disk, delta_open.cc fills it.
+//
+// Lock order: a flush's turn (DeltaPersister) -> write_mutex -> state_mutex; write_mutex -> the log's, the
+// data files' and the persister's own mutexes, which are leaves.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <vector>
+
+#include "fs/base/fd.h"
+#include "fs/store/record_file.h"
+#include "fs/upper/delta_data.h"
+#include "fs/upper/delta_state.h"
+#include "fs/upper/delta_tuning.h"
+#include "fs/upper/delta_upper.h"
+#include "fs/upper/redo_log.h"
+
+namespace layerfs::upper {
+
+/// The numbers of the latest requests, for was_applied(). One thread at a time.
+class RecentRequests {
+ public:
+  /// A resent request was in flight when the server died; no more than this can have been.
+  static constexpr std::size_t kKept = 65536;
+  void add(std::uint64_t request);
+  bool contains(std::uint64_t request) const;
+
+ private:
+  std::vector<std::uint64_t> ring_;
+  std::size_t next_ = 0;
+};
+
+struct DeltaCore {
+  std::string directory;
+  DeltaOptions options;
+  DeltaTuning tuning;
+  SyncOps default_sync;
+  SyncOps* sync = &default_sync;
+  Fd lock;
+  Fd dir;
+  std::unique_ptr<DeltaData> data;
+  std::unique_ptr<store::RecordFile> records;  // null: read-only
+  std::unique_ptr<RedoLog> log;                // null: read-only
+  /// What the checkpoint covers; the persister's.
+  std::uint64_t covered = 0;
+  /// Data files are there that no list of written ones names: flush them all the first time.
+  bool flush_all_data = false;
+
+  /// Makes the order of the log the order of the state.
+  std::mutex write_mutex;
+  std::vector<tree::Ino> written;  // files whose data is to be flushed before the next mark
+  std::vector<tree::Ino> erased;   // files to be removed after it
+  std::uint64_t erased_bytes = 0;
+  bool changed_since_flush = false;
+  std::uint64_t last_change = 0;  // the last record that is not a mark
+  RecentRequests requests;
+
+  mutable std::shared_mutex state_mutex;
+  DeltaState state;
+
+  std::atomic<std::uint64_t> next_ino{tree::kFirstUpperIno};
+  std::atomic<std::uint64_t> reserved_ino{
+      tree::kFirstUpperIno};  // numbers below it are spoken for in the log
+};
+
+}  // namespace layerfs::upper

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opening: the checkpoint, then what the log has beyond it (DELTA.md, "What each crash leaves").
+#include "fs/upper/delta_open.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "fs/base/log.h"
+#include "fs/base/sys_file.h"
+#include "fs/upper/delta_codec.h"
+#include "fs/upper/delta_core.h"
+#include "fs/upper/delta_persister.h"
+#include "fs/upper/delta_records.h"
+#include "fs/upper/delta_upper_impl.h"
+
+namespace layerfs::upper {
+
+namespace {
+
+constexpr std::size_t kLongestLog = kLogHeaderSize + kMaxSegments * std::size_t{kMaxSegmentSize};
+constexpr int kReadAttempts = 20;
+constexpr std::chrono::milliseconds kReadPause{25};
+
+/// What the log had beyond the checkpoint.
+struct Replay {
+  bool has_log = false;
+  bool is_clean = true;  ///< no segment: closed cleanly, or never used
+  bool power_failed = false;
+  LogHeader header;
+  std::uint64_t last_seq = 0;  ///< of the last record that counts
+};
+
+std::string records_path(const std::string& directory) { return join_path(directory, "delta.lmdb"); }
+std::string log_path(const std::string& directory) { return join_path(directory, "redo.log"); }
+
+/// The number of the last record that the last mark covers; `covered` where there is no mark beyond.
+Result<std::uint64_t> find_last_marked(const RedoScan& scan, std::uint64_t covered) {
+  std::uint64_t marked = covered;
+  LAYERFS_TRY(scan.for_each_from(covered + 1, [&](std::uint64_t seq, std::string_view body) -> Result<void> {
+    LAYERFS_ASSIGN(const LogBody decoded, decode_body(body));
+    const auto* mark = std::get_if<LogMark>(&decoded);
+    if (mark == nullptr) return {};
+    if (mark->flushed_to >= seq) return corrupt_error("read redo log", {}, "a mark covers what is behind it");
+    marked = std::max(marked, mark->flushed_to);
+    return {};
+  }));
+  return marked;
+}
+
+void apply_body(DeltaCore& core, const LogBody& body, DataEffects& effects) {
+  if (const auto* set = std::get_if<tree::ChangeSet>(&body)) {
+    for (const tree::Change& change : set->changes) core.state.apply(change, effects);
+    core.requests.add(set->request);
+  } else if (const auto* numbers = std::get_if<LogNumbers>(&body)) {
+    core.state.raise_next_ino(numbers->limit);
+  }
+}
+
+/// Applies what counts of the log to the state. Errors: kCorrupt.
+Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, const CheckpointMeta& meta,
+                      const BootId& boot_id) {
+  Replay found;
+  found.last_seq = meta.covered;
+  if (!scan) {
+    if (meta.needs > meta.covered)
+      return corrupt_error("open", log_path(core.directory), "the redo log is lost");
+    return found;
+  }
+  found.has_log = true;
+  found.header = scan->header();
+  found.is_clean = scan->segment_count() == 0;
+  found.power_failed = !found.is_clean && (boot_id == BootId{} || found.header.boot_id != boot_id);
+  std::uint64_t limit = UINT64_MAX;
+  if (found.power_failed) {
+    LAYERFS_ASSIGN(limit, find_last_marked(*scan, meta.covered));
+  }
+  LAYERFS_TRY(
+      scan->for_each_below(meta.covered + 1, [&](std::uint64_t, std::string_view body) -> Result<void> {
+        // Records that the checkpoint covers tell only which requests were done; damaged ones don't matter
+        // any more.
+        if (auto decoded = decode_body(body); decoded && std::holds_alternative<tree::ChangeSet>(*decoded))
+          core.requests.add(std::get<tree::ChangeSet>(*decoded).request);
+        return {};
+      }));
+  DataEffects effects;
+  LAYERFS_TRY(
+      scan->for_each_from(meta.covered + 1, [&](std::uint64_t seq, std::string_view body) -> Result<void> {
+        if (seq > limit) return {};
+        LAYERFS_ASSIGN(const LogBody decoded, decode_body(body));
+        apply_body(core, decoded, effects);
+        found.last_seq = seq;
+        return {};
+      }));
+  for (const tree::Ino ino : effects.written) core.state.clear_written(ino);
+  if (found.last_seq < meta.needs)
+    return corrupt_error("open", log_path(core.directory), "it ends before what the checkpoint needs");
+  if (!found.power_failed && scan->has_records_beyond(found.last_seq))
+    return corrupt_error("open", log_path(core.directory), "records in the middle are damaged");
+  return found;
+}
+
+/// All records of the checkpoint into the state; the first one returned. Errors: kCorrupt, kUnsupported.
+Result<CheckpointMeta> load_checkpoint(DeltaCore& core, store::RecordFile& records) {
+  LAYERFS_ASSIGN(const auto bytes, records.find(kMetaKey));
+  CheckpointMeta meta;
+  if (bytes) {
+    LAYERFS_ASSIGN(meta, decode_meta(*bytes));
+  }
+  bool any = false;
+  LAYERFS_TRY(records.for_each([&](std::string_view key, std::string_view value) -> Result<void> {
+    any = true;
+    return load_record(core.state, key, value);
+  }));
+  if (any && !bytes) return corrupt_error("read checkpoint", {}, "its first record is missing");
+  core.state.raise_next_ino(meta.next_ino);
+  return meta;
+}
+
+/// The bytes of the log; empty where there is none.
+Result<std::string> read_log(const std::string& directory) {
+  auto bytes = read_file(log_path(directory), kLongestLog);
+  if (!bytes && bytes.error().code == ENOENT) return std::string();
+  return bytes;
+}
+
+template <class T>
+Result<T> named(Result<T> result, const std::string& path) {
+  if (!result && result.error().kind != ErrorKind::kSystem)
+    return with_context(result.error(), "open delta", path);
+  return result;
+}
+
+/// Brings the replayed state into the checkpoint and begins the log anew: its old records no longer count.
+Result<void> start_over(DeltaCore& core, const RedoLog::Settings& settings, const RedoScan& scan,
+                        const Replay& found, std::uint64_t covered) {
+  if (found.last_seq > covered) {
+    if (!found.power_failed) LAYERFS_TRY(core.data->flush_all());
+    const auto walk = [&](BodyVisitor visit) -> Result<void> {
+      const auto visit_one = [&](std::uint64_t seq, std::string_view body) -> Result<void> {
+        return seq <= found.last_seq ? visit(seq, body) : Result<void>{};
+      };
+      LAYERFS_TRY(scan.for_each_from(covered + 1, visit_one));
+      return {};
+    };
+    const auto fill = [&](store::RecordFile::Writer& writer) -> Result<void> {
+      LAYERFS_TRY(write_changed_records(core, writer, walk));
+      return writer.put(kMetaKey, encode_meta({found.last_seq, found.last_seq, core.state.next_ino()}));
+    };
+    LAYERFS_TRY(core.records->update(fill));
+    core.covered = found.last_seq;
+  }
+  LAYERFS_ASSIGN(core.log, RedoLog::start(log_path(core.directory), settings, found.last_seq + 1));
+  return {};
+}
+
+/// The log to write on with, after what was found.
+Result<void> begin_log(DeltaCore& core, const RedoLog::Settings& settings,
+                       const std::optional<RedoScan>& scan, const Replay& found, const CheckpointMeta& meta) {
+  const std::string path = log_path(core.directory);
+  core.covered = meta.covered;
+  if (!found.has_log || found.is_clean) {
+    LAYERFS_ASSIGN(core.log, RedoLog::start(path, settings, meta.covered + 1));
+    return {};
+  }
+  if (found.power_failed || found.header.is_volatile != settings.is_volatile)
+    return start_over(core, settings, *scan, found, meta.covered);
+  LAYERFS_ASSIGN(core.log, RedoLog::resume(path, settings, *scan, found.last_seq, meta.covered));
+  return {};
+}
+
+Result<void> lock_delta(DeltaCore& core) {
+  LAYERFS_TRY(make_dir(core.directory, 0700));
+  LAYERFS_ASSIGN(core.dir, open_file(core.directory, O_RDONLY | O_DIRECTORY));
+  const std::string path = join_path(core.directory, "lock");
+  LAYERFS_ASSIGN(core.lock, open_file(path, O_RDWR | O_CREAT, 0600));
+  LAYERFS_ASSIGN(const bool locked, lock_file(core.lock.get(), LockMode::kExclusive, LockWait::kNo));
+  if (!locked) return system_error(EBUSY, "lock", path);
+  return {};
+}
+
+Result<std::unique_ptr<tree::UpperLayer>> open_for_writing(std::unique_ptr<DeltaCore> core) {
+  LAYERFS_TRY(lock_delta(*core));
+  const BootId boot_id = core->tuning.boot_id ? core->tuning.boot_id() : current_boot_id();
+  const auto mode =
+      core->options.is_volatile ? store::RecordFileMode::kVolatile : store::RecordFileMode::kDurable;
+  LAYERFS_ASSIGN(const std::string log_bytes, read_log(core->directory));
+  LAYERFS_ASSIGN(const auto scan, named(RedoScan::scan(log_bytes), log_path(core->directory)));
+  // Before the checkpoint is looked at: without flushes its bytes may be anything.
+  if (scan && scan->header().is_volatile && scan->segment_count() != 0 && scan->header().boot_id != boot_id)
+    return corrupt_error("open", core->directory,
+                         "it was in use without flushing (volatile) when the machine went down; remove it");
+  LAYERFS_ASSIGN(core->records, store::RecordFile::open(records_path(core->directory), mode));
+  LAYERFS_ASSIGN(const CheckpointMeta meta,
+                 named(load_checkpoint(*core, *core->records), records_path(core->directory)));
+  LAYERFS_ASSIGN(const Replay found, named(replay(*core, scan, meta, boot_id), log_path(core->directory)));
+  LAYERFS_ASSIGN(core->data, DeltaData::open(core->directory, DataAccess::kReadWrite, *core->sync));
+  RedoLog::Settings settings;
+  settings.is_volatile = core->options.is_volatile;
+  settings.max_segments = core->tuning.max_segments;
+  settings.segment_size = core->tuning.segment_size;
+  settings.sync = core->sync;
+  settings.boot_id = boot_id;
+  LAYERFS_TRY(begin_log(*core, settings, scan, found, meta));
+  if (!found.is_clean)
+    LAYERFS_TRY(
+        core->data->remove_unless([&](tree::Ino ino) { return core->state.find_node(ino).has_value(); }));
+  core->flush_all_data = !found.is_clean || found.header.is_volatile;
+  core->last_change = core->log->last_seq();
+  core->next_ino = core->state.next_ino();
+  core->reserved_ino = core->state.next_ino();
+  return std::unique_ptr<tree::UpperLayer>(std::make_unique<DeltaUpper>(std::move(core)));
+}
+
+/// One attempt at reading what a writer may be changing. EAGAIN: it did.
+Result<void> read_once(DeltaCore& core, const BootId& boot_id) {
+  LAYERFS_ASSIGN(core.dir, open_file(core.directory, O_RDONLY | O_DIRECTORY));
+  LAYERFS_ASSIGN(core.data, DeltaData::open(core.directory, DataAccess::kReadOnly, *core.sync));
+  CheckpointMeta meta;
+  std::optional<std::string> meta_bytes;
+  auto records = store::RecordFile::open(records_path(core.directory), store::RecordFileMode::kReadOnly);
+  if (!records && records.error().code != ENOENT) return std::unexpected(std::move(records).error());
+  if (records) {
+    LAYERFS_ASSIGN(meta_bytes, (*records)->find(kMetaKey));
+    LAYERFS_ASSIGN(meta, named(load_checkpoint(core, **records), records_path(core.directory)));
+  }
+  LAYERFS_ASSIGN(const std::string log_bytes, read_log(core.directory));
+  if (records) {
+    LAYERFS_ASSIGN(const auto again, (*records)->find(kMetaKey));
+    if (again != meta_bytes) return errno_error(EAGAIN);
+  }
+  LAYERFS_ASSIGN(const auto scan, named(RedoScan::scan(log_bytes), log_path(core.directory)));
+  LAYERFS_ASSIGN(const Replay found, named(replay(core, scan, meta, boot_id), log_path(core.directory)));
+  if (found.power_failed && found.header.is_volatile)
+    return corrupt_error("open", core.directory,
+                         "it was in use without flushing (volatile) when the machine went down; remove it");
+  core.next_ino = core.state.next_ino();
+  return {};
+}
+
+Result<std::unique_ptr<tree::UpperLayer>> open_for_reading(const std::string& directory, DeltaOptions options,
+                                                           const DeltaTuning& tuning) {
+  const BootId boot_id = tuning.boot_id ? tuning.boot_id() : current_boot_id();
+  for (int attempt = 1;; ++attempt) {
+    auto core = std::make_unique<DeltaCore>();
+    core->directory = directory;
+    core->options = options;
+    core->tuning = tuning;
+    if (tuning.sync != nullptr) core->sync = tuning.sync;
+    auto read = read_once(*core, boot_id);
+    if (read) return std::unique_ptr<tree::UpperLayer>(std::make_unique<DeltaUpper>(std::move(core)));
+    // What looks damaged may be a checkpoint that was committed meanwhile.
+    const bool may_change = read.error().code == EAGAIN || read.error().kind == ErrorKind::kCorrupt;
+    if (!may_change || attempt == kReadAttempts) return std::unexpected(std::move(read).error());
+    std::this_thread::sleep_for(kReadPause);
+  }
+}
+
+}  // namespace
+
+BootId current_boot_id() {
+  BootId id{};
+  const auto text = read_file("/proc/sys/kernel/random/boot_id", 256);
+  if (!text) return id;
+  std::size_t digits = 0;
+  for (const char c : *text) {
+    if (std::isxdigit(static_cast<unsigned char>(c)) == 0) continue;
+    const int value = std::isdigit(static_cast<unsigned char>(c)) != 0 ? c - '0' : (c | 0x20) - 'a' + 10;
+    if (digits < 2 * id.size()) id[digits / 2] = static_cast<std::uint8_t>(id[digits / 2] << 4 | value);
+    ++digits;
+  }
+  return digits == 2 * id.size() ? id : BootId{};
+}
+
+Result<std::unique_ptr<tree::UpperLayer>> open_delta_with(const std::string& directory, DeltaOptions options,
+                                                          const DeltaTuning& tuning) {
+  if (options.read_only) return open_for_reading(directory, options, tuning);
+  auto core = std::make_unique<DeltaCore>();
+  core->directory = directory;
+  core->options = options;
+  core->tuning = tuning;
+  if (tuning.sync != nullptr) core->sync = tuning.sync;
+  return open_for_writing(std::move(core));
+}
+
+Result<std::unique_ptr<tree::UpperLayer>> open_delta(const std::string& directory, DeltaOptions options) {
+  return open_delta_with(directory, options, {});
+}
+
+}  // namespace layerfs::upper

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/upper/delta_persister.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "fs/base/log.h"
+#include "fs/base/scope_exit.h"
+#include "fs/base/sys_file.h"
+#include "fs/upper/crc32c.h"
+#include "fs/upper/delta_codec.h"
+#include "fs/upper/delta_records.h"
+
+namespace layerfs::upper {
+
+namespace {
+
+/// Records written between two takings of the state lock.
+constexpr std::size_t kPiece = 256;
+/// Erased files are removed early where they hold more than this, or a quarter of the free space.
+constexpr std::uint64_t kErasedLimit = std::uint64_t{256} << 20;
+
+void sort_unique(std::vector<std::string>& keys) {
+  std::sort(keys.begin(), keys.end());
+  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
+}
+
+}  // namespace
+
+Result<void> write_changed_records(DeltaCore& core, store::RecordFile::Writer& writer,
+                                   FunctionRef<Result<void>(BodyVisitor visit)> for_each_body) {
+  std::vector<std::string> keys;
+  std::vector<std::string> prefixes;
+  const auto collect = [&](std::uint64_t, std::string_view body) -> Result<void> {
+    LAYERFS_ASSIGN(const LogBody decoded, decode_body(body));
+    if (const auto* set = std::get_if<tree::ChangeSet>(&decoded))
+      for (const tree::Change& change : set->changes)
+        for_each_key(
+            change, [&](std::string_view key) { keys.emplace_back(key); },
+            [&](std::string_view prefix) { prefixes.emplace_back(prefix); });
+    return {};
+  };
+  LAYERFS_TRY(for_each_body(collect));
+  sort_unique(keys);
+  sort_unique(prefixes);
+  // Prefixes first: what was put again after an erasure is among the keys.
+  for (const std::string& prefix : prefixes) LAYERFS_TRY(writer.erase_prefix(prefix));
+  std::string values;
+  std::vector<std::pair<std::size_t, bool>> ends;  // end of each value, and whether there is one
+  for (std::size_t begin = 0; begin < keys.size(); begin += kPiece) {
+    const std::size_t end = std::min(begin + kPiece, keys.size());
+    values.clear();
+    ends.clear();
+    {
+      const std::shared_lock lock(core.state_mutex);
+      for (std::size_t i = begin; i < end; ++i) {
+        const bool there = append_record_value(values, core.state, keys[i]);
+        ends.emplace_back(values.size(), there);
+      }
+    }
+    std::size_t at = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+      const auto [value_end, there] = ends[i - begin];
+      if (there)
+        LAYERFS_TRY(writer.put(keys[i], std::string_view(values).substr(at, value_end - at)));
+      else
+        LAYERFS_TRY(writer.erase(keys[i]));
+      at = value_end;
+    }
+  }
+  return {};
+}
+
+void DeltaPersister::start() {
+  // The thread takes no signals: they are the server's.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const ScopeExit restore_signals([&] { pthread_sigmask(SIG_SETMASK, &before, nullptr); });
+  thread_ = std::thread([this] { run(); });
+}
+
+void DeltaPersister::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  work_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void DeltaPersister::note_change() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!changed_at_) changed_at_ = Clock::now();
+  }
+  work_.notify_one();
+}
+
+void DeltaPersister::wake() {
+  {
+    const std::lock_guard lock(mutex_);
+    wanted_ = true;
+  }
+  work_.notify_one();
+}
+
+void DeltaPersister::run() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    const auto due = retry_at_     ? *retry_at_
+                     : changed_at_ ? *changed_at_ + core_.tuning.flush_period
+                                   : Clock::time_point::max();
+    if (!wanted_ && Clock::now() < due) {
+      if (due == Clock::time_point::max())
+        work_.wait(lock);
+      else
+        work_.wait_until(lock, due);
+      continue;
+    }
+    lock.unlock();
+    // The thread's entry: nothing may leave it. What failed stays undone and is tried again.
+    try {
+      look_after();
+    } catch (const std::exception& failure) {
+      log_error("delta '{}': {}", core_.directory, failure.what());
+      const std::lock_guard relock(mutex_);
+      retry_at_ = Clock::now() + core_.tuning.retry_period;
+    }
+    lock.lock();
+  }
+}
+
+void DeltaPersister::look_after() {
+  bool due = false;
+  {
+    const std::lock_guard lock(mutex_);
+    wanted_ = false;
+    const auto now = Clock::now();
+    due = retry_at_ ? *retry_at_ <= now : changed_at_ && *changed_at_ + core_.tuning.flush_period <= now;
+  }
+  if (core_.log->wants_segment()) {
+    // Only to spare an apply() the work: where it fails, that apply() tries again and reports it.
+    if (auto added = core_.log->add_segment(); !added)
+      log_debug("delta '{}': grow the log: {}", core_.directory, added.error().message());
+  }
+  std::uint64_t erased_bytes = 0;
+  {
+    const std::lock_guard lock(core_.write_mutex);
+    erased_bytes = core_.erased_bytes;
+  }
+  const bool full = core_.log->used_segments() >= core_.tuning.checkpoint_segments;
+  if (!due && !full && erased_bytes < erased_limit()) return;
+  if (auto done = persist(full ? Extent::kCheckpoint : Extent::kFlush, std::nullopt); !done)
+    log_warning("delta '{}': {}; trying again", core_.directory, done.error().message());
+  struct statvfs space{};
+  if (fstatvfs(core_.dir.get(), &space) == 0) {
+    const std::uint64_t free_bytes = static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize;
+    erased_limit_.store(std::min(kErasedLimit, free_bytes / 4), std::memory_order_relaxed);
+  }
+}
+
+Result<void> DeltaPersister::persist(Extent extent, std::optional<tree::Ino> ino) {
+  std::unique_lock lock(mutex_);
+  const std::shared_ptr<Turn> mine = next_;
+  if (ino) mine->inos.push_back(*ino);
+  mine->extent = std::max(mine->extent, extent);
+  while (!mine->done) {
+    if (turn_runs_) {
+      turn_done_.wait(lock);
+      continue;
+    }
+    // Nobody's turn, and mine has not been: so mine is the next.
+    turn_runs_ = true;
+    next_ = std::make_shared<Turn>();
+    changed_at_.reset();
+    lock.unlock();
+    mine->result = errno_error(EIO);  // should take_turn throw
+    const ScopeExit end_turn([&] {
+      lock.lock();
+      mine->done = true;
+      turn_runs_ = false;
+      if (mine->result)
+        retry_at_.reset();
+      else
+        retry_at_ = Clock::now() + core_.tuning.retry_period;
+      turn_done_.notify_all();
+      work_.notify_one();
+    });
+    mine->result = take_turn(*mine);
+  }
+  return mine->result;
+}
+
+Result<void> DeltaPersister::make_room() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (no_room_until_ && Clock::now() < *no_room_until_) return errno_error(no_room_error_);
+  }
+  auto made = persist(Extent::kCheckpoint, std::nullopt);
+  const std::lock_guard lock(mutex_);
+  no_room_until_.reset();
+  if (!made) {
+    no_room_until_ = Clock::now() + core_.tuning.retry_period;
+    no_room_error_ = made.error().code;
+  }
+  return made;
+}
+
+Result<void> DeltaPersister::take_turn(const Turn& turn) {
+  if (log_failed_) return exact_checkpoint();
+  if (turn.extent == Extent::kCheckpoint) return checkpoint(turn.inos);
+  return flush(turn.inos);
+}
+
+DeltaPersister::Batch DeltaPersister::take_batch_locked() {
+  Batch batch;
+  batch.upto = core_.last_change;
+  batch.written = std::exchange(core_.written, {});
+  batch.erased = std::exchange(core_.erased, {});
+  batch.erased_bytes = std::exchange(core_.erased_bytes, 0);
+  core_.changed_since_flush = false;
+  const std::unique_lock lock(core_.state_mutex);
+  for (const tree::Ino ino : batch.written) core_.state.clear_written(ino);
+  return batch;
+}
+
+void DeltaPersister::restore(const Batch& batch) {
+  const std::lock_guard lock(core_.write_mutex);
+  core_.changed_since_flush = true;
+  core_.erased.insert(core_.erased.end(), batch.erased.begin(), batch.erased.end());
+  core_.erased_bytes += batch.erased_bytes;
+  const std::unique_lock state_lock(core_.state_mutex);
+  for (const tree::Ino ino : batch.written)
+    if (core_.state.mark_written(ino)) core_.written.push_back(ino);
+}
+
+Result<void> DeltaPersister::flush_data(const Batch& batch, const std::vector<tree::Ino>& inos) {
+  if (core_.options.is_volatile) return {};
+  if (core_.flush_all_data) {
+    LAYERFS_TRY(core_.data->flush_all());
+    core_.flush_all_data = false;
+    return {};
+  }
+  std::vector<tree::Ino> files = batch.written;
+  files.insert(files.end(), inos.begin(), inos.end());
+  std::sort(files.begin(), files.end());
+  files.erase(std::unique(files.begin(), files.end()), files.end());
+  return core_.data->flush(files);
+}
+
+/// Puts a mark of `upto` on disk.
+Result<void> DeltaPersister::flush_log(std::uint64_t upto) {
+  if (core_.options.is_volatile) return {};
+  if (!directory_flushed_) {
+    // The files of a new delta, and itself.
+    LAYERFS_TRY(core_.sync->sync_all(core_.dir.get()));
+    LAYERFS_ASSIGN(const Fd parent, open_at(core_.dir.get(), "..", O_RDONLY | O_DIRECTORY));
+    LAYERFS_TRY(core_.sync->sync_all(parent.get()));
+    directory_flushed_ = true;
+  }
+  if (upto > marked_to_) {
+    std::string body;
+    append_mark(body, {upto});
+    const std::lock_guard lock(core_.write_mutex);
+    LAYERFS_TRY(core_.log->append(body, crc32c(body), AppendKind::kMark));
+    marked_to_ = upto;
+  }
+  if (marked_to_ > flushed_to_) {
+    if (auto flushed = core_.log->flush(); !flushed) {
+      log_failed_ = true;
+      return flushed;
+    }
+    flushed_to_ = marked_to_;
+  }
+  return {};
+}
+
+Result<void> DeltaPersister::flush(const std::vector<tree::Ino>& inos) {
+  Batch batch;
+  {
+    const std::lock_guard lock(core_.write_mutex);
+    batch = take_batch_locked();
+  }
+  ScopeExit undo([&] { restore(batch); });
+  LAYERFS_TRY(flush_data(batch, inos));
+  LAYERFS_TRY(flush_log(batch.upto));
+  undo.release();
+  finish(batch);
+  return {};
+}
+
+/// Removes the data of what is erased for good. A failure is not the caller's: it is tried again.
+void DeltaPersister::finish(const Batch& batch) {
+  if (auto removed = core_.data->remove_doomed(batch.erased); !removed) {
+    log_warning("delta '{}': {}", core_.directory, removed.error().message());
+    const std::lock_guard lock(core_.write_mutex);
+    core_.erased.insert(core_.erased.end(), batch.erased.begin(), batch.erased.end());
+  }
+}
+
+Result<void> DeltaPersister::checkpoint(const std::vector<tree::Ino>& inos) {
+  std::uint64_t covered = 0;
+  {
+    const std::lock_guard lock(core_.write_mutex);
+    covered = core_.last_change;
+  }
+  if (covered == core_.covered) return flush(inos);
+  const auto walk = [&](BodyVisitor visit) { return core_.log->walk(core_.covered + 1, covered, visit); };
+  const auto fill = [&](store::RecordFile::Writer& writer) -> Result<void> {
+    LAYERFS_TRY(write_changed_records(core_, writer, walk));
+    CheckpointMeta meta;
+    meta.covered = covered;
+    {
+      const std::lock_guard lock(core_.write_mutex);
+      meta.needs = core_.last_change;
+      meta.next_ino = std::max(core_.reserved_ino.load(), core_.state.next_ino());
+    }
+    // The log up to `needs` and the data that it names are on disk before the records that lean on them.
+    LAYERFS_TRY(flush(inos));
+    return writer.put(kMetaKey, encode_meta(meta));
+  };
+  LAYERFS_TRY(core_.records->update(fill));
+  core_.covered = covered;
+  core_.log->release(covered);
+  return {};
+}
+
+Result<void> DeltaPersister::exact_checkpoint() {
+  Batch batch;
+  ScopeExit undo([&] { restore(batch); });
+  const auto walk = [&](BodyVisitor visit) { return core_.log->walk(core_.covered + 1, batch.upto, visit); };
+  const auto fill = [&](store::RecordFile::Writer& writer) -> Result<void> {
+    CheckpointMeta meta;
+    {
+      const std::lock_guard lock(core_.write_mutex);
+      batch = take_batch_locked();
+      LAYERFS_TRY(write_changed_records(core_, writer, walk));
+      meta = {batch.upto, batch.upto, std::max(core_.reserved_ino.load(), core_.state.next_ino())};
+      if (log_failed_) core_.log->seal();
+    }
+    LAYERFS_TRY(flush_data(batch, {}));
+    return writer.put(kMetaKey, encode_meta(meta));
+  };
+  LAYERFS_TRY(core_.records->update(fill));
+  undo.release();
+  core_.covered = batch.upto;
+  core_.log->release(batch.upto);
+  log_failed_ = false;
+  marked_to_ = std::max(marked_to_, batch.upto);
+  flushed_to_ = marked_to_;
+  finish(batch);
+  return {};
+}
+
+Result<void> DeltaPersister::close() {
+  if (auto closed = exact_checkpoint(); !closed) return closed;
+  return core_.log->close_empty();
+}
+
+}  // namespace layerfs::upper

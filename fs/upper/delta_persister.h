@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// DeltaPersister: brings a delta to disk (DELTA.md, "Orders of writes"): flushes, checkpoints, the removal of
+// erased files' data, and the thread that does them in time.
+//
+// (1) Flushes take turns. Whoever asks joins the next turn, which begins after the call: one flush serves all
+//     who came while the one before it ran.
+// (2) No lock of the core is held over a system call, but in an exact checkpoint (close, a log that failed).
+// (3) After an error everything stays as it was on disk and in the lists, and is tried again.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "fs/base/function_ref.h"
+#include "fs/base/result.h"
+#include "fs/upper/delta_core.h"
+
+namespace layerfs::upper {
+
+/// Puts what the log's records `visit_bodies` gives concern, as `core.state` has it, into `writer`. Takes the
+/// state lock shared, a piece at a time. Errors: kCorrupt, those of the writer.
+using BodyVisitor = FunctionRef<Result<void>(std::uint64_t seq, std::string_view body)>;
+Result<void> write_changed_records(DeltaCore& core, store::RecordFile::Writer& writer,
+                                   FunctionRef<Result<void>(BodyVisitor visit)> for_each_body);
+
+class DeltaPersister {
+ public:
+  explicit DeltaPersister(DeltaCore& core) : core_(core) {}
+  ~DeltaPersister() { stop(); }
+  DeltaPersister(const DeltaPersister&) = delete;
+  DeltaPersister& operator=(const DeltaPersister&) = delete;
+
+  /// Starts the thread.
+  void start();
+  /// Ends the thread.
+  void stop();
+  /// Everything to the checkpoint, and the log cut down. Requires: stop(); no other calls any more.
+  Result<void> close();
+
+  enum class Extent : std::uint8_t { kFlush, kCheckpoint };
+  /// Everything before the call, and `ino`'s data in any case, is on disk on return; kCheckpoint: in the
+  /// checkpoint. Under `volatile` nothing is flushed.
+  Result<void> persist(Extent extent, std::optional<tree::Ino> ino);
+  /// Makes room in a full log, or says why that can't be had just now.
+  Result<void> make_room();
+
+  /// A change was made after a flush had begun: the time of the next one runs. Called with the write lock.
+  void note_change();
+  /// Something is to be looked after now.
+  void wake();
+  /// As many bytes of erased files as make it worth while to remove them now.
+  std::uint64_t erased_limit() const { return erased_limit_.load(std::memory_order_relaxed); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Turn {
+    std::vector<tree::Ino> inos;
+    Extent extent = Extent::kFlush;
+    bool done = false;
+    Result<void> result;
+  };
+  /// What one flush takes off the core's lists.
+  struct Batch {
+    std::uint64_t upto = 0;
+    std::vector<tree::Ino> written;
+    std::vector<tree::Ino> erased;
+    std::uint64_t erased_bytes = 0;
+  };
+
+  void run();
+  void look_after();
+  Result<void> take_turn(const Turn& turn);
+  Batch take_batch_locked();
+  void restore(const Batch& batch);
+  Result<void> flush_data(const Batch& batch, const std::vector<tree::Ino>& inos);
+  Result<void> flush(const std::vector<tree::Ino>& inos);
+  Result<void> flush_log(std::uint64_t upto);
+  Result<void> checkpoint(const std::vector<tree::Ino>& inos);
+  Result<void> exact_checkpoint();
+  void finish(const Batch& batch);
+
+  DeltaCore& core_;
+
+  // Of the turn that runs.
+  std::uint64_t marked_to_ = 0;   // what the last mark says
+  std::uint64_t flushed_to_ = 0;  // what the last mark on disk says
+  bool log_failed_ = false;
+  bool directory_flushed_ = false;
+
+  std::atomic<std::uint64_t> erased_limit_{64U << 20};
+
+  std::mutex mutex_;
+  std::condition_variable turn_done_;
+  std::condition_variable work_;
+  std::shared_ptr<Turn> next_ = std::make_shared<Turn>();
+  bool turn_runs_ = false;
+  std::optional<Clock::time_point> changed_at_;     // of the oldest change that no flush has begun for
+  std::optional<Clock::time_point> retry_at_;       // after a failure
+  std::optional<Clock::time_point> no_room_until_;  // after make_room() failed with no_room_error_
+  int no_room_error_ = 0;
+  bool wanted_ = false;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace layerfs::upper

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// DeltaState: the records of a delta in memory. No locks, no files: DeltaUpper guards it (shared for the
+// const functions, exclusive for the others).
+//
+// (1) It grows with what changed: about 110 bytes a node, 32 bytes and the name an entry.
+// (2) Applying changes n..m once more, in order, to a state that has all up to n-1 and any of n..m gives the
+//     state at m (DELTA.md, "delta.lmdb").
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "fs/base/function_ref.h"
+#include "fs/tree/upper_layer.h"
+#include "fs/upper/delta_entries.h"
+#include "fs/upper/delta_extents.h"
+
+namespace layerfs::upper {
+
+/// What a change means for data files.
+struct DataEffects {
+  std::vector<tree::Ino> written;  ///< their data is named by the change and not flushed yet
+  std::vector<tree::Ino> erased;   ///< their data files are to be removed
+  std::uint64_t erased_bytes = 0;
+};
+
+class DeltaState {
+ public:
+  std::optional<tree::Node> find_node(tree::Ino ino) const;
+  tree::UpperEntry find_entry(tree::Ino dir, std::string_view name) const;
+  void list_entries(tree::Ino dir, tree::DirCookie after,
+                    FunctionRef<bool(const tree::UpperEntryView&)> visit) const;
+  tree::XattrState find_xattr(tree::Ino ino, std::string_view name, std::string& value) const;
+  void list_xattrs(tree::Ino ino,
+                   FunctionRef<bool(std::string_view, tree::XattrState, std::string_view)> visit) const;
+  const std::string* find_inline(tree::Ino ino) const;
+  std::vector<tree::Extent> extents(tree::Ino ino) const;
+  std::vector<tree::Ino> orphans() const;
+  void for_each_changed(FunctionRef<bool(tree::Ino, const tree::ChangedParts&)> visit) const;
+  /// One above the greatest number of a node born here, at least kFirstUpperIno.
+  std::uint64_t next_ino() const { return next_ino_; }
+
+  /// Makes a change; `effects` gets what it means for data files. Each inode is in `written` once until
+  /// clear_written().
+  void apply(const tree::Change& change, DataEffects& effects);
+  void clear_written(tree::Ino ino);
+  /// Marks it again after a flush that failed; false where it was marked already.
+  bool mark_written(tree::Ino ino);
+  void raise_next_ino(std::uint64_t limit);
+
+  /// Setters for the checkpoint's records.
+  void load_extents(tree::Ino ino, const std::vector<tree::Extent>& extents);
+
+ private:
+  struct Extra {
+    Digest object;
+    std::uint64_t base_size = 0;
+    std::uint64_t rdev = 0;
+    std::optional<std::string> inline_bytes;
+    DeltaExtents extents;
+    std::map<std::string, std::optional<std::string>, std::less<>> xattrs;  // nullopt: tombstone
+    bool empty() const {
+      return object.is_zero() && base_size == 0 && rdev == 0 && !inline_bytes && extents.empty() &&
+             xattrs.empty();
+    }
+  };
+  /// A node without what few nodes have.
+  struct Item {
+    std::int64_t seconds[3] = {};  // mtime, ctime, atime
+    std::uint64_t size = 0;
+    std::uint64_t parent = 0;
+    std::unique_ptr<Extra> extra;
+    std::uint32_t nanoseconds[3] = {};
+    std::uint32_t uid = 0;
+    std::uint32_t gid = 0;
+    std::uint32_t nlink = 0;
+    std::uint16_t mode = 0;
+    tree::NodeKind kind = tree::NodeKind::kRegular;
+    tree::ContentKind content = tree::ContentKind::kNone;
+    bool has_node = false;
+    bool written = false;  // in the list of files to flush
+  };
+
+  class Applier;
+  const Item* item(tree::Ino ino) const;
+  Item* item(tree::Ino ino);
+  Item& make_item(tree::Ino ino) { return inodes_[to_number(ino)]; }
+  const Extra* extra(tree::Ino ino) const;
+  Extra* extra(tree::Ino ino);
+  Extra& make_extra(tree::Ino ino);
+  /// Drops what is empty after something was taken away.
+  void tidy(tree::Ino ino);
+  static void store_node(Item& item, const tree::Node& node);
+  static tree::Node load_node(const Item& item);
+
+  std::unordered_map<std::uint64_t, Item> inodes_;
+  std::unordered_map<std::uint64_t, DeltaEntries> directories_;
+  std::uint64_t next_ino_ = tree::kFirstUpperIno;
+};
+
+}  // namespace layerfs::upper

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/upper/delta_upper.h"
+
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "fs/base/log.h"
+#include "fs/upper/crc32c.h"
+#include "fs/upper/delta_codec.h"
+#include "fs/upper/delta_upper_impl.h"
+
+namespace layerfs::upper {
+
+namespace {
+
+/// Inode numbers that one record speaks for.
+constexpr std::uint64_t kNumbersAtOnce = 4096;
+/// How often a change waits for a checkpoint that makes room and then finds the room taken by others.
+constexpr int kRoomAttempts = 8;
+/// A thread's buffer is let go when a single large change has made it longer than this.
+constexpr std::size_t kKeptBuffer = 64U << 10;
+
+/// A change that removes something may use the last of the log, or a full disk could never be cleared.
+AppendKind kind_of(const tree::ChangeSet& change) {
+  const bool frees = std::any_of(change.changes.begin(), change.changes.end(), [](const tree::Change& one) {
+    return std::holds_alternative<tree::EraseNode>(one) || std::holds_alternative<tree::EraseEntry>(one) ||
+           std::holds_alternative<tree::PutTombstone>(one) || std::holds_alternative<tree::TrimExtents>(one);
+  });
+  return frees ? AppendKind::kFreeing : AppendKind::kNormal;
+}
+
+}  // namespace
+
+void RecentRequests::add(std::uint64_t request) {
+  if (request == 0) return;
+  if (ring_.size() < kKept) {
+    ring_.push_back(request);
+    return;
+  }
+  ring_[next_] = request;
+  next_ = (next_ + 1) % kKept;
+}
+
+bool RecentRequests::contains(std::uint64_t request) const {
+  return request != 0 && std::find(ring_.begin(), ring_.end(), request) != ring_.end();
+}
+
+DeltaUpper::DeltaUpper(std::unique_ptr<DeltaCore> core) : core_(std::move(core)), persister_(*core_) {
+  if (!read_only()) persister_.start();
+}
+
+DeltaUpper::~DeltaUpper() {
+  if (read_only()) return;
+  persister_.stop();
+  if (auto closed = persister_.close(); !closed)
+    log_error("close delta '{}': {}; its log is kept", core_->directory, closed.error().message());
+}
+
+std::optional<tree::Node> DeltaUpper::find_node(tree::Ino ino) const {
+  const std::shared_lock lock(core_->state_mutex);
+  return core_->state.find_node(ino);
+}
+
+tree::UpperEntry DeltaUpper::find_entry(tree::Ino dir, std::string_view name) const {
+  const std::shared_lock lock(core_->state_mutex);
+  return core_->state.find_entry(dir, name);
+}
+
+void DeltaUpper::list_entries(tree::Ino dir, tree::DirCookie after,
+                              FunctionRef<bool(const tree::UpperEntryView&)> visit) const {
+  const std::shared_lock lock(core_->state_mutex);
+  core_->state.list_entries(dir, after, visit);
+}
+
+tree::XattrState DeltaUpper::find_xattr(tree::Ino ino, std::string_view name, std::string& value) const {
+  const std::shared_lock lock(core_->state_mutex);
+  return core_->state.find_xattr(ino, name, value);
+}
+
+void DeltaUpper::list_xattrs(
+    tree::Ino ino, FunctionRef<bool(std::string_view, tree::XattrState, std::string_view)> visit) const {
+  const std::shared_lock lock(core_->state_mutex);
+  core_->state.list_xattrs(ino, visit);
+}
+
+Result<std::string> DeltaUpper::get_inline(tree::Ino ino) const {
+  const std::shared_lock lock(core_->state_mutex);
+  const std::string* bytes = core_->state.find_inline(ino);
+  if (bytes == nullptr) return errno_error(ENOENT);
+  return *bytes;
+}
+
+std::vector<tree::Extent> DeltaUpper::extents(tree::Ino ino) const {
+  const std::shared_lock lock(core_->state_mutex);
+  return core_->state.extents(ino);
+}
+
+std::vector<tree::Ino> DeltaUpper::orphans() const {
+  const std::shared_lock lock(core_->state_mutex);
+  return core_->state.orphans();
+}
+
+void DeltaUpper::for_each_changed(FunctionRef<bool(tree::Ino, const tree::ChangedParts&)> visit) const {
+  const std::shared_lock lock(core_->state_mutex);
+  core_->state.for_each_changed(visit);
+}
+
+Result<void> DeltaUpper::apply(const tree::ChangeSet& change) {
+  if (read_only()) return errno_error(EROFS);
+  if (change.changes.empty() && change.request == 0) return {};
+  thread_local std::string body;
+  body.clear();
+  LAYERFS_TRY(append_changes(body, change));
+  const std::uint32_t body_crc = crc32c(body);
+  const AppendKind kind = kind_of(change);
+  Result<void> done;
+  for (int attempt = 0; attempt < kRoomAttempts; ++attempt) {
+    {
+      const std::lock_guard lock(core_->write_mutex);
+      done = append_and_apply_locked(body, body_crc, kind, change);
+    }
+    if (done || done.error().code == E2BIG) break;
+    // The log is full or can't grow: a checkpoint gives its segments back. Where that fails too, its reason
+    // is the change's.
+    if (auto made = persister_.make_room(); !made) {
+      done = std::move(made);
+      break;
+    }
+  }
+  if (body.capacity() > kKeptBuffer) body = std::string();
+  return done;
+}
+
+Result<void> DeltaUpper::append_and_apply_locked(std::string_view body, std::uint32_t body_crc,
+                                                 AppendKind kind, const tree::ChangeSet& change) {
+  LAYERFS_ASSIGN(core_->last_change, core_->log->append(body, body_crc, kind));
+  core_->requests.add(change.request);
+  DataEffects effects;
+  {
+    const std::unique_lock state_lock(core_->state_mutex);
+    for (const tree::Change& one : change.changes) core_->state.apply(one, effects);
+  }
+  core_->written.insert(core_->written.end(), effects.written.begin(), effects.written.end());
+  bool wake = core_->log->take_attention();
+  if (!effects.erased.empty()) {
+    core_->data->doom(effects.erased);
+    core_->erased.insert(core_->erased.end(), effects.erased.begin(), effects.erased.end());
+    const std::uint64_t before =
+        std::exchange(core_->erased_bytes, core_->erased_bytes + effects.erased_bytes);
+    const std::uint64_t limit = persister_.erased_limit();
+    wake = wake || (before < limit && core_->erased_bytes >= limit);
+  }
+  if (!std::exchange(core_->changed_since_flush, true)) persister_.note_change();
+  if (wake) persister_.wake();
+  return {};
+}
+
+bool DeltaUpper::was_applied(std::uint64_t request) const {
+  const std::lock_guard lock(core_->write_mutex);
+  return core_->requests.contains(request);
+}
+
+tree::Ino DeltaUpper::allocate_ino() {
+  const std::uint64_t number = core_->next_ino.fetch_add(1);
+  if (number >= core_->reserved_ino.load() && !read_only()) reserve_numbers(number);
+  return tree::Ino{number};
+}
+
+/// Keeps numbers that were given out from being given out again after a crash. Where the log is full it is
+/// left undone: a change that uses the number can't be made then either, and one that can speaks for itself.
+void DeltaUpper::reserve_numbers(std::uint64_t number) {
+  const std::lock_guard lock(core_->write_mutex);
+  if (number < core_->reserved_ino.load()) return;
+  std::string body;
+  append_numbers(body, {number + kNumbersAtOnce});
+  auto added = core_->log->append(body, crc32c(body), AppendKind::kNormal);
+  if (!added) return;
+  core_->last_change = *added;
+  core_->reserved_ino = number + kNumbersAtOnce;
+  if (!std::exchange(core_->changed_since_flush, true)) persister_.note_change();
+}
+
+Result<std::shared_ptr<const Fd>> DeltaUpper::create_data(tree::Ino ino) { return core_->data->create(ino); }
+Result<std::shared_ptr<const Fd>> DeltaUpper::open_data(tree::Ino ino) const {
+  return core_->data->open(ino);
+}
+
+Result<void> DeltaUpper::sync_node(tree::Ino ino) {
+  if (read_only() || core_->options.is_volatile) return {};
+  bool has_data = false;
+  {
+    const std::shared_lock lock(core_->state_mutex);
+    const auto node = core_->state.find_node(ino);
+    has_data = node && node->content == tree::ContentKind::kData;
+  }
+  return persister_.persist(DeltaPersister::Extent::kFlush, has_data ? std::optional(ino) : std::nullopt);
+}
+
+Result<void> DeltaUpper::sync(tree::SyncScope scope) {
+  if (read_only() || core_->options.is_volatile) return {};
+  const auto extent =
+      scope == tree::SyncScope::kAll ? DeltaPersister::Extent::kCheckpoint : DeltaPersister::Extent::kFlush;
+  return persister_.persist(extent, std::nullopt);
+}
+
+Result<struct statvfs> DeltaUpper::stat_fs() const {
+  struct statvfs space{};
+  if (fstatvfs(core_->dir.get(), &space) != 0) return errno_error(errno);
+  return space;
+}
+
+}  // namespace layerfs::upper

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/upper/redo_log.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "fs/base/bytes.h"
+#include "fs/base/log.h"
+#include "fs/base/sys_file.h"
+#include "fs/upper/crc32c.h"
+
+namespace layerfs::upper {
+
+namespace {
+
+std::uint64_t random_id() {
+  std::uint64_t id = 0;
+  // Only has to differ from the ids of this file's earlier lives.
+  if (getrandom(&id, sizeof id, 0) != static_cast<ssize_t>(sizeof id)) {
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME, &now);
+    id = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
+  }
+  return id;
+}
+
+/// Blocks for [offset, offset + size), so that a store to the mapping can't fail for want of them.
+Result<void> allocate(int fd, std::uint64_t offset, std::size_t size, bool write_zeros) {
+  bool must_write = write_zeros;
+  if (fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(size)) != 0) {
+    const int code = errno;
+    if (code != EOPNOTSUPP && code != ENOSYS && code != EINVAL) return system_error(code, "grow redo log");
+    must_write = true;
+  }
+  if (!must_write) return {};
+  // Zeroes turn unwritten extents into written ones now, so that the flush of an append commits no journal.
+  const std::vector<std::byte> zeros(std::min<std::size_t>(size, 256U << 10));
+  for (std::size_t done = 0; done < size; done += zeros.size())
+    LAYERFS_TRY(pwrite_full(fd, zeros, offset + done));
+  return {};
+}
+
+}  // namespace
+
+RedoLog::RedoLog(std::string path, const Settings& settings)
+    : path_(std::move(path)),
+      settings_(settings),
+      sync_(*settings.sync),
+      segment_size_(settings.segment_size) {}
+
+RedoLog::~RedoLog() {
+  if (mapping_ != nullptr) munmap(mapping_, mapping_size_);
+}
+
+Result<void> RedoLog::map() {
+  mapping_size_ = kLogHeaderSize + std::size_t{settings_.max_segments} * segment_size_;
+  // Address space for every segment there may ever be; what lies behind the file's end is never touched.
+  void* mapped = mmap(nullptr, mapping_size_, PROT_READ | PROT_WRITE, MAP_SHARED, file_.get(), 0);
+  if (mapped == MAP_FAILED) return system_error(errno, "map", path_);
+  mapping_ = static_cast<char*>(mapped);
+  return {};
+}
+
+char* RedoLog::segment_start(std::uint32_t index) const {
+  return mapping_ + kLogHeaderSize + std::size_t{index} * segment_size_;
+}
+
+Result<std::unique_ptr<RedoLog>> RedoLog::start(const std::string& path, const Settings& settings,
+                                                std::uint64_t next_seq) {
+  std::unique_ptr<RedoLog> log(new RedoLog(path, settings));
+  LAYERFS_ASSIGN(log->file_, layerfs::open_file(path, O_RDWR | O_CREAT, 0600));
+  log->log_id_ = random_id();
+  // The old segments go before the header that would have refused them is overwritten: with either header,
+  // what a crash leaves has no record of theirs that counts.
+  if (ftruncate(log->file_.get(), 0) != 0) return system_error(errno, "empty", path);
+  const std::string header =
+      encode_log_header({settings.is_volatile, settings.boot_id, log->log_id_, log->segment_size_});
+  LAYERFS_TRY(pwrite_full(log->file_.get(), as_bytes(header), 0));
+  LAYERFS_TRY(log->map());
+  log->last_seq_ = next_seq - 1;
+  for (int ready = 0; ready < 2; ++ready) LAYERFS_TRY(log->add_segment());
+  return log;
+}
+
+Result<std::unique_ptr<RedoLog>> RedoLog::resume(const std::string& path, const Settings& settings,
+                                                 const RedoScan& scan, std::uint64_t last_seq,
+                                                 std::uint64_t covered) {
+  std::unique_ptr<RedoLog> log(new RedoLog(path, settings));
+  LAYERFS_ASSIGN(log->file_, layerfs::open_file(path, O_RDWR));
+  log->segment_size_ = scan.header().segment_size;
+  log->log_id_ = scan.header().log_id;
+  log->total_ = std::min(scan.segment_count(), settings.max_segments);
+  // A copy of the directory may have come with holes: fill them now rather than by a store that can't.
+  const off_t whole = static_cast<off_t>(kLogHeaderSize + std::size_t{log->total_} * log->segment_size_);
+  if (fallocate(log->file_.get(), 0, 0, whole) != 0 && errno != EOPNOTSUPP && errno != ENOSYS)
+    return system_error(errno, "allocate", path);
+  LAYERFS_TRY(log->map());
+  log->last_seq_ = last_seq;
+  // Segments not in use first, then those whose records are covered, oldest first (invariant 3).
+  std::vector<bool> in_use(scan.segment_count(), false);
+  for (const ScannedSegment& segment : scan.segments())
+    if (segment.end_seq > segment.first_seq && segment.end_seq - 1 <= last_seq) in_use[segment.index] = true;
+  for (std::uint32_t index = 0; index < log->total_; ++index)
+    if (!in_use[index]) log->free_.push_back(index);
+  for (const ScannedSegment& segment : scan.segments()) {
+    if (!in_use[segment.index]) continue;
+    if (segment.index >= log->total_) return corrupt_error("open", path, "more segments than are allowed");
+    log->used_.push_back({segment.index, segment.first_seq, segment.end_seq - 1});
+  }
+  log->release(covered);
+  while (log->free_.size() < 2 && log->total_ < settings.max_segments) {
+    // Not being able to grow is no reason not to open: the reserve lets files be removed.
+    if (!log->add_segment()) break;
+  }
+  return log;
+}
+
+bool RedoLog::take_free_locked(AppendKind kind) {
+  if (free_.empty() || (free_.size() == 1 && kind == AppendKind::kNormal)) return false;
+  const std::uint32_t index = free_.front();
+  free_.pop_front();
+  const std::uint64_t last = last_seq_.load(std::memory_order_relaxed);
+  if (at_ != nullptr) used_.push_back({active_.index, active_.first_seq, last});
+  active_ = {index, last + 1, 0};
+  on_reserve_ = free_.empty();
+  attention_ = true;
+  reserve_refilled_ = false;
+  char* start = segment_start(index);
+  const std::string header = encode_segment_header(log_id_, last + 1);
+  std::memcpy(start, header.data(), header.size());
+  at_ = start + kSegmentHeaderSize;
+  end_ = start + segment_size_;
+  half_ = start + segment_size_ / 2;
+  return true;
+}
+
+Result<void> RedoLog::next_segment(AppendKind kind) {
+  {
+    const std::lock_guard lock(segments_mutex_);
+    if (take_free_locked(kind)) return {};
+  }
+  LAYERFS_TRY(add_segment());
+  const std::lock_guard lock(segments_mutex_);
+  if (take_free_locked(kind)) return {};
+  return errno_error(ENOSPC);
+}
+
+Result<std::uint64_t> RedoLog::append(std::string_view body, std::uint32_t body_crc, AppendKind kind) {
+  if (body.size() > max_body()) return errno_error(E2BIG);
+  const std::size_t size = record_size(body.size());
+  const std::size_t reserve = kind == AppendKind::kMark ? 0 : kMarkReserve;
+  if (on_reserve_ && kind == AppendKind::kNormal) {
+    const std::lock_guard lock(segments_mutex_);
+    if (reserve_refilled_) on_reserve_ = false;
+  }
+  const bool refused = on_reserve_ && kind == AppendKind::kNormal;
+  if (at_ == nullptr || refused || static_cast<std::size_t>(end_ - at_) < size + reserve)
+    LAYERFS_TRY(next_segment(kind));
+  const std::uint64_t seq = last_seq_.load(std::memory_order_relaxed) + 1;
+  std::memcpy(at_ + kRecordHeaderSize, body.data(), body.size());
+  const auto header = encode_record_header(body_crc, static_cast<std::uint32_t>(body.size()), seq);
+  std::memcpy(at_, header.data(), header.size());
+  at_ += size;
+  last_seq_.store(seq, std::memory_order_release);
+  if (at_ >= half_) {
+    half_ = end_ + 1;
+    const std::lock_guard lock(segments_mutex_);
+    if (free_.size() < 2 && total_ < settings_.max_segments)
+      wants_segment_.store(true, std::memory_order_relaxed);
+    attention_ = true;
+  }
+  return seq;
+}
+
+Result<void> RedoLog::walk(std::uint64_t from, std::uint64_t to,
+                           FunctionRef<Result<void>(std::uint64_t seq, std::string_view body)> visit) const {
+  std::vector<Segment> segments;
+  {
+    const std::lock_guard lock(segments_mutex_);
+    segments.assign(used_.begin(), used_.end());
+    segments.push_back({active_.index, active_.first_seq, to});
+  }
+  for (const Segment& segment : segments) {
+    if (segment.first_seq == 0 || segment.last_seq < from || segment.first_seq > to) continue;
+    std::string_view rest(segment_start(segment.index), segment_size_);
+    rest.remove_prefix(kSegmentHeaderSize);
+    for (std::uint64_t seq = segment.first_seq; seq <= std::min(segment.last_seq, to); ++seq) {
+      const auto body = find_record(rest, seq);
+      if (!body) return corrupt_error("read", path_, "a record is damaged");
+      if (seq >= from) LAYERFS_TRY(visit(seq, *body));
+      rest.remove_prefix(record_size(body->size()));
+    }
+  }
+  return {};
+}
+
+void RedoLog::release(std::uint64_t covered) {
+  const std::lock_guard lock(segments_mutex_);
+  while (!used_.empty() && used_.front().last_seq <= covered) {
+    free_.push_back(used_.front().index);
+    used_.pop_front();
+  }
+  if (!free_.empty()) reserve_refilled_ = true;
+}
+
+std::size_t RedoLog::used_segments() const {
+  const std::lock_guard lock(segments_mutex_);
+  return used_.size() + 1;
+}
+
+Result<void> RedoLog::add_segment() {
+  const std::lock_guard grow_lock(grow_mutex_);
+  wants_segment_.store(false, std::memory_order_relaxed);
+  std::uint32_t index = 0;
+  {
+    const std::lock_guard lock(segments_mutex_);
+    if (total_ >= settings_.max_segments) return errno_error(ENOSPC);
+    index = total_;
+  }
+  const std::uint64_t offset = kLogHeaderSize + std::uint64_t{index} * segment_size_;
+  if (auto allocated = allocate(file_.get(), offset, segment_size_, !settings_.is_volatile); !allocated) {
+    if (ftruncate(file_.get(), static_cast<off_t>(offset)) != 0)
+      log_warning("cut '{}': {}", path_, errno_text(errno));
+    return allocated;
+  }
+  const std::lock_guard lock(segments_mutex_);
+  ++total_;
+  free_.push_back(index);
+  return {};
+}
+
+Result<void> RedoLog::flush() { return sync_.sync_data(file_.get()); }
+
+Result<void> RedoLog::close_empty() {
+  at_ = nullptr;
+  if (ftruncate(file_.get(), static_cast<off_t>(kLogHeaderSize)) != 0)
+    return system_error(errno, "cut", path_);
+  return {};
+}
+
+}  // namespace layerfs::upper
