@@ -70,33 +70,21 @@ void put_time(TarHeader& header, const tree::Time& time, PaxRecords& pax) {
   if (!fits || time.nanoseconds != 0) pax.emplace_back("mtime", pax_time(time));
 }
 
-std::string base64(std::string_view bytes) {
-  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  for (std::size_t at = 0; at < bytes.size(); at += 3) {
-    std::uint32_t bits = 0;
-    std::size_t count = std::min<std::size_t>(3, bytes.size() - at);
-    for (std::size_t i = 0; i < 3; ++i)
-      bits = bits << 8 | (i < count ? static_cast<unsigned char>(bytes[at + i]) : 0U);
-    for (std::size_t i = 0; i <= count; ++i) text += kDigits[bits >> (18 - 6 * i) & 63];
-  }
-  return text;
-}
-
-void put_xattr(std::string_view name, const std::string& value, PaxRecords& pax) {
-  if (name.find('=') == std::string_view::npos) {
-    pax.emplace_back(fmt::format("SCHILY.xattr.{}", name), value);
-    return;
-  }
-  std::string key = "LIBARCHIVE.xattr.";
+std::string xattr_key(std::string_view name) {
+  std::string key = "SCHILY.xattr.";
+  bool plain = name.find('=') == std::string_view::npos && name.find("%3D") == std::string_view::npos &&
+               name.find("%25") == std::string_view::npos;
+  if (plain) return key.append(name);
   for (char c : name) {
-    if (c > 0x20 && c < 0x7f && c != '=' && c != '%') {
-      key += c;
+    if (c == '=') {
+      key += "%3D";
+    } else if (c == '%') {
+      key += "%25";
     } else {
-      key += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+      key += c;
     }
   }
-  pax.emplace_back(std::move(key), base64(value));
+  return key;
 }
 
 /// The table of a sparse file: count, then offset and length of each run, padded to whole blocks.
@@ -255,7 +243,7 @@ Result<void> TarWriter::add(const TarEntry& entry) {
   padding_ = tar_padding(size);
   // A hard link's inode was described with its first name.
   if (type != TarType::kHardLink)
-    for (const auto& [key, value] : entry.xattrs) put_xattr(key, value, pax);
+    for (const auto& [key, value] : entry.xattrs) pax.emplace_back(xattr_key(key), value);
 
   std::string blocks;
   if (!pax.empty()) append_pax(blocks, entry.path, std::move(pax));

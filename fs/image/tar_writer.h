@@ -9,9 +9,9 @@
 // or
 //     size, a time before 1970, after 2242 or with a fraction, xattrs, sparse files. Its records are in the
 //     order hdrcharset (BINARY, where a record is no UTF-8), then bytewise by key.
-// (3) Xattrs are SCHILY.xattr records with the value's bytes. A name with '=' is written as GNU tar does: %3D
-// for
-//     '=', %25 for '%'.
+// (3) Xattrs are SCHILY.xattr records with the value's bytes. A name with '=' can't be a pax key as it is: it
+// is
+//     written as GNU tar does, %3D for '=' and %25 for '%'; so is one that would read as such.
 // (4) Sparse files are GNU's pax format 1.0; every run but the last is a multiple of 512 bytes at one.
 #pragma once
 
