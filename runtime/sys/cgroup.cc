@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/sys/cgroup.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <string_view>
+
+#include "fs/base/log.h"
+#include "fs/base/scope_exit.h"
+#include "fs/base/sys_file.h"
+
+namespace layerfs::sys {
+
+namespace {
+
+/// One write(2) to an existing file: never creates.
+Result<void> write_value(const std::string& path, std::string_view value) {
+  LAYERFS_ASSIGN(Fd fd, open_file(path, O_WRONLY));
+  ssize_t size = ::write(fd.get(), value.data(), value.size());
+  if (size < 0) return system_error(errno, "write", path);
+  return {};
+}
+
+std::string parent_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
+
+bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+
+std::optional<std::uint64_t> find_counter(const std::string& path, std::string_view name) {
+  auto text = read_file(path, 65536);
+  if (!text) return std::nullopt;
+  std::size_t at = 0;
+  while (at < text->size()) {
+    std::size_t end = std::min(text->find('\n', at), text->size());
+    std::string_view line = std::string_view(*text).substr(at, end - at);
+    if (line.starts_with(name) && line.size() > name.size() && line[name.size()] == ' ') {
+      std::uint64_t value = 0;
+      std::from_chars(line.data() + name.size() + 1, line.data() + line.size(), value);
+      return value;
+    }
+    at = end + 1;
+  }
+  return std::nullopt;
+}
+
+/// Builds one request's group and remembers which directories are new.
+class Maker {
+ public:
+  Maker(const CgroupRequest& request, const std::string& path) : request_(request), path_(path) {}
+
+  Result<std::string> make() {
+    ScopeExit undo([&] {
+      for (auto it = made_.rbegin(); it != made_.rend(); ++it) ::rmdir(it->c_str());
+    });
+    LAYERFS_ASSIGN(std::string directory,
+                   path_.starts_with('/') ? make_at(request_.mount_point, path_) : make_near());
+    if (request_.cpuset) LAYERFS_TRY(inherit_cpuset(directory));
+    for (const auto& setting : request_.settings) LAYERFS_TRY(write_setting(directory, setting));
+    undo.release();
+    return directory;
+  }
+
+ private:
+  /// Below the caller's own group; on v2, where that has processes of its own and so no limited children ("no
+  /// internal processes", cgroups(7)), or is not ours to change, below its nearest ancestor that can have
+  /// them.
+  Result<std::string> make_near() {
+    std::string own = request_.own_path == "/" ? std::string() : request_.own_path;
+    for (;;) {
+      auto made = make_at(request_.mount_point, own + '/' + path_);
+      if (made || !request_.unified || own.empty()) return made;
+      int code = made.error().code;
+      if (code != EBUSY && code != EACCES && code != EPERM && code != EOPNOTSUPP && code != ENOENT)
+        return made;
+      own = parent_of(own);
+    }
+  }
+
+  Result<std::string> make_at(const std::string& base, const std::string& path) {
+    std::string directory = base;
+    std::size_t begin = 0;
+    std::vector<std::string> new_here;
+    ScopeExit undo([&] {
+      for (auto it = new_here.rbegin(); it != new_here.rend(); ++it) ::rmdir(it->c_str());
+    });
+    while (begin < path.size()) {
+      std::size_t end = std::min(path.find('/', begin), path.size());
+      std::string name = path.substr(begin, end - begin);
+      begin = end + 1;
+      if (name.empty() || name == ".") continue;
+      if (name == "..") return invalid_error("cgroup path", path, "must not have '..'");
+      LAYERFS_TRY(enable(directory));
+      directory += '/' + name;
+      if (::mkdir(directory.c_str(), 0755) == 0)
+        new_here.push_back(directory);
+      else if (errno != EEXIST)
+        return system_error(errno, "create cgroup", directory);
+      if (request_.cpuset && begin < path.size()) LAYERFS_TRY(inherit_cpuset(directory));
+    }
+    undo.release();
+    made_.insert(made_.end(), new_here.begin(), new_here.end());
+    return directory;
+  }
+
+  /// v2: children of `directory` may have the controllers.
+  Result<void> enable(const std::string& directory) {
+    if (!request_.unified || request_.controllers.empty()) return {};
+    LAYERFS_ASSIGN(std::string enabled, read_file(directory + "/cgroup.subtree_control", 4096));
+    std::string wanted;
+    for (const auto& controller : request_.controllers) {
+      std::string padded = ' ' + enabled + ' ';
+      std::ranges::replace(padded, '\n', ' ');
+      if (padded.find(' ' + controller + ' ') == std::string::npos) wanted += '+' + controller + ' ';
+    }
+    if (wanted.empty()) return {};
+    return write_value(directory + "/cgroup.subtree_control", wanted);
+  }
+
+  static Result<void> inherit_cpuset(const std::string& directory) {
+    for (const char* file : {"/cpuset.cpus", "/cpuset.mems"}) {
+      LAYERFS_ASSIGN(std::string own, read_file(directory + file, 65536));
+      if (own.find_first_not_of(" \n") != std::string::npos) continue;
+      LAYERFS_ASSIGN(std::string inherited, read_file(parent_of(directory) + file, 65536));
+      LAYERFS_TRY(write_value(directory + file, inherited));
+    }
+    return {};
+  }
+
+  static Result<void> write_setting(const std::string& directory, const CgroupSetting& setting) {
+    std::string path = directory + '/' + setting.file;
+    auto written = write_value(path, setting.value);
+    if (written) return {};
+    if (setting.optional && written.error().code == ENOENT) return {};
+    if (written.error().code == ENOENT)
+      return unsupported_error("field", setting.field, "this kernel has no '" + setting.file + "'");
+    return with_context(written.error(), "set", setting.field);
+  }
+
+  const CgroupRequest& request_;
+  const std::string& path_;
+  std::vector<std::string> made_;
+};
+
+void collect_processes(const std::string& directory, std::vector<pid_t>& list) {
+  auto text = read_file(directory + "/cgroup.procs", std::size_t{1} << 22);
+  if (text) {
+    const char* at = text->data();
+    const char* end = at + text->size();
+    while (at < end) {
+      pid_t pid = 0;
+      auto [rest, code] = std::from_chars(at, end, pid);
+      if (code == std::errc{} && pid > 0) list.push_back(pid);
+      at = rest + 1;
+    }
+  }
+  auto names = list_dir(directory);
+  if (!names) return;
+  for (const auto& name : *names) {
+    std::string child = directory + '/' + name;
+    struct stat st;
+    if (::lstat(child.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) collect_processes(child, list);
+  }
+}
+
+/// Children first. Returns 0 or the errno.
+int remove_group(const std::string& directory) {
+  if (::rmdir(directory.c_str()) == 0 || errno == ENOENT) return 0;
+  int code = errno;
+  if (code != EBUSY && code != ENOTEMPTY) return code;
+  if (auto names = list_dir(directory)) {
+    for (const auto& name : *names) {
+      std::string child = directory + '/' + name;
+      struct stat st;
+      if (::lstat(child.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) remove_group(child);
+    }
+  }
+  return ::rmdir(directory.c_str()) == 0 || errno == ENOENT ? 0 : errno;
+}
+
+}  // namespace
+
+Result<CgroupDirs> CgroupDirs::create(const std::vector<CgroupRequest>& requests, const std::string& path) {
+  CgroupDirs dirs;
+  for (const auto& request : requests) {
+    auto made = Maker(request, path).make();
+    if (!made) {
+      if (auto removed = dirs.remove(); !removed) log_warning("{}", removed.error().message());
+      return std::unexpected(made.error());
+    }
+    dirs.paths_.push_back(*made);
+  }
+  return dirs;
+}
+
+Result<void> CgroupDirs::add(pid_t pid) const {
+  for (const auto& path : paths_)
+    if (auto added = write_value(path + "/cgroup.procs", std::to_string(pid)); !added)
+      return with_context(added.error(), "join cgroup");
+  return {};
+}
+
+Result<std::vector<pid_t>> CgroupDirs::processes() const {
+  std::vector<pid_t> list;
+  if (!paths_.empty()) collect_processes(paths_.front(), list);
+  return list;
+}
+
+std::optional<std::uint64_t> CgroupDirs::out_of_memory_kills() const {
+  for (const auto& path : paths_) {
+    if (auto count = find_counter(path + "/memory.events", "oom_kill")) return count;
+    if (auto count = find_counter(path + "/memory.oom_control", "oom_kill")) return count;
+  }
+  return std::nullopt;
+}
+
+Result<void> CgroupDirs::set_state(State state) const {
+  for (const auto& path : paths_) {
+    if (exists(path + "/cgroup.freeze"))
+      return write_value(path + "/cgroup.freeze", state == State::kFrozen ? "1" : "0");
+    if (!exists(path + "/freezer.state")) continue;
+    LAYERFS_TRY(write_value(path + "/freezer.state", state == State::kFrozen ? "FROZEN" : "THAWED"));
+    // A v1 freezer may be FREEZING for a moment, and stays so where a process forks meanwhile: asked again.
+    for (int i = 0; state == State::kFrozen && i < 1000 && !is_frozen(); ++i) {
+      timespec pause{0, 1'000'000};
+      ::nanosleep(&pause, nullptr);
+      LAYERFS_TRY(write_value(path + "/freezer.state", "FROZEN"));
+    }
+    return {};
+  }
+  return unsupported_error("freeze", "", "the container has no group with a freezer");
+}
+
+bool CgroupDirs::is_frozen() const {
+  for (const auto& path : paths_) {
+    if (auto text = read_file(path + "/freezer.state", 64)) return text->starts_with("FROZEN");
+    if (auto frozen = find_counter(path + "/cgroup.events", "frozen")) return *frozen == 1;
+  }
+  return false;
+}
+
+Result<void> CgroupDirs::remove() const {
+  Result<void> result;
+  for (const auto& path : paths_) {
+    int code = remove_group(path);
+    // A process that was reaped may be in its group for some microseconds more, and cgroups have no way to
+    // wait for that on v1: a few tries, one second at most.
+    for (int i = 0; code == EBUSY && i < 40; ++i) {
+      timespec pause{0, i < 10 ? 1'000'000L : 30'000'000L};
+      ::nanosleep(&pause, nullptr);
+      code = remove_group(path);
+    }
+    if (code != 0 && result) result = system_error(code, "remove cgroup", path);
+  }
+  return result;
+}
+
+}  // namespace layerfs::sys

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// A container's groups in the host's cgroup hierarchies (cgroups(7)): made, written, joined, read and
+// removed.
+//
+// (1) Limits are written before a process is in the group.
+// (2) What create() made is removed again where it fails half-way.
+// (3) A group that was there before is never removed by create()'s clean-up.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fs/base/result.h"
+
+namespace layerfs::sys {
+
+struct CgroupSetting {
+  std::string file;
+  std::string value;
+  std::string field;      ///< what a message calls it
+  bool optional = false;  ///< a file that this kernel lacks is skipped
+};
+
+struct CgroupRequest {
+  std::string mount_point;
+  std::string own_path;  ///< the caller's group
+  bool unified = false;
+  bool cpuset = false;                   ///< v1: needs cpuset.cpus and cpuset.mems before a process may join
+  std::vector<std::string> controllers;  ///< v2: enabled on the way down
+  std::vector<CgroupSetting> settings;
+};
+
+/// The directories of a container, one a hierarchy. A value: destroying it removes nothing.
+class CgroupDirs {
+ public:
+  CgroupDirs() = default;
+  explicit CgroupDirs(std::vector<std::string> paths) : paths_(std::move(paths)) {}
+
+  /// Makes a group for each request and writes its settings. `path`: absolute, from the root of the
+  /// hierarchy; else a name below the caller's group, or (v2) below the nearest ancestor that can have
+  /// limited children. Errors: EACCES, EROFS... naming the group; the kernel's answer to a setting, naming
+  /// its field.
+  static Result<CgroupDirs> create(const std::vector<CgroupRequest>& requests, const std::string& path);
+
+  bool empty() const { return paths_.empty(); }
+  const std::vector<std::string>& paths() const { return paths_; }
+  /// Moves a process in.
+  Result<void> add(pid_t pid) const;
+  /// Every process of the groups, and of groups below them.
+  Result<std::vector<pid_t>> processes() const;
+  /// Kills by the kernel for lack of memory so far; nullopt where no group counts them.
+  std::optional<std::uint64_t> out_of_memory_kills() const;
+  /// Freezes or thaws. Errors: kUnsupported without a freezer.
+  enum class State : std::uint8_t { kFrozen, kThawed };
+  Result<void> set_state(State state) const;
+  /// Whether it is frozen now; false without a freezer.
+  bool is_frozen() const;
+  /// Removes the groups and those below them. Waits a moment for processes that are just going. Errors:
+  /// EBUSY.
+  Result<void> remove() const;
+
+ private:
+  std::vector<std::string> paths_;
+};
+
+}  // namespace layerfs::sys
