@@ -13,17 +13,17 @@ namespace layerfs::store {
 
 struct ImageLayer {
   Digest diff_id;
-  Digest blob;               ///< digest of the layer as it came (compressed)
+  Digest blob;  ///< digest of the layer as it came (compressed)
   std::uint64_t blob_size = 0;
   std::string media_type;
   bool operator==(const ImageLayer&) const = default;
 };
 
 struct ImageRecord {
-  std::string reference;  ///< normalised: "localhost/busybox:latest"
-  Digest manifest;        ///< in blobs/
-  Digest config;          ///< in blobs/; the image id
-  Digest chain;           ///< chainID of all layers: names the merged tree
+  std::string reference;           ///< normalised: "localhost/busybox:latest"
+  Digest manifest;                 ///< in blobs/
+  Digest config;                   ///< in blobs/; the image id
+  Digest chain;                    ///< chainID of all layers: names the merged tree
   std::vector<ImageLayer> layers;  ///< lowest first
   std::int64_t imported_at = 0;    ///< seconds since 1970
   bool operator==(const ImageRecord&) const = default;

@@ -43,7 +43,8 @@ class StoredLayer : public tree::LayerSource {
   virtual const LayerInfo& info() const = 0;
   /// Raw bytes (`digest` is null) and object references of the tar, in order.
   virtual Result<void> for_each_frame(
-      FunctionRef<Result<void>(std::string_view raw, const Digest* digest, std::uint64_t size)> visit) const = 0;
+      FunctionRef<Result<void>(std::string_view raw, const Digest* digest, std::uint64_t size)> visit)
+      const = 0;
 };
 
 }  // namespace layerfs::store

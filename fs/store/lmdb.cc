@@ -148,22 +148,37 @@ Result<std::shared_ptr<Env>> Env::open_new(const std::string& path, const EnvOpt
   if (options.no_read_ahead) flags |= MDB_NORDAHEAD;
   if (int rc = mdb_env_open(env->env_, path.c_str(), flags, 0600); rc != 0)
     return lmdb_error(rc, "open database", data);
-  LAYERFS_TRY(env->check_length(data));
+  LAYERFS_ASSIGN(std::uint64_t missing, env->missing_bytes());
+  if (missing != 0 && options.read_only) return corrupt_error("open database", data, "the file is cut short");
+  if (missing != 0) LAYERFS_TRY(env->fill_up());
   if (auto opened = env->open_databases(options.databases); !opened)
     return with_context(opened.error(), "open database", data);
   return env;
 }
 
-/// A file that was cut short would be a SIGBUS on the first look at a page that is not there.
-Result<void> Env::check_length(const std::string& path) const {
+Result<std::uint64_t> Env::missing_bytes() const {
   MDB_envinfo info;
   MDB_stat stat;
   mdb_env_info(env_, &info);
   mdb_env_stat(env_, &stat);
   LAYERFS_ASSIGN(struct stat st, stat_fd(data_fd()));
-  if (static_cast<std::uint64_t>(st.st_size) / stat.ms_psize < info.me_last_pgno + 1 &&
-      info.me_last_txnid != 0)
-    return corrupt_error("open database", path, "the file is cut short");
+  std::uint64_t wanted = (std::uint64_t{info.me_last_pgno} + 1) * stat.ms_psize;
+  return static_cast<std::uint64_t>(st.st_size) < wanted ? wanted - static_cast<std::uint64_t>(st.st_size)
+                                                         : 0;
+}
+
+// A look at a page beyond the end of the file would be SIGBUS. Since LMDB may leave the last pages of a
+// transaction unwritten, a short file is no proof of damage: it is filled up, and a page that really was lost
+// then reads as zeros, which LMDB reports as corrupt.
+Result<void> Env::fill_up() const {
+  LAYERFS_ASSIGN(WriteTxn txn, WriteTxn::begin(*this));  // no other writer extends it meanwhile
+  LAYERFS_ASSIGN(std::uint64_t missing, missing_bytes());
+  if (missing == 0) return {};
+  LAYERFS_ASSIGN(struct stat st, stat_fd(data_fd()));
+  int code = ::posix_fallocate(data_fd(), st.st_size, static_cast<off_t>(missing));
+  if (code == EOPNOTSUPP || code == EINVAL)
+    code = ::ftruncate(data_fd(), st.st_size + static_cast<off_t>(missing)) == 0 ? 0 : errno;
+  if (code != 0) return system_error(code, "extend database");
   return {};
 }
 

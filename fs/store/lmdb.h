@@ -59,6 +59,8 @@ class Env {
 
   /// Waits until every committed change is on disk.
   Result<void> sync() const;
+  /// Makes the file as long as LMDB counts its pages (it may leave freed ones at the end unwritten).
+  Result<void> fill_up() const;
   /// Frees the reader slots of processes that died; returns how many.
   Result<unsigned> free_dead_readers() const;
   /// Descriptor of the data file, for fstat(2) and flock(2).
@@ -71,7 +73,7 @@ class Env {
   Env() = default;
   static Result<std::shared_ptr<Env>> open_new(const std::string& path, const EnvOptions& options);
   Result<void> open_databases(const std::vector<std::string>& names);
-  Result<void> check_length(const std::string& path) const;
+  Result<std::uint64_t> missing_bytes() const;
 
   MDB_env* env_ = nullptr;
   std::vector<unsigned> handles_;

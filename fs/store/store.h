@@ -46,11 +46,11 @@ Digest chain_id(const std::vector<Digest>& diff_ids);
 
 struct UsageReport {
   std::uint64_t images = 0;
-  std::uint64_t logical_bytes = 0;       ///< contents of every image's layers, counted for each image
-  std::uint64_t layer_dedup_bytes = 0;   ///< contents of each distinct layer once
-  std::uint64_t file_dedup_bytes = 0;    ///< each distinct content once
-  std::uint64_t object_disk_bytes = 0;   ///< blocks of objects/ and packs/
-  std::uint64_t metadata_disk_bytes = 0; ///< blocks of catalog, trees, layers, blobs
+  std::uint64_t logical_bytes = 0;        ///< contents of every image's layers, counted for each image
+  std::uint64_t layer_dedup_bytes = 0;    ///< contents of each distinct layer once
+  std::uint64_t file_dedup_bytes = 0;     ///< each distinct content once
+  std::uint64_t object_disk_bytes = 0;    ///< blocks of objects/ and packs/
+  std::uint64_t metadata_disk_bytes = 0;  ///< blocks of catalog, trees, layers, blobs
   std::uint64_t container_disk_bytes = 0;
 };
 
@@ -62,6 +62,8 @@ struct GcReport {
   std::uint64_t leftovers_removed = 0;  ///< temporaries and packs of writers that died
   std::uint64_t bytes_freed = 0;
 };
+
+enum class GcWait : std::uint8_t { kNo, kYes };
 
 struct CheckProblem {
   std::string subject;
@@ -108,7 +110,7 @@ class Store {
   /// By exact reference.
   virtual Result<std::optional<ImageRecord>> find_image(std::string_view reference) = 0;
   virtual Result<std::vector<ImageRecord>> list_images() = 0;
-  /// Errors: ENOENT.
+  /// Takes the name away; a nameless image goes by the digest of its manifest. Errors: ENOENT.
   virtual Result<void> remove_image(std::string_view reference) = 0;
 
   /// Makes containers/<id> and its record. Errors: EEXIST (kSystem) where the name is taken.
@@ -121,16 +123,20 @@ class Store {
   virtual std::string container_dir(std::string_view id) const = 0;
 
   virtual Result<UsageReport> usage() = 0;
-  /// Removes what no image and no container needs. Errors: EBUSY where writers are at work and `wait` is no.
-  virtual Result<GcReport> gc() = 0;
+  /// Removes what no image and no container needs. Errors: EBUSY where writers are at work and `wait` is kNo.
+  /// Requires: with kYes, the calling thread holds no WriteLease.
+  virtual Result<GcReport> gc(GcWait wait) = 0;
+  Result<GcReport> gc() { return gc(GcWait::kNo); }
   virtual Result<CheckReport> check(CheckDepth depth) = 0;
 };
 
-/// "busybox" -> "localhost/busybox:latest": the default tag, and the default registry of Podman for short names
-/// of local images. Errors: kInvalid where it is no reference (OCI distribution-spec, "Pulling manifests").
+/// "busybox" -> "localhost/busybox:latest": the default tag, and the default registry of Podman for short
+/// names of local images. Errors: kInvalid where it is no reference (OCI distribution-spec, "Pulling
+/// manifests").
 Result<std::string> normalise_reference(std::string_view text);
-/// The image that a user means: exact, normalised, or an id (digest or unique prefix of the config's hex).
-/// Errors: ENOENT naming it; kInvalid where a prefix is not unique.
+/// The image that a user means: exact, normalised (a short name also below docker.io/library and docker.io),
+/// or an id (digest or unique prefix of the config's hex). Errors: ENOENT naming it; kInvalid where a prefix
+/// is not unique.
 Result<ImageRecord> get_image_by_name(Store& store, std::string_view text);
 
 }  // namespace layerfs::store

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// How much disk a file or a tree of files takes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace layerfs::store {
+
+/// Allocated bytes of `path` and all below it. What cannot be looked at (also because it has just gone)
+/// counts 0.
+std::uint64_t disk_bytes(const std::string& path);
+
+}  // namespace layerfs::store

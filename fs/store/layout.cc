@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/store/layout.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <random>
+
+#include "fs/base/sys_file.h"
+
+namespace layerfs::store {
+
+namespace {
+
+constexpr std::string_view kFormatPrefix = "layerfs store ";
+
+/// Only the owner: uids inside a store are those of images, and set-uid files of images lie in it.
+constexpr mode_t kDirMode = 0700;
+
+}  // namespace
+
+Layout::Layout(std::string root) : root_(std::move(root)) {}
+
+std::string Layout::path(std::string_view name) const { return join_path(root_, name); }
+
+std::string Layout::object_dir(const Digest& digest) const {
+  return fmt::format("{}/objects/{:02x}", root_, digest.bytes[0]);
+}
+std::string Layout::object(const Digest& digest) const {
+  return fmt::format("{}/objects/{:02x}/{}", root_, digest.bytes[0], digest.hex());
+}
+std::string Layout::pack(std::uint64_t id) const { return fmt::format("{}/packs/{}", root_, pack_name(id)); }
+std::string Layout::layer(const Digest& diff_id) const {
+  return fmt::format("{}/layers/{}", root_, diff_id.hex());
+}
+std::string Layout::tree(const Digest& chain) const { return fmt::format("{}/trees/{}", root_, chain.hex()); }
+std::string Layout::blob(const Digest& digest) const {
+  return fmt::format("{}/blobs/sha256/{}", root_, digest.hex());
+}
+
+Result<void> Layout::create() const {
+  if (::access(path("format").c_str(), F_OK) == 0) return {};
+  LAYERFS_TRY(make_dirs(root_, kDirMode));
+  for (const char* name :
+       {"catalog", "objects", "packs", "layers", "trees", "blobs", "blobs/sha256", "containers", "tmp"})
+    LAYERFS_TRY(make_dir(path(name), kDirMode));
+  for (unsigned i = 0; i < 256; ++i)
+    LAYERFS_TRY(make_dir(fmt::format("{}/objects/{:02x}", root_, i), kDirMode));
+  LAYERFS_ASSIGN(Fd lock_fd, open_file(lock(), O_RDWR | O_CREAT, 0600));
+  // Last, so that a directory with this file has all the others; two creators write the same bytes.
+  for (const std::string& directory : {objects(), path("blobs")}) LAYERFS_TRY(sync_dir(directory));
+  return write_file_atomic(path("format"), fmt::format("{}{}\n", kFormatPrefix, kStoreVersion), 0600);
+}
+
+Result<void> Layout::check_format() const {
+  auto text = read_file(path("format"), 4096);
+  if (!text) {
+    if (text.error().code == ENOENT) return system_error(ENOENT, "open store", root_);
+    return with_context(text.error(), "open store", root_);
+  }
+  std::string_view rest = *text;
+  unsigned version = 0;
+  if (rest.starts_with(kFormatPrefix)) rest.remove_prefix(kFormatPrefix.size());
+  auto [end, failed] = std::from_chars(rest.data(), rest.data() + rest.size(), version);
+  if (rest.size() == text->size() || failed != std::errc{} ||
+      std::string_view(end, rest.data() + rest.size()) != "\n")
+    return corrupt_error("open store", root_, "the file 'format' is damaged");
+  if (version != kStoreVersion)
+    return unsupported_error("open store", root_,
+                             fmt::format("it has version {}, this is for {}", version, kStoreVersion));
+  return {};
+}
+
+Result<Fd> Layout::lease() const {
+  // A descriptor of its own: flock(2) belongs to the open file, so leases of one process are independent.
+  LAYERFS_ASSIGN(Fd fd, open_file(lock(), O_RDWR | O_CREAT, 0600));
+  auto locked = lock_file(fd.get(), LockMode::kShared, LockWait::kYes);
+  if (!locked) return with_context(locked.error(), "lock store", root_);
+  return fd;
+}
+
+std::string Layout::make_temporary_name(std::string_view what) const {
+  return fmt::format("{}/{}-{}-{:016x}", temporaries(), what, ::getpid(), random_id());
+}
+
+std::uint64_t random_id() {
+  std::uint64_t id = 0;
+  while (id == 0) {
+    if (::getrandom(&id, sizeof id, 0) != sizeof id) {
+      std::random_device device;
+      id = std::uint64_t{device()} << 32 | device();
+    }
+  }
+  return id;
+}
+
+std::string pack_name(std::uint64_t id) { return fmt::format("{:016x}", id); }
+
+std::optional<std::uint64_t> parse_pack_name(std::string_view name) {
+  std::uint64_t id = 0;
+  auto [end, failed] = std::from_chars(name.data(), name.data() + name.size(), id, 16);
+  if (failed != std::errc{} || id == 0 || pack_name(id) != name) return std::nullopt;
+  return id;
+}
+
+}  // namespace layerfs::store

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// SessionPool: objects that one thread uses at a time and that are dear to make (read transactions with
+// cursors), kept for the next user. Taking and giving back is one atomic exchange in the common case.
+//
+// (1) Any thread. A session that finds no free place when it is given back is destroyed.
+// (2) Destroyed after every lease.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <utility>
+
+namespace layerfs::store {
+
+template <class Session, std::size_t kPlaces>
+class SessionPool {
+ public:
+  class Lease {
+   public:
+    Lease(SessionPool& pool, std::unique_ptr<Session> session) : pool_(&pool), session_(std::move(session)) {}
+    Lease(Lease&& other) noexcept = default;
+    Lease& operator=(Lease&&) = delete;
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    ~Lease() {
+      if (session_) pool_->give_back(std::move(session_));
+    }
+    bool held() const { return session_ != nullptr; }
+    Session* operator->() const { return session_.get(); }
+    Session& operator*() const { return *session_; }
+
+   private:
+    SessionPool* pool_;
+    std::unique_ptr<Session> session_;
+  };
+
+  SessionPool() = default;
+  SessionPool(const SessionPool&) = delete;
+  SessionPool& operator=(const SessionPool&) = delete;
+  ~SessionPool() {
+    for (auto& place : places_) delete place.session.load();
+  }
+
+  /// A session that is kept, or null.
+  std::unique_ptr<Session> take() {
+    std::size_t start = first_place();
+    for (std::size_t i = 0; i < kPlaces; ++i) {
+      auto& place = places_[(start + i) % kPlaces].session;
+      if (place.load(std::memory_order_relaxed) == nullptr) continue;
+      if (Session* session = place.exchange(nullptr, std::memory_order_acquire))
+        return std::unique_ptr<Session>(session);
+    }
+    return nullptr;
+  }
+
+  void give_back(std::unique_ptr<Session> session) {
+    std::size_t start = first_place();
+    for (std::size_t i = 0; i < kPlaces; ++i) {
+      Session* none = nullptr;
+      auto& place = places_[(start + i) % kPlaces].session;
+      if (place.compare_exchange_strong(none, session.get(), std::memory_order_release,
+                                        std::memory_order_relaxed)) {
+        session.release();
+        return;
+      }
+    }
+  }
+
+ private:
+  // Each thread starts at a place of its own, so that threads do not fight for one cache line.
+  static std::size_t first_place() {
+    thread_local const std::size_t kMine = std::hash<std::thread::id>{}(std::this_thread::get_id()) >> 4;
+    return kMine;
+  }
+  struct alignas(64) Place {
+    std::atomic<Session*> session{nullptr};
+  };
+  std::array<Place, kPlaces> places_;
+};
+
+}  // namespace layerfs::store

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// StoreFiles: the Store on disk. store_files.cc has opening, blobs, images and containers; store_trees.cc,
+// gc.cc, check.cc and usage.cc what their names say.
+#pragma once
+
+#include <memory>
+
+#include "fs/store/catalog_db.h"
+#include "fs/store/layout.h"
+#include "fs/store/object_files.h"
+#include "fs/store/store.h"
+#include "fs/store/tree_file.h"
+#include "fs/tree/memory_tree.h"
+
+namespace layerfs::store {
+
+class StoreFiles final : public Store {
+ public:
+  StoreFiles(std::string root, StoreAccess access, bool read_only_disk)
+      : layout_(std::move(root)), access_(access), read_only_disk_(read_only_disk) {}
+  Result<void> open_catalog();
+
+  const std::string& root() const override { return layout_.root(); }
+  Result<WriteLease> lease() override;
+  ObjectStore& objects() override { return *objects_; }
+
+  Result<std::unique_ptr<LayerWriter>> make_layer_writer() override;
+  Result<std::shared_ptr<const StoredLayer>> get_layer(const Digest& diff_id) override;
+  Result<bool> has_layer(const Digest& diff_id) override;
+  Result<std::shared_ptr<const tree::TreeSource>> get_tree(const std::vector<Digest>& diff_ids) override;
+
+  Result<void> put_blob(const Digest& digest, std::string_view bytes) override;
+  Result<std::string> get_blob(const Digest& digest) override;
+
+  Result<void> put_image(const ImageRecord& image) override;
+  Result<std::optional<ImageRecord>> find_image(std::string_view reference) override;
+  Result<std::vector<ImageRecord>> list_images() override;
+  Result<void> remove_image(std::string_view reference) override;
+
+  Result<void> add_container(const ContainerRecord& container) override;
+  Result<std::optional<ContainerRecord>> find_container(std::string_view name_or_id) override;
+  Result<std::vector<ContainerRecord>> list_containers() override;
+  Result<void> remove_container(std::string_view id) override;
+  std::string container_dir(std::string_view id) const override;
+
+  Result<UsageReport> usage() override;
+  Result<GcReport> gc(GcWait wait) override;
+  Result<CheckReport> check(CheckDepth depth) override;
+
+ private:
+  /// The lease of a change. Errors: EROFS where the store was opened for reading.
+  Result<Fd> begin_change() const;
+  /// nullopt: there is none, or a damaged one (which is logged).
+  Result<std::optional<std::shared_ptr<const TreeFile>>> find_tree(const Digest& chain) const;
+  Result<tree::MemoryTree> build_tree(const std::vector<Digest>& diff_ids);
+
+  Layout layout_;
+  StoreAccess access_;
+  bool read_only_disk_;
+  std::unique_ptr<CatalogDb> catalog_;
+  std::unique_ptr<ObjectFiles> objects_;
+};
+
+}  // namespace layerfs::store

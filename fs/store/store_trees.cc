@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Merged trees: found, or built from the layers and published (FORMAT.md, "Trees").
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "fs/base/log.h"
+#include "fs/base/scope_exit.h"
+#include "fs/base/sys_file.h"
+#include "fs/store/store_files.h"
+#include "fs/tree/merge.h"
+
+namespace layerfs::store {
+
+Result<std::optional<std::shared_ptr<const TreeFile>>> StoreFiles::find_tree(const Digest& chain) const {
+  auto file = TreeFile::open(layout_.tree(chain), chain);
+  if (file) return std::optional(std::move(*file));
+  if (file.error().code == ENOENT) return std::nullopt;
+  // A tree holds nothing that its layers do not: a damaged one is made anew, with the same inode numbers.
+  if (file.error().kind != ErrorKind::kCorrupt) return std::unexpected(file.error());
+  log_warning("{}; building it again", file.error().message());
+  return std::nullopt;
+}
+
+Result<tree::MemoryTree> StoreFiles::build_tree(const std::vector<Digest>& diff_ids) {
+  tree::MemoryTree tree;
+  std::size_t done = 0;
+  for (std::size_t count = diff_ids.size(); count-- > 1;) {
+    LAYERFS_ASSIGN(auto base,
+                   find_tree(chain_id({diff_ids.begin(), diff_ids.begin() + static_cast<long>(count)})));
+    if (!base) continue;
+    LAYERFS_ASSIGN(tree, tree::MemoryTree::copy_of(**base));
+    done = count;
+    break;
+  }
+  for (; done < diff_ids.size(); ++done) {
+    LAYERFS_ASSIGN(auto layer, get_layer(diff_ids[done]));
+    if (auto merged = tree::merge_layer(tree, *layer); !merged)
+      return with_context(merged.error(), "merge layer", diff_ids[done].str());
+  }
+  return tree;
+}
+
+Result<std::shared_ptr<const tree::TreeSource>> StoreFiles::get_tree(const std::vector<Digest>& diff_ids) {
+  Digest chain = chain_id(diff_ids);
+  LAYERFS_ASSIGN(auto present, find_tree(chain));
+  if (present) return std::move(*present);
+  if (access_ != StoreAccess::kWrite || read_only_disk_) {
+    LAYERFS_ASSIGN(tree::MemoryTree built, build_tree(diff_ids));
+    return std::make_shared<tree::MemoryTree>(std::move(built));
+  }
+  LAYERFS_ASSIGN(Fd lease, layout_.lease());  // until it is open: then its flock keeps gc away
+  LAYERFS_ASSIGN(tree::MemoryTree built, build_tree(diff_ids));
+  std::string temporary = layout_.make_temporary_name("tree");
+  ScopeExit remove_temporary([&] { ::unlink(temporary.c_str()); });
+  LAYERFS_TRY(write_tree_file(temporary, chain, built));
+  LAYERFS_TRY(rename_file(temporary, layout_.tree(chain)));
+  remove_temporary.release();
+  LAYERFS_TRY(sync_dir(layout_.trees()));
+  return TreeFile::open(layout_.tree(chain), chain);
+}
+
+}  // namespace layerfs::store

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the store holds and what it takes on disk.
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <map>
+
+#include "fs/base/sys_file.h"
+#include "fs/store/disk_usage.h"
+#include "fs/store/layer_files.h"
+#include "fs/store/store_files.h"
+
+namespace layerfs::store {
+
+namespace {
+
+constexpr std::uint64_t kBlock = 512;  // of st_blocks, stat(2)
+
+std::uint64_t disk_bytes_at(int dir_fd, const std::string& name) {
+  auto st = find_stat_at(dir_fd, name, AT_SYMLINK_NOFOLLOW);
+  if (!st || !*st) return 0;
+  std::uint64_t bytes = static_cast<std::uint64_t>((*st)->st_blocks) * kBlock;
+  if (!S_ISDIR((*st)->st_mode)) return bytes;
+  auto fd = open_at(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!fd) return bytes;
+  auto names = list_dir_at(fd->get());
+  if (!names) return bytes;
+  for (const auto& child : *names) bytes += disk_bytes_at(fd->get(), child);
+  return bytes;
+}
+
+}  // namespace
+
+std::uint64_t disk_bytes(const std::string& path) { return disk_bytes_at(AT_FDCWD, path); }
+
+Result<UsageReport> StoreFiles::usage() {
+  UsageReport report;
+  LAYERFS_ASSIGN(auto images, catalog_->list_images());
+  std::map<Digest, std::uint64_t> layer_bytes;
+  for (const auto& image : images) {
+    ++report.images;
+    for (const auto& layer : image.layers) {
+      auto [known, is_new] = layer_bytes.try_emplace(layer.diff_id, 0);
+      if (is_new) {
+        LAYERFS_ASSIGN(auto stored, get_layer(layer.diff_id));
+        known->second = stored->info().content_bytes;
+        report.layer_dedup_bytes += known->second;
+      }
+      report.logical_bytes += known->second;
+    }
+  }
+  LAYERFS_TRY(catalog_->for_each_object([&](const ObjectRow& row) {
+    report.file_dedup_bytes += row.location.size;
+    return true;
+  }));
+  report.object_disk_bytes = disk_bytes(layout_.objects()) + disk_bytes(layout_.packs());
+  for (const auto& path : {layout_.catalog(), layout_.trees(), layout_.layers(), layout_.path("blobs")})
+    report.metadata_disk_bytes += disk_bytes(path);
+  report.container_disk_bytes = disk_bytes(layout_.containers());
+  return report;
+}
+
+}  // namespace layerfs::store
