@@ -56,8 +56,9 @@ class LayerTar:
     def symlink(self, name, target, **more):
         self._add(name, tarfile.SYMTYPE, 0o777, link=target, **more)
 
-    def hardlink(self, name, target, **more):
-        self._add(name, tarfile.LNKTYPE, 0o644, link=target, **more)
+    def hardlink(self, name, target, mode=0o644, **more):
+        """`mode` and the rest ought to be the target's: containers/storage sets them on it again."""
+        self._add(name, tarfile.LNKTYPE, mode, link=target, **more)
 
     def fifo(self, name, mode=0o600, **more):
         self._add(name, tarfile.FIFOTYPE, mode, **more)
