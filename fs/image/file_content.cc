@@ -78,6 +78,12 @@ Result<void> FileContent::add_blob(const Digest& digest, std::uint64_t offset, s
   return {};
 }
 
+FileContent FileContent::of_file(std::shared_ptr<const Fd> file, std::uint64_t size) {
+  FileContent content;
+  content.append({.file = std::move(file), .offset = 0, .size = size});
+  return content;
+}
+
 Result<FileContent> FileContent::of_tree(tree::Ino ino, const tree::Node& node, const tree::TreeSource& tree,
                                          const tree::BlobSource& blobs) {
   FileContent content;

@@ -45,6 +45,9 @@ class FileContent {
   static Result<FileContent> of_upper(tree::Ino ino, const tree::Node& node, const tree::UpperLayer& upper,
                                       const tree::TreeSource& lower, const tree::BlobSource& blobs);
 
+  /// A file of the host. Requires: `size` is what it has now; should it shrink, write() says so.
+  static FileContent of_file(std::shared_ptr<const Fd> file, std::uint64_t size);
+
   std::uint64_t size() const { return size_; }
   /// Where the data is (invariant 1); empty for a file that is written whole. Reads the file.
   Result<std::vector<DataRun>> find_runs() const;
