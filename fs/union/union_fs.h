@@ -59,7 +59,7 @@ struct SetAttr {
 
 struct WriteFlags {
   bool kill_suid_sgid = false;  ///< FUSE_WRITE_KILL_SUIDGID
-  bool writeback = false;       ///< FUSE_WRITE_CACHE: the kernel's own write-back, size may not grow by it
+  bool writeback = false;       ///< FUSE_WRITE_CACHE: pages that the kernel writes back by itself (mmap(2))
 };
 
 struct DirEntryView {
@@ -74,17 +74,20 @@ enum class FsyncKind : std::uint8_t { kAll, kDataOnly };
 
 struct UnionOptions {
   bool read_only = false;
-  bool is_volatile = false;  ///< fsync answers at once
+  bool is_volatile = false;   ///< fsync answers at once
+  bool keep_orphans = false;  ///< the mount outlived its server: unlinked files may still be open
   /// 0: files up to `whole_copy_limit` are copied up whole, larger ones by range.
   std::uint64_t whole_copy_limit = 64 * 1024;
 };
 
 /// Where bytes of a file lie, for replies that need no copy: `size` bytes at `offset` of `file`; without a
-/// file they are zeros.
+/// file they are `bytes`, or zeros where that is empty.
 struct ReadPiece {
   std::shared_ptr<const Fd> file;
   std::uint64_t offset = 0;
   std::uint64_t size = 0;
+  std::string bytes;
+  bool may_end_early = false;  ///< where `file` ends before the piece does, the rest is zeros
 };
 
 class UnionFs {
@@ -108,36 +111,38 @@ class UnionFs {
   virtual Result<Entry> mknod(Ino dir, std::string_view name, mode_t mode, std::uint64_t rdev,
                               const Caller& caller) = 0;
   virtual Result<Entry> mkdir(Ino dir, std::string_view name, mode_t mode, const Caller& caller) = 0;
-  virtual Result<Entry> symlink(Ino dir, std::string_view name, std::string_view target, const Caller& caller) = 0;
+  virtual Result<Entry> symlink(Ino dir, std::string_view name, std::string_view target,
+                                const Caller& caller) = 0;
   /// An unnamed regular file (O_TMPFILE), nlink 0.
   virtual Result<Entry> tmpfile(Ino dir, mode_t mode, const Caller& caller) = 0;
   virtual Result<void> unlink(Ino dir, std::string_view name, const Caller& caller) = 0;
   virtual Result<void> rmdir(Ino dir, std::string_view name, const Caller& caller) = 0;
   /// `flags`: 0, RENAME_NOREPLACE or RENAME_EXCHANGE (rename(2)); RENAME_WHITEOUT is EINVAL.
-  virtual Result<void> rename(Ino dir, std::string_view name, Ino new_dir, std::string_view new_name, unsigned flags,
-                              const Caller& caller) = 0;
+  virtual Result<void> rename(Ino dir, std::string_view name, Ino new_dir, std::string_view new_name,
+                              unsigned flags, const Caller& caller) = 0;
   virtual Result<Entry> link(Ino ino, Ino new_dir, std::string_view new_name, const Caller& caller) = 0;
 
   /// Fewer bytes than asked for only at the end of the file.
   virtual Result<std::size_t> read(Ino ino, std::uint64_t offset, std::span<std::byte> buffer) = 0;
   /// The same as pieces, in order, for replies by splice.
   virtual Result<std::vector<ReadPiece>> read_pieces(Ino ino, std::uint64_t offset, std::uint64_t size) = 0;
-  virtual Result<std::size_t> write(Ino ino, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags,
-                                    const Caller& caller) = 0;
+  virtual Result<std::size_t> write(Ino ino, std::uint64_t offset, std::span<const std::byte> data,
+                                    WriteFlags flags, const Caller& caller) = 0;
   /// `mode`: FALLOC_FL_* of fallocate(2). Errors: EOPNOTSUPP for what the upper's file system cannot do.
   virtual Result<void> fallocate(Ino ino, int mode, std::uint64_t offset, std::uint64_t length,
                                  const Caller& caller) = 0;
   /// `whence`: SEEK_DATA or SEEK_HOLE. Errors: ENXIO.
   virtual Result<std::uint64_t> lseek(Ino ino, std::uint64_t offset, int whence) = 0;
-  virtual Result<std::size_t> copy_file_range(Ino in, std::uint64_t in_offset, Ino out, std::uint64_t out_offset,
-                                              std::uint64_t length, const Caller& caller) = 0;
+  virtual Result<std::size_t> copy_file_range(Ino in, std::uint64_t in_offset, Ino out,
+                                              std::uint64_t out_offset, std::uint64_t length,
+                                              const Caller& caller) = 0;
   virtual Result<void> fsync(Ino ino, FsyncKind kind) = 0;
   virtual Result<void> fsyncdir(Ino ino) = 0;
   /// Everything, as syncfs(2) or unmount ask for.
   virtual Result<void> sync() = 0;
 
   /// Entries after `after` in directory order, "." and ".." first. False stops. Errors: ENOTDIR, ENOENT.
-  /// The visitor must not call back.
+  /// The visitor must not call back, but for remember().
   virtual Result<void> readdir(Ino dir, DirCookie after, FunctionRef<bool(const DirEntryView&)> visit) = 0;
   /// Counts a lookup: what a READDIRPLUS reply that names `ino` owes (not for "." and "..").
   virtual void remember(Ino ino) = 0;

@@ -2,7 +2,6 @@
 #include "fs/upper/memory_upper.h"
 
 #include <sys/mman.h>
-#include <sys/vfs.h>
 
 #include <algorithm>
 #include <map>

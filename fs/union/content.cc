@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/union/content.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "fs/base/sys_file.h"
+
+namespace layerfs::unionfs {
+
+namespace {
+
+using tree::ContentKind;
+
+// Where the first data or hole in [begin, end) of a file is; `end` where there is none.
+Result<std::uint64_t> seek_in_file(int fd, std::uint64_t begin, std::uint64_t end, int whence) {
+  // Nobody uses the position of these descriptors, so that another thread's lseek does no harm.
+  off_t found = ::lseek(fd, static_cast<off_t>(begin), whence);
+  int code = errno;
+  if (found >= 0) return std::min(static_cast<std::uint64_t>(found), end);
+  // At or beyond the end of the data file: all hole.
+  if (code == ENXIO) return whence == SEEK_DATA ? end : begin;
+  // A file system without holes: all data.
+  if (code == EINVAL) return whence == SEEK_DATA ? begin : end;
+  return system_error(code, "lseek");
+}
+
+std::uint64_t end_of(const tree::Extent& extent) { return extent.offset + extent.length; }
+
+}  // namespace
+
+Result<void> zero_range(int fd, std::uint64_t offset, std::uint64_t length) {
+  if (::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                  static_cast<off_t>(length)) == 0)
+    return {};
+  int code = errno;
+  if (code != EOPNOTSUPP) return system_error(code, "punch hole");
+  LAYERFS_ASSIGN(struct stat attributes, stat_fd(fd));
+  std::uint64_t end =
+      std::min<std::uint64_t>(offset + length, static_cast<std::uint64_t>(attributes.st_size));
+  static constexpr std::byte kZeros[64 * 1024] = {};
+  while (offset < end) {
+    std::uint64_t count = std::min<std::uint64_t>(sizeof kZeros, end - offset);
+    LAYERFS_TRY(pwrite_full(fd, std::span(kZeros).first(count), offset));
+    offset += count;
+  }
+  return {};
+}
+
+Result<ReadPiece> Content::object_piece(const Node& node, std::uint64_t begin, std::uint64_t end) const {
+  LAYERFS_ASSIGN(tree::Blob blob, descriptors_.open_object(node.object));
+  if (end > blob.size) return corrupt_error("read object", node.object.str(), "it is shorter than the file");
+  return ReadPiece{std::move(blob.file), blob.offset + begin, end - begin, {}};
+}
+
+Result<std::vector<ReadPiece>> Content::ranged_pieces(Ino ino, const Node& node, std::uint64_t begin,
+                                                      std::uint64_t end) const {
+  std::vector<ReadPiece> pieces;
+  std::uint64_t done = begin;
+  auto add_below = [&](std::uint64_t until) -> Result<void> {
+    std::uint64_t base_end = std::min(until, node.base_size);
+    if (done < base_end) {
+      LAYERFS_ASSIGN(ReadPiece piece, object_piece(node, done, base_end));
+      pieces.push_back(std::move(piece));
+      done = base_end;
+    }
+    if (done < until) pieces.push_back(ReadPiece{nullptr, 0, until - done, {}});
+    done = until;
+    return {};
+  };
+
+  auto extents = upper_->extents(ino);
+  auto extent = std::partition_point(extents.begin(), extents.end(),
+                                     [begin](const tree::Extent& one) { return end_of(one) <= begin; });
+  DataFile data;
+  for (; extent != extents.end() && extent->offset < end; ++extent) {
+    if (extent->offset > done) LAYERFS_TRY(add_below(extent->offset));
+    if (!data) {
+      LAYERFS_ASSIGN(data, descriptors_.open_data(ino));
+    }
+    std::uint64_t until = std::min(end_of(*extent), end);
+    pieces.push_back(ReadPiece{data, done, until - done, {}, true});
+    done = until;
+  }
+  if (done < end) LAYERFS_TRY(add_below(end));
+  return pieces;
+}
+
+Result<std::vector<ReadPiece>> Content::pieces(Ino ino, const Node& node, std::uint64_t offset,
+                                               std::uint64_t size) const {
+  std::vector<ReadPiece> pieces;
+  if (offset >= node.size || size == 0) return pieces;
+  std::uint64_t end = offset + std::min(size, node.size - offset);
+  switch (node.content) {
+    case ContentKind::kNone: pieces.push_back(ReadPiece{nullptr, 0, end - offset, {}}); return pieces;
+    case ContentKind::kInline: {
+      LAYERFS_ASSIGN(std::string bytes, view_.get_inline(ino));
+      if (bytes.size() < end) return corrupt_error("read", "inline content", "it is shorter than the file");
+      pieces.push_back(ReadPiece{nullptr, 0, end - offset, bytes.substr(offset, end - offset)});
+      return pieces;
+    }
+    case ContentKind::kObject: {
+      LAYERFS_ASSIGN(ReadPiece piece, object_piece(node, offset, end));
+      pieces.push_back(std::move(piece));
+      return pieces;
+    }
+    case ContentKind::kData: break;
+  }
+  if (!node.object.is_zero()) return ranged_pieces(ino, node, offset, end);
+  LAYERFS_ASSIGN(DataFile data, descriptors_.open_data(ino));
+  pieces.push_back(ReadPiece{std::move(data), offset, end - offset, {}, true});
+  return pieces;
+}
+
+Result<std::size_t> Content::read(Ino ino, const Node& node, std::uint64_t offset,
+                                  std::span<std::byte> buffer) const {
+  LAYERFS_ASSIGN(auto all, pieces(ino, node, offset, buffer.size()));
+  std::size_t filled = 0;
+  for (const ReadPiece& piece : all) {
+    auto part = buffer.subspan(filled, piece.size);
+    std::size_t count = 0;
+    if (piece.file) {
+      LAYERFS_ASSIGN(count, pread_full(piece.file->get(), part, piece.offset));
+      if (count < part.size() && !piece.may_end_early)
+        return corrupt_error("read object", node.object.str(), "its file is too short");
+    } else if (!piece.bytes.empty()) {
+      std::memcpy(part.data(), piece.bytes.data(), part.size());
+      count = part.size();
+    }
+    // A hole, or beyond the end of a data file (invariant 2).
+    if (count < part.size()) std::memset(part.data() + count, 0, part.size() - count);
+    filled += part.size();
+  }
+  return filled;
+}
+
+Result<std::uint64_t> Content::seek(Ino ino, const Node& node, std::uint64_t offset, int whence) const {
+  if (offset >= node.size) return errno_error(ENXIO);
+  LAYERFS_ASSIGN(auto all, pieces(ino, node, offset, node.size - offset));
+  std::uint64_t at = offset;
+  for (const ReadPiece& piece : all) {
+    if (piece.file) {
+      LAYERFS_ASSIGN(std::uint64_t found,
+                     seek_in_file(piece.file->get(), piece.offset, piece.offset + piece.size, whence));
+      if (found < piece.offset + piece.size) return at + (found - piece.offset);
+    } else if (piece.bytes.empty() == (whence == SEEK_HOLE)) {
+      return at;
+    }
+    at += piece.size;
+  }
+  if (whence == SEEK_HOLE) return node.size;  // the hole that is behind every file
+  return errno_error(ENXIO);
+}
+
+Result<void> Content::cut_tail(const Fd& data, std::uint64_t size) const {
+  LAYERFS_ASSIGN(struct stat attributes, stat_fd(data.get()));
+  if (static_cast<std::uint64_t>(attributes.st_size) <= size) return {};
+  if (::ftruncate(data.get(), static_cast<off_t>(size)) == 0) return {};
+  int code = errno;
+  return system_error(code, "truncate data file");
+}
+
+Result<void> Content::cut_data(Ino ino, std::uint64_t size) const {
+  LAYERFS_ASSIGN(DataFile data, descriptors_.open_data(ino));
+  return cut_tail(*data, size);
+}
+
+}  // namespace layerfs::unionfs

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Content: the bytes of regular files, wherever they lie: an object, the upper's data file, both by range, in
+// the tree itself, or nowhere (a hole). The caller locks the inode as LOCKS.md says.
+//
+// (1) Base and extents end within the file: base_size <= size, and no extent reaches beyond size. So what
+//     grows by an extension is zeros without a change to either.
+// (2) A data file without a base may be longer than the file, after a write whose size was never recorded:
+// who
+//     extends such a file first cuts the rest off (cut_tail). It may be shorter too: the rest is zeros.
+// (3) A data file over a base is read only where an extent says so; what else lies in it means nothing.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "fs/base/fd.h"
+#include "fs/base/result.h"
+#include "fs/tree/upper_layer.h"
+#include "fs/union/descriptor_cache.h"
+#include "fs/union/merged_view.h"
+#include "fs/union/union_fs.h"
+
+namespace layerfs::unionfs {
+
+using DataFile = std::shared_ptr<const Fd>;
+
+class Content {
+ public:
+  /// `upper` may be null. All must outlive this.
+  Content(const MergedView& view, DescriptorCache& descriptors, tree::UpperLayer* upper,
+          std::uint64_t whole_copy_limit)
+      : view_(view), descriptors_(descriptors), upper_(upper), whole_copy_limit_(whole_copy_limit) {}
+
+  /// Fewer bytes than asked for only at the end of the file.
+  Result<std::size_t> read(Ino ino, const Node& node, std::uint64_t offset,
+                           std::span<std::byte> buffer) const;
+  /// [offset, offset+size) of the file, cut at its end. A piece of a data file may reach beyond that file's
+  /// end.
+  Result<std::vector<ReadPiece>> pieces(Ino ino, const Node& node, std::uint64_t offset,
+                                        std::uint64_t size) const;
+  /// SEEK_DATA or SEEK_HOLE. Errors: ENXIO.
+  Result<std::uint64_t> seek(Ino ino, const Node& node, std::uint64_t offset, int whence) const;
+
+  /// The data file to write to: makes `node` a kData node in memory where it is not, with its first `keep`
+  /// bytes (copied, or as a base where they are more than the limit). The caller puts the node.
+  Result<DataFile> make_data(Ino ino, Node& node, std::uint64_t keep) const;
+  /// Cuts a data file off at `size`: before an extension of the file from there (invariant 2).
+  Result<void> cut_tail(const Fd& data, std::uint64_t size) const;
+  /// Gives back what lies beyond `size` in the data file.
+  Result<void> cut_data(Ino ino, std::uint64_t size) const;
+
+ private:
+  Result<std::vector<ReadPiece>> ranged_pieces(Ino ino, const Node& node, std::uint64_t begin,
+                                               std::uint64_t end) const;
+  Result<ReadPiece> object_piece(const Node& node, std::uint64_t begin, std::uint64_t end) const;
+  Result<void> copy_whole(Ino ino, const Node& node, std::uint64_t size, const Fd& data) const;
+
+  const MergedView& view_;
+  DescriptorCache& descriptors_;
+  tree::UpperLayer* upper_;
+  std::uint64_t whole_copy_limit_;
+};
+
+/// [offset, offset+length) of a file becomes zeros, as a hole where the file system can; its length stays.
+Result<void> zero_range(int fd, std::uint64_t offset, std::uint64_t length);
+
+}  // namespace layerfs::unionfs

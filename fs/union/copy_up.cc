@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copy-up: a file whose bytes are the tree's gets a data file of its own, at its first write.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "fs/base/sys_file.h"
+#include "fs/union/content.h"
+
+namespace layerfs::unionfs {
+
+namespace {
+
+constexpr std::size_t kBlock = 4096;
+
+bool is_zero(std::span<const std::byte> bytes) {
+  return bytes.empty() ||
+         (bytes[0] == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+}
+
+// Writes the runs of blocks that are not zeros, so that a sparse file stays sparse.
+Result<void> write_sparse(int fd, std::span<const std::byte> bytes, std::uint64_t offset) {
+  std::size_t begin = 0;
+  while (begin < bytes.size()) {
+    auto block_at = [&](std::size_t at) { return bytes.subspan(at, std::min(kBlock, bytes.size() - at)); };
+    while (begin < bytes.size() && is_zero(block_at(begin))) begin += block_at(begin).size();
+    std::size_t end = begin;
+    while (end < bytes.size() && !is_zero(block_at(end))) end += block_at(end).size();
+    if (begin < end) LAYERFS_TRY(pwrite_full(fd, bytes.subspan(begin, end - begin), offset + begin));
+    begin = end;
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> Content::copy_whole(Ino ino, const Node& node, std::uint64_t size, const Fd& data) const {
+  std::vector<std::byte> buffer(std::min<std::uint64_t>(size, std::uint64_t{256} << 10));
+  for (std::uint64_t done = 0; done < size;) {
+    auto part = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), size - done));
+    LAYERFS_ASSIGN(std::size_t count, read(ino, node, done, part));
+    if (count == 0) break;
+    LAYERFS_TRY(write_sparse(data.get(), part.first(count), done));
+    done += count;
+  }
+  return {};
+}
+
+Result<DataFile> Content::make_data(Ino ino, Node& node, std::uint64_t keep) const {
+  if (node.content == tree::ContentKind::kData) return descriptors_.open_data(ino);
+  LAYERFS_ASSIGN(DataFile data, descriptors_.create_data(ino));
+  // An earlier attempt that failed, or died before its node was put, may have left bytes there.
+  if (::ftruncate(data->get(), 0) != 0) {
+    int code = errno;
+    return system_error(code, "truncate data file");
+  }
+  keep = std::min(keep, node.size);
+  Node copied = node;
+  copied.content = tree::ContentKind::kData;
+  copied.base_size = 0;
+  if (node.content == tree::ContentKind::kObject && keep > whole_copy_limit_) {
+    copied.base_size = keep;
+  } else {
+    copied.object = Digest{};
+    if (node.content != tree::ContentKind::kNone) LAYERFS_TRY(copy_whole(ino, node, keep, *data));
+  }
+  node = copied;
+  return data;
+}
+
+}  // namespace layerfs::unionfs

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// copy_file_range(2) between any two files: by naming the same object where the whole of one is copied, by
+// the file system below where it can, else through a buffer.
+#include <unistd.h>
+
+#include "fs/base/sys_file.h"
+#include "fs/union/union.h"
+
+namespace layerfs::unionfs {
+
+using tree::ContentKind;
+
+namespace {
+
+// A call copies no more than this at once: both files are locked meanwhile, and the caller comes back for the
+// rest.
+constexpr std::uint64_t kMostAtOnce = std::uint64_t{32} << 20;
+
+// How much of the piece could be copied: less only at the end of its file.
+Result<std::uint64_t> copy_through_buffer(const ReadPiece& piece, int out, std::uint64_t out_offset) {
+  std::vector<std::byte> buffer(std::min<std::uint64_t>(piece.size, std::uint64_t{256} << 10));
+  std::uint64_t done = 0;
+  while (done < piece.size) {
+    auto part = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), piece.size - done));
+    LAYERFS_ASSIGN(std::size_t count, pread_full(piece.file->get(), part, piece.offset + done));
+    if (count == 0) break;
+    LAYERFS_TRY(pwrite_full(out, part.first(count), out_offset + done));
+    done += count;
+  }
+  return done;
+}
+
+Result<std::uint64_t> copy_by_kernel(const ReadPiece& piece, int out, std::uint64_t out_offset) {
+  std::uint64_t done = 0;
+  while (done < piece.size) {
+    auto from = static_cast<off_t>(piece.offset + done);
+    auto to = static_cast<off_t>(out_offset + done);
+    ssize_t count = ::copy_file_range(piece.file->get(), &from, out, &to, piece.size - done, 0);
+    int code = errno;
+    if (count == 0) break;
+    if (count > 0) {
+      done += static_cast<std::uint64_t>(count);
+    } else if (code != EINTR) {
+      return system_error(code, "copy file range");
+    }
+  }
+  return done;
+}
+
+// True for what only says that copy_file_range(2) can't do it between these two files.
+bool is_refusal(int code) {
+  return code == EXDEV || code == EINVAL || code == EOPNOTSUPP || code == ENOSYS || code == EBADF ||
+         code == EPERM || code == ETXTBSY;
+}
+
+Result<void> copy_piece(const ReadPiece& piece, int out, std::uint64_t out_offset) {
+  if (!piece.bytes.empty()) return pwrite_full(out, std::as_bytes(std::span(piece.bytes)), out_offset);
+  std::uint64_t done = 0;
+  if (piece.file) {
+    auto copied = copy_by_kernel(piece, out, out_offset);
+    if (!copied && is_refusal(copied.error().code)) copied = copy_through_buffer(piece, out, out_offset);
+    if (!copied) return std::unexpected(copied.error());
+    done = *copied;
+    if (done < piece.size && !piece.may_end_early)
+      return corrupt_error("copy file range", "object", "its file is too short");
+  }
+  if (done < piece.size) return zero_range(out, out_offset + done, piece.size - done);
+  return {};
+}
+
+}  // namespace
+
+// A whole object into a file that has nothing else: the copy names the object too, no byte moves.
+Result<bool> Union::clone_object(const Node& from, Ino out, Node to, const Caller& caller) {
+  bool takes_all =
+      from.size >= to.size && (to.content == ContentKind::kNone || to.content == ContentKind::kObject);
+  if (from.content != ContentKind::kObject || !takes_all) return false;
+  tree::ChangeSet set = change_of(caller);
+  to.content = ContentKind::kObject;
+  to.object = from.object;
+  to.size = from.size;
+  LAYERFS_TRY(touch_content(set, out, to, false));
+  LAYERFS_TRY(put_node(set, out, to));
+  LAYERFS_TRY(apply(set));
+  return true;
+}
+
+Result<std::size_t> Union::copy_pieces(std::span<const ReadPiece> pieces, Ino out, Node to,
+                                       std::uint64_t offset, const Caller& caller) {
+  LAYERFS_ASSIGN(DataFile file, content_.make_data(out, to, to.size));
+  bool ranged = !to.object.is_zero();
+  if (offset > to.size && !ranged) LAYERFS_TRY(content_.cut_tail(*file, to.size));
+  std::uint64_t done = 0;
+  for (const ReadPiece& piece : pieces) {
+    auto copied = copy_piece(piece, file->get(), offset + done);
+    if (!copied && done == 0) return std::unexpected(copied.error());
+    if (!copied) break;
+    done += piece.size;
+  }
+  tree::ChangeSet set = change_of(caller);
+  to.size = std::max(to.size, offset + done);
+  if (ranged) set.changes.emplace_back(tree::AddExtent{out, offset, done});
+  LAYERFS_TRY(touch_content(set, out, to, false));
+  LAYERFS_TRY(put_node(set, out, to));
+  LAYERFS_TRY(apply(set));
+  return done;
+}
+
+Result<std::size_t> Union::copy_file_range(Ino in, std::uint64_t in_offset, Ino out, std::uint64_t out_offset,
+                                           std::uint64_t length, const Caller& caller) {
+  FreezeGate::Pass pass(gate_);
+  LAYERFS_TRY(check_writable());
+  ExclusiveLocks locks(locks_);
+  std::array<Ino, 2> both{in, out};
+  locks.lock(both);
+  LAYERFS_ASSIGN(Node from, get_regular(in));
+  LAYERFS_ASSIGN(Node to, get_regular(out));
+  if (in_offset >= from.size || length == 0) return 0;
+  length = std::min(length, from.size - in_offset);
+  if (length > kMaxFileSize || out_offset > kMaxFileSize - length) return errno_error(EFBIG);
+  if (in == out && in_offset < out_offset + length && out_offset < in_offset + length)
+    return errno_error(EINVAL);
+
+  if (in != out && in_offset == 0 && out_offset == 0 && length == from.size) {
+    LAYERFS_ASSIGN(bool cloned, clone_object(from, out, to, caller));
+    if (cloned) return length;
+  }
+  length = std::min(length, kMostAtOnce);
+  LAYERFS_ASSIGN(auto pieces, content_.pieces(in, from, in_offset, length));
+  return copy_pieces(pieces, out, to, out_offset, caller);
+}
+
+}  // namespace layerfs::unionfs

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bytes of regular files: read, write, fallocate, lseek.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "fs/union/union.h"
+
+namespace layerfs::unionfs {
+
+using tree::ContentKind;
+
+namespace {
+
+// Writes as much as goes: what is written before an error counts (write(2)).
+Result<std::size_t> write_most(int fd, std::span<const std::byte> data, std::uint64_t offset) {
+  std::size_t done = 0;
+  while (done < data.size()) {
+    ssize_t count = ::pwrite(fd, data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
+    int code = errno;
+    if (count > 0) {
+      done += static_cast<std::size_t>(count);
+    } else if (count == 0 || code != EINTR) {
+      if (done > 0) return done;
+      return system_error(count == 0 ? EIO : code, "write data file");
+    }
+  }
+  return done;
+}
+
+}  // namespace
+
+Result<std::size_t> Union::read(Ino ino, std::uint64_t offset, std::span<std::byte> buffer) {
+  LAYERFS_ASSIGN(Node node, get_regular(ino));
+  // What is no data file's never changes: no lock.
+  if (node.content != ContentKind::kData) return content_.read(ino, node, offset, buffer);
+  std::shared_lock hold(locks_.of(ino));
+  LAYERFS_ASSIGN(node, get_regular(ino));
+  return content_.read(ino, node, offset, buffer);
+}
+
+Result<std::vector<ReadPiece>> Union::read_pieces(Ino ino, std::uint64_t offset, std::uint64_t size) {
+  std::shared_lock hold(locks_.of(ino));
+  LAYERFS_ASSIGN(Node node, get_regular(ino));
+  return content_.pieces(ino, node, offset, size);
+}
+
+Result<std::uint64_t> Union::lseek(Ino ino, std::uint64_t offset, int whence) {
+  if (whence != SEEK_DATA && whence != SEEK_HOLE) return errno_error(EINVAL);
+  std::shared_lock hold(locks_.of(ino));
+  LAYERFS_ASSIGN(Node node, get_regular(ino));
+  return content_.seek(ino, node, offset, whence);
+}
+
+Result<std::size_t> Union::write(Ino ino, std::uint64_t offset, std::span<const std::byte> data,
+                                 WriteFlags flags, const Caller& caller) {
+  if (data.size() > kMaxFileSize || offset > kMaxFileSize - data.size()) return errno_error(EFBIG);
+  FreezeGate::Pass pass(gate_);
+  LAYERFS_TRY(check_writable());
+  ExclusiveLocks locks(locks_, ino);
+  LAYERFS_ASSIGN(Node node, get_regular(ino));
+  if (data.empty()) return 0;
+
+  // What is written over whole need not be copied first.
+  bool covers_all = node.content != ContentKind::kData && offset == 0 && data.size() >= node.size;
+  LAYERFS_ASSIGN(DataFile file, content_.make_data(ino, node, covers_all ? 0 : node.size));
+  bool ranged = !node.object.is_zero();
+  if (offset > node.size && !ranged) LAYERFS_TRY(content_.cut_tail(*file, node.size));
+  LAYERFS_ASSIGN(std::size_t count, write_most(file->get(), data, offset));
+  // A short write that was to cover everything: what it left of the old bytes is still wanted.
+  if (covers_all && offset + count < node.size) return errno_error(ENOSPC);
+
+  tree::ChangeSet set = change_of(caller);
+  node.size = std::max(node.size, offset + count);
+  if (ranged) set.changes.emplace_back(tree::AddExtent{ino, offset, count});
+  LAYERFS_TRY(touch_content(set, ino, node, flags.kill_suid_sgid));
+  LAYERFS_TRY(put_node(set, ino, node));
+  LAYERFS_TRY(apply(set));
+  return count;
+}
+
+// Requires: the range lies within the file.
+Result<void> Union::zero_locked(tree::ChangeSet& set, Ino ino, Node& node, std::uint64_t offset,
+                                std::uint64_t length) const {
+  if (node.content == ContentKind::kNone) return {};
+  LAYERFS_ASSIGN(DataFile file, content_.make_data(ino, node, node.size));
+  LAYERFS_TRY(zero_range(file->get(), offset, length));
+  if (!node.object.is_zero()) set.changes.emplace_back(tree::AddExtent{ino, offset, length});
+  return {};
+}
+
+// Blocks for a range. Over a base they are reserved beside it: a later write finds them.
+Result<void> Union::allocate_locked(Ino ino, Node& node, std::uint64_t offset, std::uint64_t length) const {
+  LAYERFS_ASSIGN(DataFile file, content_.make_data(ino, node, node.size));
+  if (offset + length > node.size && node.object.is_zero()) LAYERFS_TRY(content_.cut_tail(*file, node.size));
+  if (::fallocate(file->get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(length)) ==
+      0)
+    return {};
+  int code = errno;
+  return system_error(code, "allocate data file");
+}
+
+Result<void> Union::fallocate(Ino ino, int mode, std::uint64_t offset, std::uint64_t length,
+                              const Caller& caller) {
+  constexpr int kKnown = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+  bool punch = (mode & FALLOC_FL_PUNCH_HOLE) != 0;
+  bool zero = (mode & FALLOC_FL_ZERO_RANGE) != 0;
+  bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
+  if ((mode & ~kKnown) != 0 || (punch && (zero || !keep_size))) return errno_error(EOPNOTSUPP);
+  if (length == 0) return errno_error(EINVAL);
+  if (length > kMaxFileSize || offset > kMaxFileSize - length) return errno_error(EFBIG);
+  FreezeGate::Pass pass(gate_);
+  LAYERFS_TRY(check_writable());
+  ExclusiveLocks locks(locks_, ino);
+  LAYERFS_ASSIGN(Node node, get_regular(ino));
+
+  tree::ChangeSet set = change_of(caller);
+  std::uint64_t end = offset + length;
+  if ((punch || zero) && offset < node.size)
+    LAYERFS_TRY(zero_locked(set, ino, node, offset, std::min(end, node.size) - offset));
+  if (!punch) {
+    auto allocated = allocate_locked(ino, node, offset, length);
+    // A range of zeros is right without blocks too.
+    if (!allocated && !(zero && allocated.error().code == EOPNOTSUPP)) return allocated;
+    if (!keep_size) node.size = std::max(node.size, end);
+  }
+  LAYERFS_TRY(touch_content(set, ino, node, false));
+  LAYERFS_TRY(put_node(set, ino, node));
+  return apply(set);
+}
+
+}  // namespace layerfs::unionfs
