@@ -31,6 +31,8 @@ class RecentRequests {
   static constexpr std::size_t kKept = 65536;
   void add(std::uint64_t request);
   bool contains(std::uint64_t request) const;
+  /// The latest `count` of them, oldest first.
+  std::vector<std::uint64_t> latest(std::size_t count) const;
 
  private:
   std::vector<std::uint64_t> ring_;

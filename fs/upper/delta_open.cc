@@ -115,6 +115,10 @@ Result<CheckpointMeta> load_checkpoint(DeltaCore& core, store::RecordFile& recor
   bool any = false;
   LAYERFS_TRY(records.for_each([&](std::string_view key, std::string_view value) -> Result<void> {
     any = true;
+    if (key == kRequestsKey) {
+      LAYERFS_ASSIGN(const auto requests, decode_requests(value));
+      for (const std::uint64_t request : requests) core.requests.add(request);
+    }
     return load_record(core.state, key, value);
   }));
   if (any && !bytes) return corrupt_error("read checkpoint", {}, "its first record is missing");

@@ -215,7 +215,7 @@ Result<void> DeltaPersister::make_room() {
 }
 
 Result<void> DeltaPersister::take_turn(const Turn& turn) {
-  if (log_failed_) return exact_checkpoint();
+  if (log_failed_) return exact_checkpoint(Requests::kKeep);
   if (turn.extent == Extent::kCheckpoint) return checkpoint(turn.inos);
   return flush(turn.inos);
 }
@@ -318,13 +318,16 @@ Result<void> DeltaPersister::checkpoint(const std::vector<tree::Ino>& inos) {
     LAYERFS_TRY(write_changed_records(core_, writer, walk));
     CheckpointMeta meta;
     meta.covered = covered;
+    std::vector<std::uint64_t> recent;
     {
       const std::lock_guard lock(core_.write_mutex);
+      recent = core_.requests.latest(kRequestsStored);
       meta.needs = core_.last_change;
       meta.next_ino = std::max(core_.reserved_ino.load(), core_.state.next_ino());
     }
     // The log up to `needs` and the data that it names are on disk before the records that lean on them.
     LAYERFS_TRY(flush(inos));
+    LAYERFS_TRY(writer.put(kRequestsKey, encode_requests(recent)));
     return writer.put(kMetaKey, encode_meta(meta));
   };
   LAYERFS_TRY(core_.records->update(fill));
@@ -333,20 +336,23 @@ Result<void> DeltaPersister::checkpoint(const std::vector<tree::Ino>& inos) {
   return {};
 }
 
-Result<void> DeltaPersister::exact_checkpoint() {
+Result<void> DeltaPersister::exact_checkpoint(Requests requests) {
   Batch batch;
   ScopeExit undo([&] { restore(batch); });
   const auto walk = [&](BodyVisitor visit) { return core_.log->walk(core_.covered + 1, batch.upto, visit); };
   const auto fill = [&](store::RecordFile::Writer& writer) -> Result<void> {
     CheckpointMeta meta;
+    std::vector<std::uint64_t> recent;
     {
       const std::lock_guard lock(core_.write_mutex);
+      if (requests == Requests::kKeep) recent = core_.requests.latest(kRequestsStored);
       batch = take_batch_locked();
       LAYERFS_TRY(write_changed_records(core_, writer, walk));
       meta = {batch.upto, batch.upto, std::max(core_.reserved_ino.load(), core_.state.next_ino())};
       if (log_failed_) core_.log->seal();
     }
     LAYERFS_TRY(flush_data(batch, {}));
+    LAYERFS_TRY(writer.put(kRequestsKey, encode_requests(recent)));
     return writer.put(kMetaKey, encode_meta(meta));
   };
   LAYERFS_TRY(core_.records->update(fill));
@@ -361,7 +367,7 @@ Result<void> DeltaPersister::exact_checkpoint() {
 }
 
 Result<void> DeltaPersister::close() {
-  if (auto closed = exact_checkpoint(); !closed) return closed;
+  if (auto closed = exact_checkpoint(Requests::kForget); !closed) return closed;
   return core_.log->close_empty();
 }
 

@@ -83,7 +83,8 @@ class DeltaPersister {
   Result<void> flush(const std::vector<tree::Ino>& inos);
   Result<void> flush_log(std::uint64_t upto);
   Result<void> checkpoint(const std::vector<tree::Ino>& inos);
-  Result<void> exact_checkpoint();
+  enum class Requests : std::uint8_t { kKeep, kForget };
+  Result<void> exact_checkpoint(Requests requests);
   void finish(const Batch& batch);
 
   DeltaCore& core_;

@@ -93,6 +93,22 @@ Result<CheckpointMeta> decode_meta(std::string_view value) {
   return meta;
 }
 
+std::string encode_requests(const std::vector<std::uint64_t>& requests) {
+  std::string value;
+  for (const std::uint64_t request : requests) append_le(value, request);
+  append_checksum(value, 0, kRequestsKey);
+  return value;
+}
+
+Result<std::vector<std::uint64_t>> decode_requests(std::string_view value) {
+  const auto payload = find_checked(kRequestsKey, value);
+  if (!payload || payload->size() % 8 != 0) return bad_record("its list of requests is damaged");
+  std::vector<std::uint64_t> requests(payload->size() / 8);
+  ByteReader from(*payload);
+  for (std::uint64_t& request : requests) request = from.le<std::uint64_t>();
+  return requests;
+}
+
 void for_each_key(const tree::Change& change, FunctionRef<void(std::string_view key)> dirty,
                   FunctionRef<void(std::string_view prefix)> erased_prefix) {
   struct Keys {
@@ -164,7 +180,7 @@ bool append_record_value(std::string& to, const DeltaState& state, std::string_v
 Result<void> load_record(DeltaState& state, std::string_view key, std::string_view value) {
   const auto payload = find_checked(key, value);
   if (!payload) return bad_record("a checksum is wrong");
-  if (key == kMetaKey) return {};
+  if (key == kMetaKey || key == kRequestsKey) return {};
   if (key.size() < kCookieAt) return bad_record("a key is too short");
   ByteReader from(*payload);
   const Ino ino{load_be<std::uint64_t>(key.data() + kInoAt)};

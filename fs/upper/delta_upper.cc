@@ -48,6 +48,14 @@ bool RecentRequests::contains(std::uint64_t request) const {
   return request != 0 && std::find(ring_.begin(), ring_.end(), request) != ring_.end();
 }
 
+std::vector<std::uint64_t> RecentRequests::latest(std::size_t count) const {
+  const std::size_t given = std::min(count, ring_.size());
+  std::vector<std::uint64_t> requests(given);
+  for (std::size_t i = 0; i < given; ++i)
+    requests[i] = ring_[(next_ + ring_.size() - given + i) % ring_.size()];
+  return requests;
+}
+
 DeltaUpper::DeltaUpper(std::unique_ptr<DeltaCore> core) : core_(std::move(core)), persister_(*core_) {
   if (!read_only()) persister_.start();
 }

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+// Power failures. The flushing calls are recorded: a shadow directory has each file as it was when it was
+// last flushed. The disk after a failure is the shadow, with any newer pages of the log and any newer data
+// files, because the kernel may have written them early. A machine with another boot id opens that: what it
+// finds must be the state after one change set, not before the last that was acknowledged by a flush.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <random>
+#include <string>
+
+#include "fs/base/bytes.h"
+#include "fs/base/sys_file.h"
+#include "fs/upper/delta_open.h"
+#include "tests/base/scratch_dir.h"
+#include "tests/upper/delta_model.h"
+
+namespace layerfs::upper {
+namespace {
+
+namespace stdfs = std::filesystem;
+using tree::ChangeSet;
+using tree::Ino;
+
+BootId boot(std::uint8_t number) {
+  BootId id{};
+  id.fill(number);
+  return id;
+}
+
+void write_whole(const std::string& path, std::string_view bytes) {
+  stdfs::create_directories(stdfs::path(path).parent_path());
+  auto file = open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  ASSERT_TRUE(file);
+  ASSERT_TRUE(write_full(file->get(), as_bytes(bytes)));
+}
+
+/// Keeps what has been flushed; sometimes takes a picture of what a failure just now would leave.
+class Shadow final : public SyncOps {
+ public:
+  explicit Shadow(std::string real) : real_(std::move(real)) {}
+
+  Result<void> sync_data(int fd) override {
+    if (on_sync) on_sync();
+    keep(stdfs::read_symlink("/proc/self/fd/" + std::to_string(fd)).string());
+    return {};
+  }
+  Result<void> sync_all(int) override { return {}; }
+  Result<void> sync_file_system(int) override {
+    if (on_sync) on_sync();
+    for (const auto& file : stdfs::recursive_directory_iterator(real_))
+      if (file.is_regular_file()) keep(file.path().string());
+    return {};
+  }
+  /// What is on disk after a failure now, in `to`.
+  void picture(const std::string& to, std::mt19937_64& random) const {
+    stdfs::create_directories(to);
+    for (const auto& [name, flushed] : flushed_) {
+      const bool gone = !stdfs::exists(real_ + name);
+      if (gone && random() % 2 == 0) continue;  // the removal reached the disk
+      std::string bytes = flushed;
+      if (!gone && name != "/delta.lmdb") mix_in(bytes, *read_file(real_ + name), random);
+      write_whole(to + name, bytes);
+    }
+    // Files that were never flushed may be there as well. A commit of the checkpoint is durable by itself.
+    for (const auto& file : stdfs::recursive_directory_iterator(real_)) {
+      if (!file.is_regular_file()) continue;
+      const std::string name = file.path().string().substr(real_.size());
+      if (name == "/delta.lmdb") write_whole(to + name, *read_file(real_ + name));
+      if (name.starts_with("/data/") && !flushed_.contains(name) && random() % 2 == 0)
+        write_whole(to + name, *read_file(real_ + name));
+    }
+  }
+  std::function<void()> on_sync;
+
+ private:
+  void keep(const std::string& path) {
+    if (path.starts_with(real_) && stdfs::exists(path))
+      flushed_[path.substr(real_.size())] = *read_file(path);
+  }
+  /// Pages of `newer` that were written early.
+  static void mix_in(std::string& bytes, const std::string& newer, std::mt19937_64& random) {
+    const std::uint64_t early = random() % 4;  // of 3: never, sometimes... always
+    const std::size_t size = random() % 2 == 0 ? std::max(bytes.size(), newer.size()) : bytes.size();
+    bytes.resize(size, '\0');
+    for (std::size_t at = 0; at < std::min(size, newer.size()); at += 4096)
+      if (random() % 3 < early) {
+        const std::size_t length = std::min<std::size_t>(4096, std::min(size, newer.size()) - at);
+        bytes.replace(at, length, newer, at, length);
+      }
+  }
+  std::string real_;
+  std::map<std::string, std::string> flushed_;
+};
+
+class DeltaPowerTest : public ::testing::TestWithParam<std::uint64_t> {
+ protected:
+  static constexpr std::uint64_t kBase = 1000;
+  static constexpr Ino kFile{2000};
+
+  DeltaPowerTest() : random_(GetParam()), maker_(GetParam(), kBase), shadow_(dir_ / "delta") {
+    tuning_.segment_size = kMinSegmentSize;
+    tuning_.checkpoint_segments = 2 + static_cast<std::uint32_t>(random_() % 4);
+    // The test is the only one to flush, so that it knows what is running when it takes a picture.
+    tuning_.flush_period = std::chrono::hours(1);
+    tuning_.sync = &shadow_;
+    tuning_.boot_id = [] { return boot(1); };
+  }
+
+  static std::uint64_t record(std::uint64_t counter) { return counter * 0x9E3779B97F4A7C15ULL; }
+  Result<void> step(tree::UpperLayer& upper) {
+    const std::uint64_t counter = dumps_.size();
+    ChangeSet set = maker_.next(counter);
+    tree::Node node;
+    node.content = tree::ContentKind::kData;
+    node.size = counter * 8;
+    set.changes.push_back(tree::PutNode{kFile, node});
+    LAYERFS_ASSIGN(const auto data, upper.create_data(kFile));
+    std::string bytes;
+    append_le(bytes, record(counter));
+    LAYERFS_TRY(pwrite_full(data->get(), as_bytes(bytes), (counter - 1) * 8));
+    model_.apply(set);
+    dumps_.push_back(model_.dump());
+    return upper.apply(set);
+  }
+
+  /// Opens a picture on another machine and compares; then closes and opens it once more.
+  void check_picture(std::uint64_t acknowledged) {
+    const std::string path = dir_ / "after";
+    stdfs::remove_all(path);
+    shadow_.picture(path, random_);
+    DeltaTuning other;
+    other.segment_size = kMinSegmentSize;
+    other.boot_id = [] { return boot(2); };
+    struct NoSync : SyncOps {
+      Result<void> sync_data(int) override { return {}; }
+      Result<void> sync_all(int) override { return {}; }
+      Result<void> sync_file_system(int) override { return {}; }
+    } no_sync;
+    other.sync = &no_sync;
+    test::Dump before;
+    {
+      const auto reader = open_delta_with(path, {.read_only = true}, other);
+      ASSERT_TRUE(reader) << reader.error().message();
+      before = test::dump(**reader);
+    }
+    for (int life = 0; life < 2; ++life) {
+      const auto upper = open_delta_with(path, {}, other);
+      ASSERT_TRUE(upper) << upper.error().message();
+      const std::uint64_t found = test::ChangeMaker::counter_of(**upper, kBase);
+      ASSERT_GE(found, acknowledged);
+      ASSERT_LT(found, dumps_.size());
+      ASSERT_EQ(test::dump(**upper), dumps_[found]);
+      ASSERT_EQ(before, dumps_[found]);
+      if (found == 0) continue;
+      const auto data = (*upper)->open_data(kFile);
+      ASSERT_TRUE(data) << data.error().message();
+      std::string bytes(found * 8, '\0');
+      ASSERT_EQ(*pread_full((*data)->get(), std::as_writable_bytes(std::span(bytes)), 0), bytes.size());
+      for (std::uint64_t k = 1; k <= found; ++k)
+        ASSERT_EQ(load_le<std::uint64_t>(bytes.data() + (k - 1) * 8), record(k))
+            << "record " << k << " of " << found;
+    }
+  }
+
+  ScratchDir dir_;
+  std::mt19937_64 random_;
+  test::ChangeMaker maker_;
+  test::Model model_;
+  std::vector<test::Dump> dumps_{test::Dump{}};  // the state after each counter
+  Shadow shadow_;
+  DeltaTuning tuning_;
+};
+
+TEST_P(DeltaPowerTest, WhatIsLeftIsOneMomentWithAllThatWasAcknowledged) {
+  std::uint64_t acknowledged = 0;
+  for (int life = 0; life < 3; ++life) {
+    auto upper = open_delta_with(dir_ / "delta", {}, tuning_);
+    ASSERT_TRUE(upper) << upper.error().message();
+    for (int i = 0; i < 80; ++i) {
+      ASSERT_TRUE(step(**upper));
+      const std::uint64_t before = acknowledged;
+      // A picture may be taken in the middle of any flush.
+      const bool during = random_() % 8 == 0;
+      shadow_.on_sync = [&, during] {
+        if (during && random_() % 2 == 0) check_picture(before);
+      };
+      const std::uint64_t what = random_() % 20;
+      if (what < 2) {
+        ASSERT_TRUE((*upper)->sync_node(what == 0 ? kFile : Ino{kBase}));
+        acknowledged = dumps_.size() - 1;
+      } else if (what == 2) {
+        ASSERT_TRUE((*upper)->sync(tree::SyncScope::kAll));
+        acknowledged = dumps_.size() - 1;
+      }
+      shadow_.on_sync = nullptr;
+      if (random_() % 40 == 0) check_picture(acknowledged);
+      if (HasFatalFailure()) return;
+    }
+    // A clean close is durable too.
+    upper->reset();
+    acknowledged = dumps_.size() - 1;
+    check_picture(acknowledged);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, DeltaPowerTest, ::testing::Range<std::uint64_t>(1, 5));
+
+}  // namespace
+}  // namespace layerfs::upper
