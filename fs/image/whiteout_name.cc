@@ -24,12 +24,17 @@ Result<std::string> canonical(std::string_view name) {
     at = slash + 1;
     if (component.empty() || component == ".") continue;
     if (component == "..") return refuse("'..' in the name");
-    if (component.size() > tree::kMaxName)
+    // A mark is no entry: the name in it is what must fit.
+    std::size_t mark = component.starts_with(kWhiteoutPrefix) ? kWhiteoutPrefix.size() : 0;
+    if (component.size() > tree::kMaxName + mark)
       return refuse(fmt::format("a component longer than {} bytes", tree::kMaxName));
     if (!path.empty()) path += '/';
     path += component;
   }
-  if (path.size() > tree::kMaxPath) return refuse(fmt::format("a path longer than {} bytes", tree::kMaxPath));
+  bool is_mark = std::string_view(path).substr(path.rfind('/') + 1).starts_with(kWhiteoutPrefix);
+  std::size_t mark = is_mark ? kWhiteoutPrefix.size() : 0;
+  if (path.size() > tree::kMaxPath + mark)
+    return refuse(fmt::format("a path longer than {} bytes", tree::kMaxPath));
   return path;
 }
 
