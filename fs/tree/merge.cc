@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -59,10 +60,9 @@ class Merger {
   Result<std::optional<Entry>> find_target(const LayerRecord& record);
 
   MemoryTree& tree_;
-  // The last parent that make_parent found: entries of one directory come together. Forgotten whenever a
-  // directory or a symbolic link, which the path may lead through, goes away.
-  std::string known_path_;
-  Ino known_dir_{0};
+  // Directories by the path that this layer calls them: most entries' parents are its own. Forgotten whenever
+  // a directory or a symbolic link, which a path may lead through, goes away.
+  std::unordered_map<std::string, Ino> known_;
 };
 
 Result<std::optional<Place>> Merger::walk(std::string_view path, const std::string& entry,
@@ -152,8 +152,8 @@ Result<void> Merger::hide_lower(const LayerSource& layer) {
 }
 
 Result<Ino> Merger::make_parent(const LayerRecord& record) {
-  std::string_view path = parent_path(record.path);
-  if (known_dir_ != Ino{0} && known_path_ == path) return known_dir_;
+  std::string path(parent_path(record.path));
+  if (auto known = known_.find(path); known != known_.end()) return known->second;
   LAYERFS_ASSIGN(auto place, walk(path, record.path, nullptr));
   Ino dir = place->dir;
   for (const std::string& name : place->missing) {
@@ -165,8 +165,7 @@ Result<Ino> Merger::make_parent(const LayerRecord& record) {
     node.mtime = node.ctime = node.atime = record.node.mtime;
     dir = tree_.add_node(dir, name, node, {}, {});
   }
-  known_path_ = path;
-  known_dir_ = dir;
+  known_.emplace(std::move(path), dir);
   return dir;
 }
 
@@ -185,7 +184,7 @@ Result<void> Merger::add_hard_link(const LayerRecord& record, Ino dir, const std
   LAYERFS_ASSIGN(auto old, tree_.find_entry(dir, name));
   if (old && old->ino == target->ino) return {};
   if (old) {
-    known_dir_ = Ino{0};
+    known_.clear();
     tree_.remove_entry(dir, name);
     LAYERFS_ASSIGN(auto still_there, tree_.find_node(target->ino));
     if (!still_there) return invalid_error("apply entry", record.path, reason + "it replaces");
@@ -225,11 +224,12 @@ Result<void> Merger::add(const LayerRecord& record) {
     return {};
   }
   if (old) {
-    if (old->node.kind == NodeKind::kDirectory || old->node.kind == NodeKind::kSymlink) known_dir_ = Ino{0};
+    if (old->node.kind == NodeKind::kDirectory || old->node.kind == NodeKind::kSymlink) known_.clear();
     tree_.remove_entry(dir, name);
   }
   std::string inline_bytes = record.node.kind == NodeKind::kSymlink ? record.target : std::string();
-  tree_.add_node(dir, name, to_node(record), std::move(inline_bytes), record.xattrs);
+  Ino ino = tree_.add_node(dir, name, to_node(record), std::move(inline_bytes), record.xattrs);
+  if (is_directory) known_.emplace(record.path, ino);
   return {};
 }
 
