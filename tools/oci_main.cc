@@ -3,16 +3,32 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "fs/base/log.h"
+#include "runtime/container/state_store.h"
 #include "tools/io.h"
+#include "tools/oci_commands.h"
 
 namespace {
 
 int run(int argc, char** argv) {
+  layerfs::tools::OciTool tool;
+  tool.root = layerfs::container::StateStore::default_root();
   CLI::App app("layerfs-oci: an OCI runtime");
   app.name("layerfs-oci");
-  app.set_version_flag("--version",
+  app.require_subcommand(1);
+  app.set_version_flag("-v,--version",
                        [] { return fmt::format("layerfs-oci version {}\nspec: 1.3.0", LAYERFS_VERSION); });
-  app.require_subcommand(0, 1);
+  app.add_option("--root", tool.root, "Directory of the containers' state");
+  app.add_option("--log", tool.log.file, "File for errors");
+  std::string log_format = "text";
+  app.add_option("--log-format", log_format, "text or json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->each([&](const std::string& value) { tool.log.json = value == "json"; });
+  app.add_flag_callback("--debug", [] { layerfs::set_log_level(layerfs::LogLevel::kDebug); }, "Log more");
+  app.add_option("--cgroup-manager", tool.cgroup_manager, "cgroupfs or disabled");
+  app.add_flag_callback(
+      "--systemd-cgroup", [&] { tool.cgroup_manager = "systemd"; }, "Make cgroups by systemd");
+  layerfs::tools::add_oci_commands(app, tool);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help, --version
@@ -21,8 +37,7 @@ int run(int argc, char** argv) {
     app.exit(error);
     return layerfs::tools::kExitUsage;
   }
-  fmt::print("{}", app.help());
-  return layerfs::tools::kExitUsage;
+  return tool.status;
 }
 
 }  // namespace

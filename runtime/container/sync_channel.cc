@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 namespace layerfs::container {
 
@@ -18,19 +19,7 @@ struct Header {
   std::int32_t value;
 };
 
-}  // namespace
-
-Result<std::pair<SyncChannel, SyncChannel>> SyncChannel::make_pair() {
-  int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-    return system_error(errno, "create socket pair");
-  return std::pair{SyncChannel(Fd(ends[0])), SyncChannel(Fd(ends[1]))};
-}
-
-Result<void> SyncChannel::send(MessageKind kind, std::int32_t value, const std::string& text, int fd) {
-  Header header{static_cast<std::uint32_t>(kind), value};
-  std::size_t length = text.size() < kTextLimit ? text.size() : kTextLimit;
-  std::array<iovec, 2> parts{{{&header, sizeof header}, {const_cast<char*>(text.data()), length}}};
+Result<void> send_parts(int socket, std::span<iovec> parts, int fd) {
   msghdr message{};
   message.msg_iov = parts.data();
   message.msg_iovlen = parts.size();
@@ -45,9 +34,30 @@ Result<void> SyncChannel::send(MessageKind kind, std::int32_t value, const std::
     std::memcpy(CMSG_DATA(rights), &fd, sizeof fd);
   }
   for (;;) {
-    if (::sendmsg(fd_.get(), &message, MSG_NOSIGNAL) >= 0) return {};
+    if (::sendmsg(socket, &message, MSG_NOSIGNAL) >= 0) return {};
     if (errno != EINTR) return system_error(errno, "send on the sync channel");
   }
+}
+
+}  // namespace
+
+Result<std::pair<SyncChannel, SyncChannel>> SyncChannel::make_pair() {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+    return system_error(errno, "create socket pair");
+  return std::pair{SyncChannel(Fd(ends[0])), SyncChannel(Fd(ends[1]))};
+}
+
+Result<void> SyncChannel::send(MessageKind kind, std::int32_t value, const std::string& text, int fd) {
+  Header header{static_cast<std::uint32_t>(kind), value};
+  std::size_t length = text.size() < kTextLimit ? text.size() : kTextLimit;
+  std::array<iovec, 2> parts{{{&header, sizeof header}, {const_cast<char*>(text.data()), length}}};
+  return send_parts(fd_.get(), parts, fd);
+}
+
+Result<void> SyncChannel::send_descriptor(int fd, const std::string& name) {
+  std::array<iovec, 1> parts{{{const_cast<char*>(name.data()), name.size()}}};
+  return send_parts(fd_.get(), parts, fd);
 }
 
 Result<Message> SyncChannel::receive() {

@@ -47,6 +47,9 @@ class SyncChannel {
   Result<void> send(MessageKind kind, std::int32_t value = 0, const std::string& text = {}, int fd = -1);
   /// Waits for a message. kClosed where the peer is gone. Errors: kCorrupt for a datagram of another form.
   Result<Message> receive();
+  /// A descriptor with `name` as the data: what a console socket's owner expects (runc, terminals.md). Any
+  /// kind of socket.
+  Result<void> send_descriptor(int fd, const std::string& name);
   int fd() const { return fd_.get(); }
   void close() { fd_.reset(); }
   /// Gives the descriptor up.

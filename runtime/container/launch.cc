@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/container/launch.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "fs/base/log.h"
+#include "fs/base/sys_file.h"
+#include "runtime/sys/child_process.h"
+#include "runtime/sys/clone.h"
+
+namespace layerfs::container {
+
+namespace {
+
+using plan::MapWriter;
+
+std::string proc_path(pid_t pid, const char* name) { return "/proc/" + std::to_string(pid) + '/' + name; }
+
+Result<void> write_proc(pid_t pid, const char* name, const std::string& text) {
+  LAYERFS_ASSIGN(Fd fd, open_file(proc_path(pid, name), O_WRONLY));
+  if (auto written = write_full(fd.get(), std::as_bytes(std::span(text))); !written)
+    return with_context(written.error(), "write", name);
+  return {};
+}
+
+std::vector<std::string> map_command(const char* program, pid_t pid,
+                                     const std::vector<spec::IdMapping>& map) {
+  std::vector<std::string> args{program, std::to_string(pid)};
+  auto rest = plan::helper_arguments(map);
+  args.insert(args.end(), rest.begin(), rest.end());
+  return args;
+}
+
+Result<void> check_helper(const char* program, pid_t pid) {
+  LAYERFS_ASSIGN(int status, sys::wait_child(pid));
+  if (status != 0) return unsupported_error("set id map", program, sys::describe_wait_status(status));
+  return {};
+}
+
+Result<void> write_maps(const plan::IdMapPlan& ids, pid_t pid) {
+  if (ids.writer == MapWriter::kNone) return {};
+  if (ids.writer == MapWriter::kDirect) {
+    if (ids.deny_setgroups) LAYERFS_TRY(write_proc(pid, "setgroups", "deny"));
+    LAYERFS_TRY(write_proc(pid, "gid_map", plan::format_map(ids.gids)));
+    return write_proc(pid, "uid_map", plan::format_map(ids.uids));
+  }
+  // The two are set-user-id programs and most of a rootless start: they run side by side.
+  LAYERFS_ASSIGN(pid_t uids,
+                 sys::spawn({"newuidmap", map_command("newuidmap", pid, ids.uids), std::nullopt}));
+  auto gids = sys::spawn({"newgidmap", map_command("newgidmap", pid, ids.gids), std::nullopt});
+  auto first = check_helper("newuidmap", uids);
+  if (!gids) return std::unexpected(gids.error());
+  LAYERFS_TRY(check_helper("newgidmap", *gids));
+  return first;
+}
+
+/// With namespaces to join, the init is born of a process that has joined them: those of user and pid count
+/// only for children, and the creator must stay where it is.
+[[noreturn]] void run_joiner(InitRequest& request, SyncChannel& sync, SyncChannel& creator_end) {
+  auto joined = [&]() -> Result<pid_t> {
+    std::vector<Fd> fds;
+    for (const auto& entry : request.plan.joins) {
+      auto fd = open_file(entry.path, O_RDONLY);
+      if (!fd) return with_context(fd.error(), "linux.namespaces", spec::to_text(entry.kind));
+      fds.push_back(std::move(*fd));
+    }
+    for (std::size_t i = 0; i < fds.size(); ++i) {
+      const auto& entry = request.plan.joins[i];
+      if (auto done = sys::join_namespace(fds[i].get(), spec::clone_flag(entry.kind)); !done)
+        return with_context(done.error(), "linux.namespaces", spec::to_text(entry.kind));
+    }
+    return sys::clone_process(request.plan.clone_flags | CLONE_PARENT);
+  }();
+  if (joined && *joined == 0) {
+    creator_end.close();
+    run_init(request, std::move(sync));
+  }
+  if (joined) [[maybe_unused]]
+    auto sent = sync.send(MessageKind::kPid, *joined);
+  else [[maybe_unused]]
+    auto sent = sync.send(MessageKind::kFailed, joined.error().code, joined.error().message());
+  ::_exit(0);
+}
+
+/// What a failed clone3 most often means.
+std::unexpected<Error> explain_clone(const Error& error, const plan::ContainerPlan& plan) {
+  if (error.code == ENOSPC || (error.code == EPERM && plan.ids.writer != MapWriter::kNone)) {
+    Error explained = error;
+    explained.reason = errno_text(error.code) +
+                       " (user namespaces may be turned off: see user.max_user_namespaces and "
+                       "kernel.unprivileged_userns_clone in sysctl)";
+    return std::unexpected(std::move(explained));
+  }
+  return std::unexpected(error);
+}
+
+int failure_status(int code) { return code == ENOENT ? 127 : 126; }
+
+}  // namespace
+
+Result<LaunchedInit> launch(InitRequest& request, const sys::CgroupDirs& cgroup) {
+  LAYERFS_ASSIGN(auto ends, SyncChannel::make_pair());
+  bool joins = !request.plan.joins.empty();
+  auto cloned = sys::clone_process(joins ? 0 : request.plan.clone_flags);
+  if (!cloned) return explain_clone(cloned.error(), request.plan);
+  pid_t pid = *cloned;
+  if (pid == 0) {
+    if (joins) run_joiner(request, ends.second, ends.first);
+    ends.first.close();
+    run_init(request, std::move(ends.second));
+  }
+  ends.second.close();
+  if (joins) {
+    auto born = ends.first.receive();
+    LAYERFS_TRY(sys::wait_child(pid));
+    if (!born) return std::unexpected(born.error());
+    if (born->kind == MessageKind::kFailed)
+      return std::unexpected(Error{ErrorKind::kSystem, born->value, {}, born->text});
+    if (born->kind != MessageKind::kPid) return system_error(ECHILD, "join namespaces");
+    pid = born->value;
+  }
+  auto pidfd = sys::open_pidfd(pid);
+  LaunchedInit init(pid, pidfd ? std::move(*pidfd) : Fd(), std::move(ends.first));
+  auto prepare = [&]() -> Result<void> {
+    if (!pidfd) return std::unexpected(pidfd.error());
+    LAYERFS_TRY(write_maps(request.plan.ids, pid));
+    LAYERFS_TRY(cgroup.add(pid));
+    return init.send_go();
+  };
+  if (auto prepared = prepare(); !prepared) {
+    init.destroy();
+    return std::unexpected(prepared.error());
+  }
+  return init;
+}
+
+Result<void> LaunchedInit::send_go() { return sync_.send(MessageKind::kGo); }
+
+void LaunchedInit::destroy() {
+  sync_.close();
+  if (pid_ <= 0) return;
+  ::kill(pid_, SIGKILL);
+  if (auto reaped = sys::wait_child(pid_); !reaped) log_debug("{}", reaped.error().message());
+  pid_ = -1;
+}
+
+Result<ProgramFailure> LaunchedInit::fail(Error error) {
+  destroy();
+  return std::unexpected(std::move(error));
+}
+
+Result<ProgramFailure> LaunchedInit::await_ready(const LaunchEvents& events) {
+  for (;;) {
+    auto message = sync_.receive();
+    if (!message) return fail(message.error());
+    Result<void> handled;
+    switch (message->kind) {
+      case MessageKind::kReady: return ProgramFailure{};
+      case MessageKind::kFuseDevice: handled = events.fuse_device(std::move(message->fd)); break;
+      case MessageKind::kConsole: handled = events.console(std::move(message->fd)); break;
+      case MessageKind::kHooks:
+        handled = events.runtime_hooks(pid_);
+        if (handled) handled = send_go();
+        break;
+      case MessageKind::kExecFailed: return ProgramFailure{failure_status(message->value), message->text};
+      case MessageKind::kFailed: return fail(Error{ErrorKind::kSystem, message->value, {}, message->text});
+      default:
+        return fail(Error{ErrorKind::kSystem, ECHILD, {}, "the container's init died while it was set up"});
+    }
+    if (!handled) return fail(handled.error());
+  }
+}
+
+Result<ProgramFailure> LaunchedInit::await_program() {
+  auto message = sync_.receive();
+  sync_.close();
+  if (!message) return fail(message.error());
+  switch (message->kind) {
+    case MessageKind::kClosed: return ProgramFailure{};
+    case MessageKind::kExecFailed:
+      return ProgramFailure{failure_status(message->value),
+                            message->text.empty() ? errno_text(message->value) : message->text};
+    case MessageKind::kFailed:
+      return fail(
+          Error{ErrorKind::kSystem, message->value, {}, message->text + ": " + errno_text(message->value)});
+    default:
+      return fail(Error{ErrorKind::kSystem, EPROTO, {}, "unexpected message from the container's init"});
+  }
+}
+
+Result<sys::CgroupDirs> make_cgroup(const plan::CgroupPlan& plan, plan::CgroupMode mode) {
+  std::vector<sys::CgroupRequest> requests;
+  for (const auto& group : plan.groups) {
+    sys::CgroupRequest request;
+    request.mount_point = group.hierarchy.mount_point;
+    request.own_path = group.hierarchy.own_path;
+    request.unified = group.hierarchy.unified;
+    request.cpuset = !group.hierarchy.unified && std::ranges::find(group.hierarchy.controllers, "cpuset") !=
+                                                     group.hierarchy.controllers.end();
+    request.controllers = group.controllers;
+    for (const auto& write : group.writes)
+      request.settings.push_back({write.file, write.value, write.field, write.optional});
+    requests.push_back(std::move(request));
+  }
+  auto made = sys::CgroupDirs::create(requests, plan.path);
+  if (made || mode == plan::CgroupMode::kRequired) return made;
+  int code = made.error().code;
+  if (code != EACCES && code != EPERM && code != EROFS) return made;
+  log_warning(
+      "limits are not set: {} (this user has no cgroup of its own; --cgroups=required makes this an error)",
+      made.error().message());
+  return sys::CgroupDirs();
+}
+
+}  // namespace layerfs::container

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+// OciRuntime: create, start and run.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+
+#include "fs/base/log.h"
+#include "fs/base/scope_exit.h"
+#include "fs/base/sys_file.h"
+#include "runtime/container/final_stage_image.h"
+#include "runtime/container/foreground.h"
+#include "runtime/container/hooks.h"
+#include "runtime/container/host.h"
+#include "runtime/container/oci_runtime.h"
+#include "runtime/container/oci_support.h"
+#include "runtime/spec/parse_spec.h"
+#include "runtime/sys/child_process.h"
+#include "runtime/sys/clone.h"
+
+namespace layerfs::container {
+
+namespace {
+
+Result<std::string> real_path(const std::string& path) {
+  char* resolved = ::realpath(path.c_str(), nullptr);
+  if (resolved == nullptr) return system_error(errno, "find", path);
+  std::string text(resolved);
+  std::free(resolved);
+  return text;
+}
+
+/// Descriptors 3 to 2+N must be there, else ours would be taken for them.
+Result<std::uint32_t> count_kept_fds(unsigned preserve_fds) {
+  unsigned listen_fds = 0;
+  if (const char* text = std::getenv("LISTEN_FDS"); text != nullptr)
+    listen_fds = static_cast<unsigned>(std::atoi(text));
+  unsigned count = preserve_fds + listen_fds;
+  for (unsigned i = 0; i < count; ++i)
+    if (::fcntl(static_cast<int>(3 + i), F_GETFD) < 0)
+      return invalid_error("--preserve-fds", std::to_string(preserve_fds),
+                           "descriptor " + std::to_string(3 + i) + " is not open");
+  return 3 + count;
+}
+
+Result<void> check_bundle(const spec::ContainerSpec& spec, const std::string& bundle) {
+  std::string rootfs = spec.root.path.starts_with('/') ? spec.root.path : bundle + '/' + spec.root.path;
+  struct stat st;
+  if (::stat(rootfs.c_str(), &st) != 0) return system_error(errno, "field 'root.path'", rootfs);
+  if (!S_ISDIR(st.st_mode)) return system_error(ENOTDIR, "field 'root.path'", rootfs);
+  return {};
+}
+
+}  // namespace
+
+Result<Fd> connect_console_socket(const std::string& path) {
+  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd) return system_error(errno, "create socket");
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path)
+    return system_error(ENAMETOOLONG, "connect to console socket", path);
+  std::memcpy(address.sun_path, path.c_str(), path.size());
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return system_error(errno, "connect to console socket", path);
+  return fd;
+}
+
+Result<void> write_pid_file(const std::string& path, pid_t pid) {
+  if (path.empty()) return {};
+  std::string temporary = path + ".new";
+  std::string text = std::to_string(pid);
+  {
+    LAYERFS_ASSIGN(Fd fd, open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0644));
+    LAYERFS_TRY(write_full(fd.get(), std::as_bytes(std::span(text))));
+  }
+  return rename_file(temporary, path);
+}
+
+Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& request) {
+  LAYERFS_ASSIGN(std::string bundle, real_path(request.bundle));
+  std::string config_path = request.config.empty() ? bundle + "/config.json" : request.config;
+  LAYERFS_ASSIGN(std::string config, read_file(config_path));
+  auto parsed = spec::parse_spec(config);
+  if (!parsed) return with_context(parsed.error(), "", config_path);
+  LAYERFS_TRY(check_bundle(*parsed, bundle));
+  bool wants_terminal = parsed->process.terminal;
+  if (!wants_terminal && !request.console_socket.empty())
+    return invalid_error("--console-socket", request.console_socket, "needs process.terminal");
+
+  LAYERFS_ASSIGN(plan::HostFacts host, read_host_facts());
+  plan::PlanOptions options;
+  options.bundle = bundle;
+  options.no_pivot = request.no_pivot;
+  options.cgroup_mode = request.cgroup_mode;
+  // Without a path, and without privilege to make one, a group is made only for limits that were asked for.
+  options.cgroup_name = "layerfs-" + request.id;
+  options.cgroup_extent = host.privileged && parsed->find_namespace(spec::NamespaceKind::kUser) == nullptr
+                              ? plan::CgroupExtent::kAll
+                              : plan::CgroupExtent::kNeeded;
+  InitRequest init_request;
+  LAYERFS_ASSIGN(init_request.plan, plan::plan_container(*parsed, host, options));
+  if (parsed->seccomp) {
+    LAYERFS_ASSIGN(init_request.seccomp, make_seccomp_program(*parsed->seccomp));
+  }
+  LAYERFS_ASSIGN(init_request.stage_program, make_final_stage());
+  LAYERFS_ASSIGN(init_request.keep_fds, count_kept_fds(request.preserve_fds));
+  if (request.new_keyring) init_request.keyring = "layerfs-" + request.id;
+  if (!request.console_socket.empty()) {
+    LAYERFS_ASSIGN(init_request.console_socket, connect_console_socket(request.console_socket));
+  }
+
+  LAYERFS_ASSIGN(StateStore::Locked locked, store_.create(request.id));
+  ScopeExit remove_directory([&] {
+    if (auto removed = store_.remove(request.id); !removed) log_warning("{}", removed.error().message());
+  });
+  ContainerState state;
+  state.id = request.id;
+  state.oci_version = parsed->oci_version;
+  state.bundle = bundle;
+  state.rootfs = parsed->root.path.starts_with('/') ? parsed->root.path : bundle + '/' + parsed->root.path;
+  state.created_at = std::time(nullptr);
+  state.annotations = parsed->annotations;
+  state.owner_uid = host.uid;
+  LAYERFS_TRY(write_file_plain(locked.directory + "/config.json", config));
+  LAYERFS_ASSIGN(sys::CgroupDirs cgroup, make_cgroup(init_request.plan.cgroup, request.cgroup_mode));
+  ScopeExit remove_cgroup([&] {
+    if (auto removed = cgroup.remove(); !removed) log_warning("{}", removed.error().message());
+  });
+  state.cgroups = cgroup.paths();
+  LAYERFS_TRY(store_.write(state));
+  std::string fifo = store_.start_fifo(request.id);
+  if (::mkfifo(fifo.c_str(), 0600) != 0) return system_error(errno, "create", fifo);
+  // For reading and writing: then reading waits until start() writes, whoever opens and closes it before.
+  LAYERFS_ASSIGN(init_request.start_fifo, open_file(fifo, O_RDWR));
+
+  init_request.hook_state = state_json(state, Status::kCreating);
+  LAYERFS_ASSIGN(LaunchedInit init, launch(init_request, cgroup));
+  ScopeExit kill_init([&] { init.destroy(); });
+  LAYERFS_ASSIGN(auto start_time, sys::find_start_time(init.pid()));
+  state.pid = init.pid();
+  state.start_time = start_time.value_or(0);
+  Fd master;
+  LaunchEvents events;
+  events.fuse_device = [](Fd) { return system_error(EPROTO, "unexpected FUSE device"); };
+  events.console = [&](Fd fd) -> Result<void> {
+    master = std::move(fd);
+    return {};
+  };
+  events.runtime_hooks = [&](pid_t) -> Result<void> {
+    std::string json = state_json(state, Status::kCreating);
+    LAYERFS_TRY(run_hooks(parsed->hooks.prestart, "prestart", json));
+    return run_hooks(parsed->hooks.create_runtime, "createRuntime", json);
+  };
+  LAYERFS_ASSIGN(ProgramFailure failure, init.await_ready(events));
+  if (failure.status != 0)
+    return std::unexpected(
+        Error{ErrorKind::kSystem, failure.status == 127 ? ENOENT : EACCES, {}, failure.message});
+  LAYERFS_TRY(store_.write(state));
+  LAYERFS_TRY(write_pid_file(request.pid_file, state.pid));
+  kill_init.release();
+  remove_cgroup.release();
+  remove_directory.release();
+  return Created{std::move(init), std::move(state), std::move(*parsed), std::move(master)};
+}
+
+Result<void> OciRuntime::create(const CreateRequest& request) {
+  LAYERFS_ASSIGN(Created created, create_locked(request));
+  if (!created.master) return {};
+  // Nobody would ever read it.
+  created.init.destroy();
+  LAYERFS_TRY(remove(request.id, Force::kYes));
+  return invalid_error("field", "process.terminal", "needs --console-socket");
+}
+
+Result<void> OciRuntime::start_locked(const ContainerState& state, const spec::Hooks& hooks) {
+  LAYERFS_ASSIGN(Status status, find_status(store_, state));
+  if (status != Status::kCreated)
+    return invalid_error("start container", state.id, "is " + std::string(to_text(status)) + ", not created");
+  std::string fifo = store_.start_fifo(state.id);
+  auto fd = open_file(fifo, O_WRONLY | O_NONBLOCK);
+  if (!fd && fd.error().code == ENXIO) {
+    [[maybe_unused]] auto gone = unlink_at(AT_FDCWD, fifo, 0);
+    return invalid_error("start container", state.id, "was started already");
+  }
+  if (!fd) return std::unexpected(fd.error());
+  LAYERFS_TRY(write_full(fd->get(), std::as_bytes(std::span("1", 1))));
+  LAYERFS_TRY(unlink_at(AT_FDCWD, fifo, 0));
+  run_hooks_and_log(hooks.poststart, "poststart", state_json(state, Status::kRunning));
+  return {};
+}
+
+Result<spec::ContainerSpec> OciRuntime::stored_spec(const std::string& id) {
+  LAYERFS_ASSIGN(std::string config, read_file(store_.directory(id) + "/config.json"));
+  return spec::parse_spec(config);
+}
+
+Result<void> OciRuntime::start(const std::string& id) {
+  LAYERFS_ASSIGN(StateStore::Locked locked, store_.lock(id));
+  LAYERFS_ASSIGN(ContainerState state, store_.read(id));
+  LAYERFS_ASSIGN(spec::ContainerSpec spec, stored_spec(id));
+  return start_locked(state, spec.hooks);
+}
+
+Result<int> OciRuntime::wait_in_foreground(Created& created, int signal_fd) {
+  Foreground foreground;
+  foreground.signal_fd = signal_fd;
+  foreground.done_fd = created.init.pidfd();
+  foreground.master = std::move(created.master);
+  foreground.forward = [&](int number) {
+    if (auto sent = sys::send_signal(created.init.pidfd(), number); !sent)
+      log_debug("{}", sent.error().message());
+  };
+  foreground.on_done = [] { return Result<bool>(true); };
+  LAYERFS_TRY(run_foreground(foreground));
+  LAYERFS_ASSIGN(int status, sys::wait_child(created.init.pid()));
+  return sys::exit_code(status);
+}
+
+Result<int> OciRuntime::run(const CreateRequest& request, Wait wait) {
+  Fd signal_fd;
+  if (wait != Wait::kDetached) {
+    LAYERFS_ASSIGN(signal_fd, make_signal_fd());
+  }
+  LAYERFS_ASSIGN(Created created, create_locked(request));
+  ScopeExit remove_container([&] {
+    if (auto removed = remove(request.id, Force::kYes); !removed)
+      log_warning("{}", removed.error().message());
+  });
+  if (wait == Wait::kDetached && created.master)
+    return invalid_error("field", "process.terminal", "needs --console-socket");
+  {
+    LAYERFS_ASSIGN(StateStore::Locked locked, store_.lock(request.id));
+    LAYERFS_TRY(start_locked(created.state, created.spec.hooks));
+  }
+  LAYERFS_ASSIGN(ProgramFailure failure, created.init.await_program());
+  if (failure.status != 0)
+    return std::unexpected(
+        Error{ErrorKind::kSystem, failure.status == 127 ? ENOENT : EACCES, {}, failure.message});
+  if (wait == Wait::kDetached) {
+    remove_container.release();
+    return 0;
+  }
+  LAYERFS_ASSIGN(int status, wait_in_foreground(created, signal_fd.get()));
+  if (wait == Wait::kKeep) remove_container.release();
+  return status;
+}
+
+}  // namespace layerfs::container

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// OciRuntime::exec: one more process in the namespaces, groups and root of a running container.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+
+#include "fs/base/log.h"
+#include "fs/base/scope_exit.h"
+#include "fs/base/sys_file.h"
+#include "runtime/container/final_stage_image.h"
+#include "runtime/container/foreground.h"
+#include "runtime/container/host.h"
+#include "runtime/container/oci_runtime.h"
+#include "runtime/container/oci_support.h"
+#include "runtime/spec/parse_spec.h"
+#include "runtime/sys/child_process.h"
+#include "runtime/sys/clone.h"
+
+namespace layerfs::container {
+
+namespace {
+
+Result<void> set_user(const std::string& text, spec::User& user) {
+  auto number = [&](std::string_view part) -> Result<std::uint32_t> {
+    std::uint32_t value = 0;
+    auto [end, code] = std::from_chars(part.data(), part.data() + part.size(), value);
+    if (code != std::errc{} || end != part.data() + part.size() || part.empty())
+      return invalid_error("--user", text, "must be UID[:GID]");
+    return value;
+  };
+  std::size_t colon = text.find(':');
+  LAYERFS_ASSIGN(user.uid, number(std::string_view(text).substr(0, colon)));
+  if (colon != std::string::npos) {
+    LAYERFS_ASSIGN(user.gid, number(std::string_view(text).substr(colon + 1)));
+  }
+  user.additional_gids.clear();
+  return {};
+}
+
+void set_env(std::vector<std::string>& env, const std::string& item) {
+  std::string name = item.substr(0, item.find('=') + 1);
+  std::erase_if(env, [&](const std::string& have) { return have.starts_with(name); });
+  env.push_back(item);
+}
+
+/// The process that is to run: a file's, or the container's own with what the command line changes.
+Result<spec::Process> make_process(const ExecRequest& request, const spec::ContainerSpec& container) {
+  if (!request.process_file.empty()) {
+    LAYERFS_ASSIGN(std::string text, read_file(request.process_file));
+    auto process = spec::parse_process(text);
+    if (!process) return with_context(process.error(), "", request.process_file);
+    return process;
+  }
+  spec::Process process = container.process;
+  process.terminal = request.terminal;
+  process.console_size = {};
+  process.oom_score_adj.reset();
+  if (!request.args) return invalid_error("exec", request.id, "names no command");
+  process.args = *request.args;
+  if (!request.cwd.empty()) process.cwd = request.cwd;
+  if (!request.user.empty()) LAYERFS_TRY(set_user(request.user, process.user));
+  for (const auto& item : request.env) {
+    if (item.find('=') == std::string::npos || item.front() == '=')
+      return invalid_error("--env", item, "must be NAME=VALUE");
+    set_env(process.env, item);
+  }
+  if (!request.capabilities.empty() && !process.capabilities) process.capabilities.emplace();
+  for (const auto& name : request.capabilities)
+    for (auto* set : {&process.capabilities->bounding, &process.capabilities->effective,
+                      &process.capabilities->permitted})
+      if (std::ranges::find(*set, name) == set->end()) set->push_back(name);
+  process.no_new_privileges = process.no_new_privileges || request.no_new_privileges;
+  return process;
+}
+
+/// Every namespace of `pid` that is not ours already.
+Result<std::vector<spec::Namespace>> namespaces_of(pid_t pid) {
+  using spec::NamespaceKind;
+  std::vector<spec::Namespace> joins;
+  for (auto kind :
+       {NamespaceKind::kUser, NamespaceKind::kIpc, NamespaceKind::kUts, NamespaceKind::kNetwork,
+        NamespaceKind::kPid, NamespaceKind::kCgroup, NamespaceKind::kTime, NamespaceKind::kMount}) {
+    std::string name(spec::proc_name(kind));
+    std::string theirs = "/proc/" + std::to_string(pid) + "/ns/" + name;
+    struct stat their_st;
+    struct stat our_st;
+    if (::stat(theirs.c_str(), &their_st) != 0) {
+      if (errno == ENOENT && kind == NamespaceKind::kTime) continue;  // before Linux 5.6
+      return system_error(errno, "open namespace", theirs);
+    }
+    std::string ours = "/proc/self/ns/" + name;
+    bool same = ::stat(ours.c_str(), &our_st) == 0 && our_st.st_ino == their_st.st_ino &&
+                our_st.st_dev == their_st.st_dev;
+    if (!same) joins.push_back({kind, theirs});
+  }
+  return joins;
+}
+
+}  // namespace
+
+Result<int> OciRuntime::exec(const ExecRequest& request) {
+  Fd signal_fd;
+  if (!request.detach) {
+    LAYERFS_ASSIGN(signal_fd, make_signal_fd());
+  }
+  LAYERFS_ASSIGN(StateStore::Locked locked, store_.lock(request.id));
+  LAYERFS_ASSIGN(ContainerState state, store_.read(request.id));
+  LAYERFS_ASSIGN(Status status, find_status(store_, state));
+  if (status != Status::kRunning && status != Status::kCreated)
+    return invalid_error("exec in container", request.id,
+                         "is " + std::string(to_text(status)) + ", not running");
+  LAYERFS_ASSIGN(spec::ContainerSpec container, stored_spec(request.id));
+  LAYERFS_ASSIGN(spec::Process process, make_process(request, container));
+  if (process.terminal && request.detach && request.console_socket.empty())
+    return invalid_error("exec in container", request.id, "a detached terminal needs --console-socket");
+
+  LAYERFS_ASSIGN(plan::HostFacts host, read_host_facts());
+  InitRequest init_request;
+  LAYERFS_ASSIGN(init_request.plan.process, plan::plan_process(process, host));
+  LAYERFS_ASSIGN(init_request.plan.joins, namespaces_of(state.pid));
+  // The paths are of a pid: the container's still, if its time still fits after they were read.
+  LAYERFS_ASSIGN(auto start_time, sys::find_start_time(state.pid));
+  if (!start_time || *start_time != state.start_time)
+    return invalid_error("exec in container", request.id, "has just stopped");
+  // A single-id namespace made by an ordinary user denies setgroups(2) for ever.
+  LAYERFS_ASSIGN(std::string setgroups, read_file("/proc/" + std::to_string(state.pid) + "/setgroups", 64));
+  init_request.plan.process.set_groups = !setgroups.starts_with("deny");
+  if (process.terminal)
+    init_request.plan.steps.emplace_back(
+        plan::ConsoleStep{process.console_size.height, process.console_size.width, false});
+  if (container.seccomp) {
+    LAYERFS_ASSIGN(init_request.seccomp, make_seccomp_program(*container.seccomp));
+  }
+  LAYERFS_ASSIGN(init_request.stage_program, make_final_stage());
+  init_request.keep_fds = 3 + request.preserve_fds;
+  init_request.joins_mounts = true;
+  if (!request.console_socket.empty()) {
+    LAYERFS_ASSIGN(init_request.console_socket, connect_console_socket(request.console_socket));
+  }
+  LAYERFS_ASSIGN(LaunchedInit init, launch(init_request, sys::CgroupDirs(state.cgroups)));
+  ScopeExit kill_init([&] { init.destroy(); });
+  Fd master;
+  LaunchEvents events;
+  events.fuse_device = [](Fd) { return system_error(EPROTO, "unexpected FUSE device"); };
+  events.console = [&](Fd fd) -> Result<void> {
+    master = std::move(fd);
+    return {};
+  };
+  events.runtime_hooks = [](pid_t) { return system_error(EPROTO, "unexpected hooks"); };
+  LAYERFS_ASSIGN(ProgramFailure failure, init.await_ready(events));
+  if (failure.status == 0) {
+    LAYERFS_ASSIGN(failure, init.await_program());
+  }
+  if (failure.status != 0) {
+    log_line(LogLevel::kError, failure.message);
+    return failure.status;
+  }
+  LAYERFS_TRY(write_pid_file(request.pid_file, init.pid()));
+  locked.lock.reset();
+  kill_init.release();
+  if (request.detach) return 0;
+  Foreground foreground;
+  foreground.signal_fd = signal_fd.get();
+  foreground.done_fd = init.pidfd();
+  foreground.master = std::move(master);
+  foreground.forward = [&](int number) {
+    if (auto sent = sys::send_signal(init.pidfd(), number); !sent) log_debug("{}", sent.error().message());
+  };
+  foreground.on_done = [] { return Result<bool>(true); };
+  LAYERFS_TRY(run_foreground(foreground));
+  LAYERFS_ASSIGN(int wait_status, sys::wait_child(init.pid()));
+  return sys::exit_code(wait_status);
+}
+
+}  // namespace layerfs::container

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the operations of OciRuntime share.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <string_view>
+
+#include "fs/base/fd.h"
+#include "fs/base/result.h"
+
+namespace layerfs::container {
+
+Result<Fd> connect_console_socket(const std::string& path);
+/// Replaced by rename, as conmon reads it while it is written. Nothing where `path` is empty.
+Result<void> write_pid_file(const std::string& path, pid_t pid);
+/// A file of a directory that nobody else sees yet.
+Result<void> write_file_plain(const std::string& path, std::string_view text);
+
+}  // namespace layerfs::container

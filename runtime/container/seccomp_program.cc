@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/container/seccomp_program.h"
+
+#include <seccomp.h>
+
+#include <string_view>
+
+#include "runtime/plan/seccomp_filter.h"
+
+namespace layerfs::container {
+
+namespace {
+
+std::uint32_t library_architecture(std::string_view name) {
+  if (name == "SCMP_ARCH_X86") return SCMP_ARCH_X86;
+  if (name == "SCMP_ARCH_X86_64") return SCMP_ARCH_X86_64;
+  if (name == "SCMP_ARCH_X32") return SCMP_ARCH_X32;
+  if (name == "SCMP_ARCH_ARM") return SCMP_ARCH_ARM;
+  if (name == "SCMP_ARCH_AARCH64") return SCMP_ARCH_AARCH64;
+  if (name == "SCMP_ARCH_RISCV64") return SCMP_ARCH_RISCV64;
+  if (name == "SCMP_ARCH_PPC64LE") return SCMP_ARCH_PPC64LE;
+  if (name == "SCMP_ARCH_PPC64") return SCMP_ARCH_PPC64;
+  if (name == "SCMP_ARCH_S390X") return SCMP_ARCH_S390X;
+  if (name == "SCMP_ARCH_S390") return SCMP_ARCH_S390;
+  if (name == "SCMP_ARCH_MIPS64") return SCMP_ARCH_MIPS64;
+  if (name == "SCMP_ARCH_MIPSEL64") return SCMP_ARCH_MIPSEL64;
+  return 0;
+}
+
+}  // namespace
+
+Result<SeccompProgram> make_seccomp_program(const spec::Seccomp& profile) {
+  auto resolve = [](const plan::SeccompArchitecture& architecture,
+                    const std::string& name) -> std::optional<std::uint32_t> {
+    std::uint32_t token = library_architecture(architecture.name);
+    if (token == 0) return std::nullopt;
+    int number = ::seccomp_syscall_resolve_name_arch(token, name.c_str());
+    // Below zero: unknown, or a pseudo number of a call that this architecture makes through another one.
+    if (number < 0) return std::nullopt;
+    return static_cast<std::uint32_t>(number);
+  };
+  SeccompProgram program;
+  LAYERFS_ASSIGN(program.instructions, plan::compile_seccomp(profile, resolve));
+  LAYERFS_ASSIGN(program.flags, plan::seccomp_filter_flags(profile));
+  return program;
+}
+
+}  // namespace layerfs::container

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// The state of OCI containers: one directory each below --root. STATE.md has the files, who writes them and
+// when.
+//
+// (1) state.json is replaced by rename: a reader sees the old one or the new one.
+// (2) A change of state holds the container's lock (flock on `lock`) from reading it to writing it.
+// (3) A pid counts only together with its start time.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fs/base/fd.h"
+#include "fs/base/result.h"
+
+namespace layerfs::container {
+
+enum class Status : std::uint8_t { kCreating, kCreated, kRunning, kPaused, kStopped };
+std::string_view to_text(Status status);
+
+struct ContainerState {
+  std::string id;
+  std::string oci_version;
+  std::string bundle;  ///< absolute
+  std::string rootfs;
+  pid_t pid = 0;  ///< 0: creating
+  std::uint64_t start_time = 0;
+  std::int64_t created_at = 0;  ///< seconds since 1970
+  std::vector<std::string> cgroups;
+  std::map<std::string, std::string> annotations;
+  std::uint32_t owner_uid = 0;
+};
+
+class StateStore {
+ public:
+  /// $XDG_RUNTIME_DIR/layerfs-oci for an ordinary user, else /run/layerfs-oci.
+  static std::string default_root();
+  explicit StateStore(std::string root) : root_(std::move(root)) {}
+
+  /// A container's directory with its lock held.
+  struct Locked {
+    std::string directory;
+    Fd lock;
+  };
+  /// Makes the directory. Errors: EEXIST; kInvalid for a name that is no container id.
+  Result<Locked> create(const std::string& id) const;
+  /// Errors: ENOENT naming the container.
+  Result<Locked> lock(const std::string& id) const;
+  Result<ContainerState> read(const std::string& id) const;
+  Result<void> write(const ContainerState& state) const;
+  Result<void> remove(const std::string& id) const;
+  Result<std::vector<std::string>> list() const;
+  std::string directory(const std::string& id) const;
+  /// The fifo that `start` writes to: there from create to start.
+  std::string start_fifo(const std::string& id) const;
+
+ private:
+  std::string root_;
+};
+
+/// What the container is now: from its state, its process and its fifo.
+Result<Status> find_status(const StateStore& store, const ContainerState& state);
+/// The JSON of `state` and of hooks (runtime-spec, runtime.md, "State").
+std::string state_json(const ContainerState& state, Status status);
+/// Errors: kInvalid. A name of letters, digits and "_+-.", which is no "." or "..".
+Result<void> check_container_id(const std::string& id);
+
+}  // namespace layerfs::container

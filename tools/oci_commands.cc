@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/oci_commands.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include <ctime>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
+
+#include "fs/base/sys_file.h"
+#include "runtime/container/oci_runtime.h"
+#include "tools/io.h"
+#include "tools/oci_spec.h"
+
+namespace layerfs::tools {
+
+namespace {
+
+using container::CreateRequest;
+using container::ExecRequest;
+using container::OciRuntime;
+
+Result<plan::CgroupMode> cgroup_mode(const OciTool& tool) {
+  if (tool.cgroup_manager == "cgroupfs") return plan::CgroupMode::kRequired;
+  if (tool.cgroup_manager == "disabled") return plan::CgroupMode::kDisabled;
+  return unsupported_error("--cgroup-manager", tool.cgroup_manager,
+                           "only cgroupfs and disabled are supported");
+}
+
+/// Options that create and run share.
+void add_create_options(CLI::App& command, CreateRequest& request) {
+  command.add_option("-b,--bundle", request.bundle, "Directory of config.json and the root");
+  command.add_option("-f,--config", request.config, "Configuration in place of BUNDLE/config.json");
+  command.add_option("--pid-file", request.pid_file, "Where to write the pid of the container's init");
+  command.add_option("--console-socket", request.console_socket,
+                     "Unix socket that gets the terminal's master");
+  command.add_option("--preserve-fds", request.preserve_fds, "Pass so many descriptors from 3 on");
+  command.add_flag("--no-pivot", request.no_pivot, "Do not use pivot_root");
+  command.add_flag("!--no-new-keyring", request.new_keyring, "Keep the caller's session keyring");
+  command.add_option("ID", request.id, "Container id")->required();
+}
+
+std::string rfc3339(std::int64_t seconds) {
+  auto time = static_cast<std::time_t>(seconds);
+  std::tm parts{};
+  ::gmtime_r(&time, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+std::string owner_name(std::uint32_t uid) {
+  const passwd* entry = ::getpwuid(uid);
+  return entry == nullptr ? '#' + std::to_string(uid) : entry->pw_name;
+}
+
+Result<std::string> list_text(const std::vector<OciRuntime::Listed>& list, const std::string& format,
+                              bool quiet) {
+  if (quiet) {
+    std::string text;
+    for (const auto& item : list) text += item.state.id + '\n';
+    return text;
+  }
+  if (format == "json") {
+    auto array = nlohmann::ordered_json::array();
+    for (const auto& item : list) {
+      bool stopped = item.status == container::Status::kStopped;
+      array.push_back({{"ociVersion", item.state.oci_version},
+                       {"id", item.state.id},
+                       {"pid", stopped ? 0 : item.state.pid},
+                       {"status", container::to_text(item.status)},
+                       {"bundle", item.state.bundle},
+                       {"rootfs", item.state.rootfs},
+                       {"created", rfc3339(item.state.created_at)},
+                       {"owner", owner_name(item.state.owner_uid)}});
+    }
+    return array.dump() + '\n';
+  }
+  std::vector<std::vector<std::string>> rows{{"ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"}};
+  for (const auto& item : list) {
+    bool stopped = item.status == container::Status::kStopped;
+    rows.push_back({item.state.id, std::to_string(stopped ? 0 : item.state.pid),
+                    std::string(container::to_text(item.status)), item.state.bundle,
+                    rfc3339(item.state.created_at), owner_name(item.state.owner_uid)});
+  }
+  return format_table(rows);
+}
+
+template <class T>
+void finish(OciTool& tool, const Result<T>& result) {
+  if (!result) tool.fail(result.error());
+}
+
+void add_lifecycle(CLI::App& app, OciTool& tool) {
+  auto request = std::make_shared<CreateRequest>();
+  CLI::App* create = app.add_subcommand("create", "Create a container; its process waits for start");
+  add_create_options(*create, *request);
+  create->callback([request, &tool] {
+    auto mode = cgroup_mode(tool);
+    if (!mode) return tool.fail(mode.error());
+    request->cgroup_mode = *mode;
+    finish(tool, OciRuntime(tool.root).create(*request));
+  });
+
+  struct RunOptions {
+    CreateRequest request;
+    bool detach = false;
+    bool keep = false;
+  };
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* run = app.add_subcommand("run", "Create and start a container, wait for it and delete it");
+  add_create_options(*run, options->request);
+  run->add_flag("-d,--detach", options->detach, "Return once it runs");
+  run->add_flag("--keep", options->keep, "Do not delete it when it ends");
+  run->callback([options, &tool] {
+    auto mode = cgroup_mode(tool);
+    if (!mode) return tool.fail(mode.error());
+    options->request.cgroup_mode = *mode;
+    auto wait = options->detach ? OciRuntime::Wait::kDetached
+                : options->keep ? OciRuntime::Wait::kKeep
+                                : OciRuntime::Wait::kForeground;
+    auto status = OciRuntime(tool.root).run(options->request, wait);
+    if (!status) return tool.fail(status.error());
+    tool.status = *status;
+  });
+
+  auto id = std::make_shared<std::string>();
+  CLI::App* start = app.add_subcommand("start", "Start the process of a created container");
+  start->add_option("ID", *id, "Container id")->required();
+  start->callback([id, &tool] { finish(tool, OciRuntime(tool.root).start(*id)); });
+
+  struct KillOptions {
+    std::string id;
+    std::string signal = "TERM";
+    bool all = false;
+  };
+  auto kill_options = std::make_shared<KillOptions>();
+  CLI::App* kill = app.add_subcommand("kill", "Send a signal to a container's init");
+  kill->add_option("ID", kill_options->id, "Container id")->required();
+  kill->add_option("SIGNAL", kill_options->signal, "Name or number; TERM where none is given");
+  kill->add_flag("-a,--all", kill_options->all, "To every process of the container");
+  kill->callback([kill_options, &tool] {
+    auto number = container::parse_signal(kill_options->signal);
+    if (!number) return tool.fail(number.error());
+    finish(tool, OciRuntime(tool.root).kill(
+                     kill_options->id, *number,
+                     kill_options->all ? OciRuntime::Target::kAll : OciRuntime::Target::kInit));
+  });
+
+  struct DeleteOptions {
+    std::string id;
+    bool force = false;
+  };
+  auto delete_options = std::make_shared<DeleteOptions>();
+  CLI::App* remove = app.add_subcommand("delete", "Delete a stopped container");
+  remove->add_option("ID", delete_options->id, "Container id")->required();
+  remove->add_flag("-f,--force", delete_options->force, "Kill it first where it runs");
+  remove->callback([delete_options, &tool] {
+    finish(tool,
+           OciRuntime(tool.root).remove(
+               delete_options->id, delete_options->force ? OciRuntime::Force::kYes : OciRuntime::Force::kNo));
+  });
+}
+
+void add_queries(CLI::App& app, OciTool& tool) {
+  auto id = std::make_shared<std::string>();
+  auto add = [&](const char* name, const char* help, auto action) {
+    CLI::App* command = app.add_subcommand(name, help);
+    command->add_option("ID", *id, "Container id")->required();
+    command->callback([id, &tool, action] { action(OciRuntime(tool.root), *id); });
+    return command;
+  };
+  add("state", "Print a container's state as JSON", [&tool](OciRuntime runtime, const std::string& name) {
+    auto text = runtime.state(name);
+    if (!text) return tool.fail(text.error());
+    finish(tool, print(*text + '\n'));
+  });
+  add("pause", "Freeze a container",
+      [&tool](OciRuntime runtime, const std::string& name) { finish(tool, runtime.pause(name)); });
+  add("resume", "Thaw a container",
+      [&tool](OciRuntime runtime, const std::string& name) { finish(tool, runtime.resume(name)); });
+
+  auto ps_format = std::make_shared<std::string>("table");
+  CLI::App* ps = add("ps", "List a container's processes by their pids on the host",
+                     [&tool, ps_format](OciRuntime runtime, const std::string& name) {
+                       auto list = runtime.processes(name);
+                       if (!list) return tool.fail(list.error());
+                       std::string text =
+                           *ps_format == "json" ? nlohmann::json(*list).dump() + '\n' : "PID\n";
+                       if (*ps_format != "json")
+                         for (pid_t pid : *list) text += std::to_string(pid) + '\n';
+                       finish(tool, print(text));
+                     });
+  ps->add_option("-f,--format", *ps_format, "table or json")->check(CLI::IsMember({"table", "json"}));
+
+  struct ListOptions {
+    std::string format = "table";
+    bool quiet = false;
+  };
+  auto options = std::make_shared<ListOptions>();
+  CLI::App* list = app.add_subcommand("list", "List containers");
+  list->add_option("-f,--format", options->format, "table or json")->check(CLI::IsMember({"table", "json"}));
+  list->add_flag("-q,--quiet", options->quiet, "Ids only");
+  list->callback([options, &tool] {
+    auto found = OciRuntime(tool.root).list();
+    if (!found) return tool.fail(found.error());
+    auto text = list_text(*found, options->format, options->quiet);
+    if (!text) return tool.fail(text.error());
+    finish(tool, print(*text));
+  });
+}
+
+void add_documents(CLI::App& app, OciTool& tool) {
+  struct Options {
+    std::string bundle = ".";
+    bool rootless = false;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* spec = app.add_subcommand("spec", "Write a config.json to start from");
+  spec->add_option("-b,--bundle", options->bundle, "Where to write it");
+  spec->add_flag("--rootless", options->rootless, "For a user without privilege");
+  spec->callback([options, &tool] {
+    std::string path = options->bundle + "/config.json";
+    std::string text = default_config({options->rootless, ::geteuid(), ::getegid()});
+    auto fd = open_file(path, O_WRONLY | O_CREAT | O_EXCL, 0644);
+    if (!fd) return tool.fail(fd.error());
+    finish(tool, write_full(fd->get(), std::as_bytes(std::span(text))));
+  });
+  CLI::App* feature_list = app.add_subcommand("features", "Print what this runtime can do, as JSON");
+  feature_list->callback([&tool] { finish(tool, print(features())); });
+}
+
+void add_exec(CLI::App& app, OciTool& tool) {
+  struct Options {
+    ExecRequest request;
+    std::vector<std::string> args;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* exec = app.add_subcommand("exec", "Run one more process in a running container");
+  ExecRequest& request = options->request;
+  exec->add_option("-p,--process", request.process_file, "The process as JSON");
+  exec->add_option("-e,--env", request.env, "NAME=VALUE")->allow_extra_args(false);
+  exec->add_option("--cwd", request.cwd, "Working directory");
+  exec->add_option("-u,--user", request.user, "UID[:GID]");
+  exec->add_option("-c,--cap", request.capabilities, "One more capability")->allow_extra_args(false);
+  exec->add_option("--pid-file", request.pid_file, "Where to write the process's pid");
+  exec->add_option("--console-socket", request.console_socket, "Unix socket that gets the terminal's master");
+  exec->add_option("--preserve-fds", request.preserve_fds, "Pass so many descriptors from 3 on");
+  exec->add_flag("-t,--tty", request.terminal, "With a terminal");
+  exec->add_flag("-d,--detach", request.detach, "Return once it runs");
+  exec->add_flag("--no-new-privs", request.no_new_privileges, "Set no_new_privs");
+  exec->add_option("ID", request.id, "Container id")->required();
+  exec->add_option("COMMAND", options->args, "Program and arguments");
+  exec->positionals_at_end();
+  exec->prefix_command(false);
+  exec->callback([options, &tool] {
+    if (!options->args.empty()) options->request.args = options->args;
+    auto status = OciRuntime(tool.root).exec(options->request);
+    if (!status) return tool.fail(status.error(), 255);
+    tool.status = *status;
+  });
+}
+
+}  // namespace
+
+void OciTool::fail(const Error& error, int exit_status) {
+  log.error(error.message());
+  status = exit_status;
+}
+
+void add_oci_commands(CLI::App& app, OciTool& tool) {
+  add_lifecycle(app, tool);
+  add_queries(app, tool);
+  add_exec(app, tool);
+  add_documents(app, tool);
+}
+
+}  // namespace layerfs::tools

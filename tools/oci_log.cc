@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/oci_log.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <span>
+
+#include "fs/base/sys_file.h"
+
+namespace layerfs::tools {
+
+namespace {
+
+std::string now_text() {
+  std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+Result<void> append_line(const std::string& path, const std::string& line) {
+  LAYERFS_ASSIGN(Fd fd, open_file(path, O_WRONLY | O_CREAT | O_APPEND, 0644));
+  return write_full(fd.get(), std::as_bytes(std::span(line)));
+}
+
+}  // namespace
+
+void OciLog::error(const std::string& message) const {
+  fmt::print(stderr, "layerfs-oci: {}\n", message);
+  if (file.empty()) return;
+  std::string line;
+  if (json) {
+    nlohmann::json entry{{"msg", message}, {"level", "error"}, {"time", now_text()}};
+    line = entry.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
+  } else {
+    line = fmt::format("time=\"{}\" level=error msg=\"{}\"\n", now_text(), message);
+  }
+  if (auto written = append_line(file, line); !written)
+    fmt::print(stderr, "layerfs-oci: {}\n", written.error().message());
+}
+
+}  // namespace layerfs::tools

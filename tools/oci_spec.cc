@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/oci_spec.h"
+
+#include <nlohmann/json.hpp>
+
+#include "runtime/plan/capability_set.h"
+#include "runtime/plan/run_spec.h"
+
+namespace layerfs::tools {
+
+namespace {
+
+using json = nlohmann::ordered_json;
+
+json mounts(const SpecOptions& options) {
+  json list = json::array();
+  auto add = [&](const char* destination, const char* type, const char* source, json flags) {
+    list.push_back(
+        {{"destination", destination}, {"type", type}, {"source", source}, {"options", std::move(flags)}});
+  };
+  add("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"});
+  add("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"});
+  json pts{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"};
+  if (!options.rootless) pts.push_back("gid=5");
+  add("/dev/pts", "devpts", "devpts", std::move(pts));
+  add("/dev/shm", "tmpfs", "shm", {"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"});
+  add("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"});
+  add("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", "ro"});
+  add("/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", "ro"});
+  return list;
+}
+
+json namespaces(const SpecOptions& options) {
+  json list = json::array();
+  for (const char* kind : {"pid", "network", "ipc", "uts", "mount", "cgroup"})
+    list.push_back({{"type", kind}});
+  if (options.rootless) list.push_back({{"type", "user"}});
+  return list;
+}
+
+}  // namespace
+
+std::string default_config(const SpecOptions& options) {
+  json capabilities = {"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"};
+  json config;
+  config["ociVersion"] = "1.0.2";
+  config["process"] = {
+      {"terminal", true},
+      {"user", {{"uid", 0}, {"gid", 0}}},
+      {"args", {"sh"}},
+      {"env", {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"}},
+      {"cwd", "/"},
+      {"capabilities",
+       {{"bounding", capabilities}, {"effective", capabilities}, {"permitted", capabilities}}},
+      {"noNewPrivileges", true}};
+  config["root"] = {{"path", "rootfs"}, {"readonly", true}};
+  config["hostname"] = "layerfs";
+  config["mounts"] = mounts(options);
+  json linux_part;
+  if (options.rootless) {
+    linux_part["uidMappings"] = {{{"containerID", 0}, {"hostID", options.uid}, {"size", 1}}};
+    linux_part["gidMappings"] = {{{"containerID", 0}, {"hostID", options.gid}, {"size", 1}}};
+  } else {
+    linux_part["resources"] = {{"devices", {{{"allow", false}, {"access", "rwm"}}}}};
+  }
+  linux_part["namespaces"] = namespaces(options);
+  linux_part["maskedPaths"] = plan::default_masked_paths();
+  linux_part["readonlyPaths"] = plan::default_readonly_paths();
+  config["linux"] = std::move(linux_part);
+  return config.dump(4) + '\n';
+}
+
+std::string features() {
+  json document;
+  document["ociVersionMin"] = "1.0.0";
+  document["ociVersionMax"] = "1.3.0";
+  document["hooks"] = {"prestart",       "createRuntime", "createContainer",
+                       "startContainer", "poststart",     "poststop"};
+  document["mountOptions"] = {"async",       "atime",       "bind",         "defaults",      "dev",
+                              "diratime",    "dirsync",     "exec",         "iversion",      "loud",
+                              "mand",        "noatime",     "nodev",        "nodiratime",    "noexec",
+                              "noiversion",  "nomand",      "norelatime",   "nostrictatime", "nosuid",
+                              "nosymfollow", "private",     "ratime",       "rbind",         "rdev",
+                              "rdiratime",   "relatime",    "remount",      "rexec",         "rnoatime",
+                              "rnodev",      "rnodiratime", "rnoexec",      "rnosuid",       "rnosymfollow",
+                              "ro",          "rprivate",    "rrelatime",    "rro",           "rrw",
+                              "rshared",     "rslave",      "rstrictatime", "rsuid",         "rsymfollow",
+                              "runbindable", "rw",          "shared",       "silent",        "slave",
+                              "strictatime", "suid",        "sync",         "tmpcopyup",     "unbindable"};
+  json linux_part;
+  linux_part["namespaces"] = {"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"};
+  json names = json::array();
+  for (unsigned number = 0; number <= 40; ++number) names.push_back(plan::capability_name(number));
+  linux_part["capabilities"] = std::move(names);
+  linux_part["cgroup"] = {
+      {"v1", true}, {"v2", true}, {"systemd", false}, {"systemdUser", false}, {"rdma", false}};
+  linux_part["seccomp"] = {
+      {"enabled", true},
+      {"actions",
+       {"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
+        "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"}},
+      {"operators",
+       {"SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ",
+        "SCMP_CMP_NE"}},
+      {"archs",
+       {"SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_MIPS64", "SCMP_ARCH_MIPSEL64", "SCMP_ARCH_PPC64",
+        "SCMP_ARCH_PPC64LE", "SCMP_ARCH_RISCV64", "SCMP_ARCH_S390", "SCMP_ARCH_S390X", "SCMP_ARCH_X32",
+        "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"}},
+      {"knownFlags",
+       {"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"}},
+      {"supportedFlags",
+       {"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"}}};
+  linux_part["apparmor"] = {{"enabled", false}};
+  linux_part["selinux"] = {{"enabled", false}};
+  linux_part["intelRdt"] = {{"enabled", false}};
+  linux_part["mountExtensions"] = {{"idmap", {{"enabled", false}}}};
+  linux_part["netDevices"] = {{"enabled", false}};
+  document["linux"] = std::move(linux_part);
+  return document.dump(4) + '\n';
+}
+
+}  // namespace layerfs::tools
