@@ -143,6 +143,13 @@ class UpperLayer {
   virtual Result<std::string> get_inline(Ino ino) const = 0;
   /// Sorted, disjoint, not touching. Empty for a file without a base object.
   virtual std::vector<Extent> extents(Ino ino) const = 0;
+  /// Those of extents() that overlap [begin, end), whole: what a read needs, at the price of what it gets.
+  virtual std::vector<Extent> extents_within(Ino ino, std::uint64_t begin, std::uint64_t end) const {
+    std::vector<Extent> found = extents(ino);
+    std::erase_if(found,
+                  [&](const Extent& one) { return one.offset >= end || one.offset + one.length <= begin; });
+    return found;
+  }
   /// Every inode whose node has nlink 0: unlinked but perhaps still open when the upper was last used.
   virtual std::vector<Ino> orphans() const = 0;
   /// Every inode of which the upper has something (a node, an entry or tombstone in it as a directory, an xattr

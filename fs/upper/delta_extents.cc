@@ -47,4 +47,12 @@ std::vector<tree::Extent> DeltaExtents::list() const {
   return extents;
 }
 
+std::vector<tree::Extent> DeltaExtents::list_within(std::uint64_t begin, std::uint64_t end) const {
+  std::vector<tree::Extent> extents;
+  auto at = ends_.upper_bound(begin);
+  if (at != ends_.begin() && std::prev(at)->second > begin) --at;
+  for (; at != ends_.end() && at->first < end; ++at) extents.push_back({at->first, at->second - at->first});
+  return extents;
+}
+
 }  // namespace layerfs::upper

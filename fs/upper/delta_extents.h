@@ -20,6 +20,8 @@ class DeltaExtents {
   void trim(std::uint64_t size);
   void assign(const std::vector<tree::Extent>& extents);
   std::vector<tree::Extent> list() const;
+  /// Those that overlap [begin, end), whole.
+  std::vector<tree::Extent> list_within(std::uint64_t begin, std::uint64_t end) const;
   bool empty() const { return ends_.empty(); }
 
  private:

@@ -135,6 +135,11 @@ std::vector<tree::Extent> DeltaState::extents(Ino ino) const {
   return found == nullptr ? std::vector<tree::Extent>{} : found->extents.list();
 }
 
+std::vector<tree::Extent> DeltaState::extents_within(Ino ino, std::uint64_t begin, std::uint64_t end) const {
+  const Extra* found = extra(ino);
+  return found == nullptr ? std::vector<tree::Extent>{} : found->extents.list_within(begin, end);
+}
+
 std::vector<Ino> DeltaState::orphans() const {
   std::vector<Ino> found;
   for (const auto& [ino, one] : inodes_)
@@ -168,11 +173,14 @@ class DeltaState::Applier {
   void operator()(const tree::PutNode& change) {
     Item& one = state_.make_item(change.ino);
     const Node& node = change.node;
-    // A chmod names no new data; what a write leaves behind is a new size, time or place of the content.
-    const bool names_data =
-        node.content == tree::ContentKind::kData &&
-        (!one.has_node || one.content != node.content || one.size != node.size ||
-         one.seconds[0] != node.mtime.seconds || one.nanoseconds[0] != node.mtime.nanoseconds);
+    // A change of the attributes alone moves ctime and leaves mtime; whatever else may follow a write, also
+    // one in the same tick of the clock, which moves neither.
+    const bool same_content = one.has_node && one.content == node.content && one.size == node.size &&
+                              one.seconds[0] == node.mtime.seconds &&
+                              one.nanoseconds[0] == node.mtime.nanoseconds;
+    const bool ctime_moved = one.has_node && (one.seconds[1] != node.ctime.seconds ||
+                                              one.nanoseconds[1] != node.ctime.nanoseconds);
+    const bool names_data = node.content == tree::ContentKind::kData && !(same_content && ctime_moved);
     store_node(one, node);
     if (names_data) written(change.ino, one);
     if (to_number(change.ino) >= state_.next_ino_) state_.next_ino_ = to_number(change.ino) + 1;

@@ -41,6 +41,7 @@ class DeltaState {
                    FunctionRef<bool(std::string_view, tree::XattrState, std::string_view)> visit) const;
   const std::string* find_inline(tree::Ino ino) const;
   std::vector<tree::Extent> extents(tree::Ino ino) const;
+  std::vector<tree::Extent> extents_within(tree::Ino ino, std::uint64_t begin, std::uint64_t end) const;
   std::vector<tree::Ino> orphans() const;
   void for_each_changed(FunctionRef<bool(tree::Ino, const tree::ChangedParts&)> visit) const;
   /// One above the greatest number of a node born here, at least kFirstUpperIno.

@@ -106,6 +106,12 @@ std::vector<tree::Extent> DeltaUpper::extents(tree::Ino ino) const {
   return core_->state.extents(ino);
 }
 
+std::vector<tree::Extent> DeltaUpper::extents_within(tree::Ino ino, std::uint64_t begin,
+                                                     std::uint64_t end) const {
+  const std::shared_lock lock(core_->state_mutex);
+  return core_->state.extents_within(ino, begin, end);
+}
+
 std::vector<tree::Ino> DeltaUpper::orphans() const {
   const std::shared_lock lock(core_->state_mutex);
   return core_->state.orphans();

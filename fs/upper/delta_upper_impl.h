@@ -33,6 +33,8 @@ class DeltaUpper final : public tree::UpperLayer {
       FunctionRef<bool(std::string_view, tree::XattrState, std::string_view)> visit) const override;
   Result<std::string> get_inline(tree::Ino ino) const override;
   std::vector<tree::Extent> extents(tree::Ino ino) const override;
+  std::vector<tree::Extent> extents_within(tree::Ino ino, std::uint64_t begin,
+                                           std::uint64_t end) const override;
   std::vector<tree::Ino> orphans() const override;
   void for_each_changed(FunctionRef<bool(tree::Ino, const tree::ChangedParts&)> visit) const override;
 

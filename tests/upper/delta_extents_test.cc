@@ -37,6 +37,18 @@ TEST(DeltaExtents, TrimCutsTheRangeAtTheSize) {
   EXPECT_TRUE(extents.empty());
 }
 
+TEST(DeltaExtents, WithinGivesThoseThatOverlap) {
+  DeltaExtents extents;
+  extents.add(0, 10);
+  extents.add(20, 10);
+  extents.add(40, 10);
+  EXPECT_EQ(extents.list_within(9, 20), (std::vector<Extent>{{0, 10}}));
+  EXPECT_EQ(extents.list_within(10, 20), (std::vector<Extent>{}));
+  EXPECT_EQ(extents.list_within(10, 21), (std::vector<Extent>{{20, 10}}));
+  EXPECT_EQ(extents.list_within(25, 45), (std::vector<Extent>{{20, 10}, {40, 10}}));
+  EXPECT_EQ(extents.list_within(50, 100), (std::vector<Extent>{}));
+}
+
 TEST(DeltaExtents, AgreesWithBytesThroughRandomChanges) {
   std::mt19937 random(5);
   constexpr std::size_t kSize = 400;
