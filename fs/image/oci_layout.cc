@@ -89,7 +89,10 @@ std::string list_platforms(const std::vector<Descriptor>& manifests) {
 
 /// The one entry of `manifests` for the wanted platform; a single one is taken as it is (its config decides).
 Result<Descriptor> choose(const std::vector<Descriptor>& manifests, const Platform& wanted) {
-  if (manifests.size() == 1 && !manifests.front().platform) return manifests.front();
+  bool is_one = std::ranges::all_of(manifests, [&](const auto& manifest) {
+    return manifest.digest == manifests.front().digest && !manifest.platform;
+  });
+  if (!manifests.empty() && is_one) return manifests.front();
   if (const Descriptor* found = choose_platform(manifests, wanted)) return *found;
   return invalid_error("platform", platform_text(wanted),
                        "the image is not there for it; there are: " + list_platforms(manifests));
