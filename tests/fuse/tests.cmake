@@ -1,0 +1,12 @@
+# Real mounts, by scripts. Each makes a private directory and takes down what it put up.
+foreach(mode root user userns fusermount)
+  add_test(NAME fuse/parity-${mode} COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode ${mode} $<TARGET_FILE:layerfs>
+    parity/parity --as ${mode})
+  set_tests_properties(fuse/parity-${mode} PROPERTIES LABELS fuse TIMEOUT 900 SKIP_RETURN_CODE 77)
+endforeach()
+add_test(NAME fuse/mount-life COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode root $<TARGET_FILE:layerfs> mount_life)
+foreach(mode root userns fusermount)
+  add_test(NAME fuse/smoke-${mode} COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode ${mode} $<TARGET_FILE:layerfs> smoke)
+endforeach()
+set_tests_properties(fuse/mount-life fuse/smoke-root fuse/smoke-userns fuse/smoke-fusermount
+  PROPERTIES LABELS fuse TIMEOUT 300 SKIP_RETURN_CODE 77)
