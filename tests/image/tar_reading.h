@@ -43,7 +43,9 @@ struct Reading {
   }
 };
 
-inline Reading read_tar(std::string_view tar, std::size_t piece = 64 * 1024, TarEnd end = TarEnd::kMarked) {
+/// `most_holes`: a file with more is passed over, as what it would become is not wanted in memory.
+inline Reading read_tar(std::string_view tar, std::size_t piece = 64 * 1024, TarEnd end = TarEnd::kMarked,
+                        std::uint64_t most_holes = UINT64_MAX) {
   Reading reading;
   PieceSource source(tar, piece);
   TarReader reader(
@@ -66,14 +68,16 @@ inline Reading read_tar(std::string_view tar, std::size_t piece = 64 * 1024, Tar
       return {};
     };
     Result<void> result;
-    if (read.member.type == TarType::kRegular && read.member.is_sparse) {
+    if (read.member.is_sparse && read.member.size > most_holes) {
+      result = reader.skip_content();
+    } else if (read.member.type == TarType::kRegular && read.member.is_sparse) {
       result = reader.read_sparse(take, [&](std::uint64_t size) -> Result<void> {
         read.content.append(size, '\0');
         return {};
       });
     } else if (read.member.type == TarType::kRegular) {
       // Both ways of reading, by turns.
-      if (reading.members.size() % 2 == 0) {
+      if (reading.members.size() % 2 == 0 && reader.stored_left() <= TarReader::kMaxWhole) {
         auto whole = reader.read_whole();
         if (whole) {
           read.content = *whole;
