@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the entries of a layer become, what is refused, and that a layer can be given back as it came.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/sysmacros.h>
+
+#include <thread>
+
+#include "fs/image/layer_import.h"
+#include "tests/image/import_support.h"
+
+namespace layerfs::image {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Pair;
+using tree::LayerRecord;
+using tree::RecordKind;
+using Json = nlohmann::json;
+
+class ImportLayer : public ImportTest {
+ protected:
+  /// Sends the tar in pieces of `piece` bytes through import_layer_stream.
+  Result<store::LayerInfo> stream(const std::string& tar, std::size_t piece = 4096) {
+    return import_layer_stream(
+        *store_,
+        [&](const TarSink& sink) -> Result<void> {
+          for (std::size_t at = 0; at < tar.size(); at += piece)
+            LAYERFS_TRY(sink(std::string_view(tar).substr(at, piece)));
+          return {};
+        },
+        options_.limits);
+  }
+
+  std::string stream_error(const std::string& tar) {
+    auto info = stream(tar);
+    EXPECT_FALSE(*store_->has_layer(sha256(tar))) << "a refused layer is in the store";
+    return info ? "imported" : info.error().message();
+  }
+
+  std::vector<LayerRecord> records(const Digest& diff_id) {
+    std::vector<LayerRecord> list;
+    auto layer = store_->get_layer(diff_id);
+    EXPECT_TRUE(layer) << layer.error().message();
+    EXPECT_TRUE((*layer)->for_each([&](const LayerRecord& record) -> Result<void> {
+      list.push_back(record);
+      return {};
+    }));
+    return list;
+  }
+
+  std::vector<LayerRecord> records_of(const std::string& tar) {
+    auto info = stream(tar);
+    EXPECT_TRUE(info) << info.error().message();
+    return info ? records(info->diff_id) : std::vector<LayerRecord>{};
+  }
+};
+
+TEST_F(ImportLayer, EntriesBecomeRecordsInTheOrderOfTheTar) {
+  TarBuilder tar;
+  tar.add({.name = "./", .type = '5', .mode = 0755, .mtime = 3});
+  tar.pax({{"mtime", "1.000000002"}, {"ctime", "9"}, {"SCHILY.xattr.user.x", "y"}});
+  tar.add({.name = "./dir/file", .content = "content", .mode = 06711, .uid = 1, .gid = 2});
+  tar.add({.name = "dir/.wh.gone", .content = ""});
+  tar.add({.name = "dir/.wh..wh..opq"});
+  tar.add({.name = ".wh..wh.plnk", .type = '5'});
+  tar.add({.name = "hard", .type = '1', .link = "./dir/file"});
+  tar.add({.name = "soft", .type = '2', .link = "../any//where", .mode = 0644});
+  tar.add({.name = "tty", .type = '3', .device_major = 4, .device_minor = 300});
+  tar.file("empty", "");
+  auto list = records_of(tar.finish());
+  ASSERT_EQ(list.size(), 8U);
+  EXPECT_EQ(list[0].path, "");
+  EXPECT_EQ(list[0].node.kind, tree::NodeKind::kDirectory);
+  const auto& file = list[1];
+  EXPECT_EQ(file.path, "dir/file");
+  EXPECT_EQ(file.node.mode, 06711);
+  EXPECT_EQ(file.node.size, 7U);
+  EXPECT_EQ(file.node.content, tree::ContentKind::kObject);
+  EXPECT_EQ(file.node.object, sha256("content"));
+  EXPECT_EQ(file.node.mtime, (tree::Time{1, 2}));
+  EXPECT_EQ(file.node.atime, (tree::Time{1, 2})) << "without an atime it is the mtime";
+  EXPECT_EQ(file.node.ctime, (tree::Time{9, 0}));
+  EXPECT_THAT(file.xattrs, ElementsAre(Pair("user.x", "y")));
+  EXPECT_EQ(list[2].kind, RecordKind::kWhiteout);
+  EXPECT_EQ(list[2].path, "dir/gone");
+  EXPECT_EQ(list[3].kind, RecordKind::kOpaque);
+  EXPECT_EQ(list[3].path, "dir");
+  EXPECT_EQ(list[4].kind, RecordKind::kHardLink);
+  EXPECT_EQ(list[4].target, "dir/file");
+  EXPECT_EQ(list[5].target, "../any//where") << "a link's text is kept as it is";
+  EXPECT_EQ(list[5].node.mode, 0777);
+  EXPECT_EQ(list[5].node.size, 13U);
+  EXPECT_EQ(list[6].node.rdev, ::makedev(4, 300));
+  EXPECT_EQ(list[7].node.content, tree::ContentKind::kNone);
+}
+
+TEST_F(ImportLayer, InfoCountsEntriesContentsAndBytes) {
+  std::string tar =
+      TarBuilder().dir("d/").file("d/a", "12345").file("d/b", "678").finish() + std::string(4096, '\0');
+  auto info = stream(tar);
+  ASSERT_TRUE(info) << info.error().message();
+  EXPECT_EQ(info->diff_id, sha256(tar));
+  EXPECT_EQ(info->tar_bytes, tar.size());
+  EXPECT_EQ(info->content_bytes, 8U);
+  EXPECT_EQ(info->entries, 3U);
+}
+
+TEST_F(ImportLayer, EveryTarIsGivenBackBitByBit) {
+  std::string large(3'000'000, '\0');
+  for (std::size_t i = 0; i < large.size(); ++i) large[i] = static_cast<char>(i * i >> 7);
+  TarBuilder tar;
+  tar.pax({{"comment", "global"}}, 'g').pax({{"path", "long/" + std::string(200, 'n')}}).file("x", "abc");
+  tar.file("large", large).file("small", std::string(70'000, 's')).file("mid", std::string(513, 'm'));
+  tar.pax({{"GNU.sparse.size", "2000"}, {"GNU.sparse.map", "0,4,1000,2"}}).file("sparse", "AAAABB");
+  tar.gnu_long('L', std::string(150, 'g'))
+      .file("x", "gnu")
+      .add({.name = ".wh.w", .content = "odd but allowed"});
+  tar.add({.name = "v7", .content = "v7", .dialect = TarDialect::kV7}).end().raw(std::string(20'000, '\0'));
+  std::string bytes = tar.raw("and garbage").bytes();
+  for (std::size_t piece : {1000UL, 100'000UL, 5'000'000UL}) {
+    auto info = stream(bytes, piece);
+    ASSERT_TRUE(info) << info.error().message();
+    EXPECT_TRUE(framed_tar(info->diff_id) == bytes);
+  }
+  expect_sound();
+}
+
+TEST_F(ImportLayer, PaddingThatIsNotZeroIsGivenBackToo) {
+  std::string tar = TarBuilder().file("f", "abc").finish();
+  tar[kTarBlock + 100] = '!';
+  auto info = stream(tar);
+  ASSERT_TRUE(info);
+  EXPECT_TRUE(framed_tar(info->diff_id) == tar);
+}
+
+TEST_F(ImportLayer, SparseFilesAreObjectsWithHolesOrJustHoles) {
+  TarBuilder tar;
+  tar.pax({{"GNU.sparse.size", "2000"}, {"GNU.sparse.map", "0,4,1000,2"}}).file("sparse", "AAAABB");
+  tar.pax({{"GNU.sparse.size", "99999999"}, {"GNU.sparse.map", "99999999,0"}}).file("hole", "");
+  auto list = records_of(tar.finish());
+  ASSERT_EQ(list.size(), 2U);
+  std::string content = "AAAA" + std::string(996, '\0') + "BB" + std::string(998, '\0');
+  EXPECT_EQ(list[0].node.object, sha256(content));
+  EXPECT_EQ(list[0].node.size, 2000U);
+  EXPECT_EQ(list[1].node.content, tree::ContentKind::kNone);
+  EXPECT_EQ(list[1].node.size, 99999999U);
+}
+
+TEST_F(ImportLayer, HostileEntriesAreRefusedByName) {
+  struct Row {
+    BuiltEntry entry;
+    const char* error;
+  };
+  std::string long_name(300, 'n');
+  const Row rows[] = {
+      {{.name = "../evil"}, "tar entry '../evil': '..' in the name"},
+      {{.name = "a/../../evil"}, "tar entry 'a/../../evil': '..' in the name"},
+      {{.name = "/etc/evil"}, "tar entry '/etc/evil': an absolute name"},
+      {{.name = "dir/.wh."}, "tar entry 'dir/.wh.': a whiteout of no name"},
+      {{.name = ".wh.x/y"}, "a whiteout as a parent directory"},
+      {{.name = "", .type = '5'}, "an empty name"},
+      {{.name = ".", .content = "x"}, "tar entry '.': the root must be a directory"},
+      {{.name = "./", .type = '2', .link = "x"}, "the root must be a directory"},
+      {{.name = "./", .type = '1', .link = "x"}, "a hard link in place of the root"},
+      {{.name = "l", .type = '1', .link = "../x"}, "tar entry 'l': '..' in the name"},
+      {{.name = "l", .type = '1', .link = ""}, "a hard link to an empty name"},
+      {{.name = "l", .type = '1', .link = "./l"}, "a hard link to itself"},
+      {{.name = "s", .type = '2', .link = ""}, "a symbolic link without a target"},
+  };
+  for (const auto& row : rows)
+    EXPECT_THAT(stream_error(TarBuilder().file("before", "x").add(row.entry).finish()), HasSubstr(row.error));
+  auto with_pax = [&](const char* key, const std::string& value, char type) {
+    return stream_error(
+        TarBuilder().pax({{key, value}}).add({.name = "e", .type = type, .link = "t"}).finish());
+  };
+  EXPECT_THAT(with_pax("path", "d/" + std::string(256, 'x'), '0'),
+              HasSubstr("a component longer than 255 bytes"));
+  std::string deep;
+  while (deep.size() < 4100) deep += "dir/";
+  EXPECT_THAT(with_pax("path", deep, '0'), HasSubstr("a path longer than 4095 bytes"));
+  EXPECT_THAT(with_pax("path", std::string("a\0b", 3), '0'), HasSubstr("a NUL in the name"));
+  EXPECT_THAT(with_pax("linkpath", std::string(5000, 'x'), '2'),
+              HasSubstr("a link target longer than 4095 bytes"));
+  EXPECT_THAT(with_pax("linkpath", std::string("a\0b", 3), '2'), HasSubstr("a NUL in the link target"));
+}
+
+TEST_F(ImportLayer, AnErrorNamesTheLayerToo) {
+  LayoutBuilder layout;
+  std::string evil = TarBuilder().file("../evil", "x").finish();
+  Json image = layout.add_image({small_tar(), evil});
+  std::string blob = sha256(compress(evil, Compression::kGzip)).str();
+  EXPECT_THAT(import_error("oci:" + write_layout(layout.finish({image}))),
+              HasSubstr("import layer '" + blob + "': tar entry '../evil': '..' in the name"));
+}
+
+TEST_F(ImportLayer, LimitsOnEntriesBytesAndExpansion) {
+  std::string tar = TarBuilder().file("a", "").file("b", "").file("c", std::string(5000, 'c')).finish();
+  options_.limits.entries = 2;
+  EXPECT_THAT(stream_error(tar), HasSubstr("tar entry 'c': more than 2 entries in the layer"));
+  options_.limits.entries = 3;
+  options_.limits.layer_bytes = tar.size() - 1;
+  EXPECT_THAT(stream_error(tar), HasSubstr("(the limit can be raised)"));
+  options_.limits.layer_bytes = tar.size();
+  EXPECT_TRUE(stream(tar));
+}
+
+TEST_F(ImportLayer, ABombStopsAtItsLimit) {
+  // 101 MiB of zeros in a few KiB.
+  TarBuilder tar;
+  tar.file("zeros", std::string(std::size_t{101} << 20, '\0'));
+  std::string bomb = compress(tar.finish(), Compression::kZstd);
+  ASSERT_LT(bomb.size(), 100'000U);
+  write_text(dir_ / "bomb.tar", bomb);
+  EXPECT_THAT(import_error("tar:" + (dir_ / "bomb.tar")),
+              HasSubstr("more than 1000 times its compressed size"));
+  options_.limits.layer_bytes = 1 << 20;
+  EXPECT_THAT(import_error("tar:" + (dir_ / "bomb.tar")), HasSubstr("more than 1048576 bytes"));
+}
+
+TEST_F(ImportLayer, ASparseBombStopsAtTheLimitOfTheLayer) {
+  std::string tar = TarBuilder()
+                        .pax({{"GNU.sparse.size", "1000000000000000"}, {"GNU.sparse.map", "0,1"}})
+                        .file("s", "x")
+                        .finish();
+  EXPECT_THAT(stream_error(tar), HasSubstr("tar entry 's': sparse files of more than"));
+}
+
+TEST_F(ImportLayer, AnErrorOfTheProducerIsTheErrorAndNothingIsLeft) {
+  std::string tar = small_tar();
+  auto info = import_layer_stream(
+      *store_,
+      [&](const TarSink& sink) -> Result<void> {
+        LAYERFS_TRY(sink(std::string_view(tar).substr(0, 700)));
+        return system_error(EIO, "read", "the upper");
+      },
+      options_.limits);
+  ASSERT_FALSE(info);
+  EXPECT_THAT(info.error().message(), HasSubstr("read 'the upper'"));
+  auto thrown = import_layer_stream(
+      *store_, [](const TarSink&) -> Result<void> { throw std::bad_alloc(); }, options_.limits);
+  ASSERT_FALSE(thrown);
+  EXPECT_EQ(thrown.error().code, ENOMEM);
+  ASSERT_TRUE(store_->gc());
+  expect_sound();
+}
+
+TEST_F(ImportLayer, LayersThatAreThereAreNotReadAgain) {
+  LayoutBuilder layout;
+  Json image = layout.add_image({small_tar(), small_tar("two"), small_tar()});
+  FileMap& files = layout.finish({image});
+  ASSERT_TRUE(import("oci:" + write_layout(files)));
+  // Damage of the same size: an import that read the blob would see it.
+  for (auto& [path, bytes] : files)
+    if (bytes.starts_with("\x1f\x8b")) bytes.assign(bytes.size(), 'x');
+  EXPECT_TRUE(import("oci:" + write_layout(files)));
+}
+
+TEST_F(ImportLayer, TheSameLayerTwiceWritesNothingTwice) {
+  std::string tar =
+      TarBuilder().file("a", std::string(200'000, 'a')).file("b", std::string(3000, 'b')).finish();
+  ASSERT_TRUE(stream(tar));
+  // Other layers with the same contents, and the same layer again.
+  auto before = store_->usage();
+  ASSERT_TRUE(before);
+  ASSERT_TRUE(stream(tar));
+  ASSERT_TRUE(
+      stream(TarBuilder().file("c", std::string(3000, 'b')).file("d", std::string(200'000, 'a')).finish()));
+  auto after = store_->usage();
+  ASSERT_TRUE(after);
+  EXPECT_EQ(after->object_disk_bytes, before->object_disk_bytes);
+}
+
+TEST_F(ImportLayer, TwoImportsAtOnceOfTheSameImageAreBothRight) {
+  LayoutBuilder layout;
+  std::vector<std::string> tars;
+  for (int i = 0; i < 6; ++i) {
+    TarBuilder tar;
+    for (int k = 0; k < 50; ++k)
+      tar.file("f" + std::to_string(k),
+               std::string(static_cast<std::size_t>(100 + 2000 * i + k), static_cast<char>('a' + k % 26)));
+    tars.push_back(tar.file("big", std::string(200'000, static_cast<char>('A' + i / 2))).finish());
+  }
+  Json image = layout.add_image(tars);
+  std::string source = "oci:" + write_layout(layout.finish({image}));
+  auto other = open_store();
+  ASSERT_TRUE(other);
+  Result<store::ImageRecord> results[3];
+  {
+    std::jthread one([&] { results[0] = import_image(*store_, source, options_); });
+    std::jthread two([&] { results[1] = import_image(*other, source, options_); });
+    std::jthread three([&] { results[2] = import_image(*store_, source, options_); });
+  }
+  for (const auto& result : results) {
+    ASSERT_TRUE(result) << result.error().message();
+    EXPECT_EQ(result->layers, results[0]->layers);
+    EXPECT_EQ(content(*result, "big"), std::string(200'000, 'C'));
+  }
+  EXPECT_EQ(store_->list_images()->size(), 1U);
+  expect_sound();
+}
+
+TEST_F(ImportLayer, ProgressEndsWithEverythingDone) {
+  LayoutBuilder layout;
+  Json image = layout.add_image({small_tar(), small_tar("two")});
+  std::string source = "oci:" + write_layout(layout.finish({image}));
+  ImportProgress last;
+  auto caller = std::this_thread::get_id();
+  options_.progress = [&](const ImportProgress& progress) {
+    EXPECT_EQ(std::this_thread::get_id(), caller);
+    EXPECT_GE(progress.bytes_done, last.bytes_done);
+    last = progress;
+  };
+  ASSERT_TRUE(import(source));
+  EXPECT_EQ(last.layers_done, 2U);
+  EXPECT_EQ(last.layers_total, 2U);
+  EXPECT_GT(last.bytes_total, 0U);
+  EXPECT_EQ(last.bytes_done, last.bytes_total);
+}
+
+TEST_F(ImportLayer, AMergeThatFailsLeavesNoImage) {
+  std::string tar = TarBuilder().add({.name = "l", .type = '1', .link = "nothing"}).finish();
+  write_text(dir_ / "l.tar", tar);
+  EXPECT_THAT(import_error("tar:" + (dir_ / "l.tar")), HasSubstr("'l'"));
+}
+
+}  // namespace
+}  // namespace layerfs::image
