@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "fs/base/fd.h"
-#include "fs/store/record_file.h"
+#include "fs/upper/checkpoint_file.h"
 #include "fs/upper/delta_data.h"
 #include "fs/upper/delta_state.h"
 #include "fs/upper/delta_tuning.h"
@@ -48,8 +48,8 @@ struct DeltaCore {
   Fd lock;
   Fd dir;
   std::unique_ptr<DeltaData> data;
-  std::unique_ptr<store::RecordFile> records;  // null: read-only
-  std::unique_ptr<RedoLog> log;                // null: read-only
+  std::unique_ptr<CheckpointFile> checkpoint;
+  std::unique_ptr<RedoLog> log;  // null: read-only
   /// What the checkpoint covers; the persister's.
   std::uint64_t covered = 0;
   /// Data files are there that no list of written ones names: flush them all the first time.

@@ -15,8 +15,8 @@
 #include "fs/base/sys_file.h"
 #include "fs/upper/delta_codec.h"
 #include "fs/upper/delta_core.h"
-#include "fs/upper/delta_persister.h"
 #include "fs/upper/delta_records.h"
+#include "fs/upper/delta_snapshot.h"
 #include "fs/upper/delta_upper_impl.h"
 
 namespace layerfs::upper {
@@ -36,7 +36,8 @@ struct Replay {
   std::uint64_t last_seq = 0;  ///< of the last record that counts
 };
 
-std::string records_path(const std::string& directory) { return join_path(directory, "delta.lmdb"); }
+std::string checkpoint_path(const std::string& directory) { return join_path(directory, "checkpoint"); }
+std::string lock_path(const std::string& directory) { return join_path(directory, "lock"); }
 std::string log_path(const std::string& directory) { return join_path(directory, "redo.log"); }
 
 /// The number of the last record that the last mark covers; `covered` where there is no mark beyond.
@@ -72,6 +73,9 @@ Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, cons
       return corrupt_error("open", log_path(core.directory), "the redo log is lost");
     return found;
   }
+  if (scan->header().start > meta.covered + 1)
+    return corrupt_error("open", checkpoint_path(core.directory),
+                         "it lacks changes that the redo log leaves to it");
   found.has_log = true;
   found.header = scan->header();
   found.is_clean = scan->segment_count() == 0;
@@ -105,23 +109,14 @@ Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, cons
   return found;
 }
 
-/// All records of the checkpoint into the state; the first one returned. Errors: kCorrupt, kUnsupported.
-Result<CheckpointMeta> load_checkpoint(DeltaCore& core, store::RecordFile& records) {
-  LAYERFS_ASSIGN(const auto bytes, records.find(kMetaKey));
-  CheckpointMeta meta;
-  if (bytes) {
-    LAYERFS_ASSIGN(meta, decode_meta(*bytes));
-  }
-  bool any = false;
-  LAYERFS_TRY(records.for_each([&](std::string_view key, std::string_view value) -> Result<void> {
-    any = true;
-    if (key == kRequestsKey) {
-      LAYERFS_ASSIGN(const auto requests, decode_requests(value));
-      for (const std::uint64_t request : requests) core.requests.add(request);
-    }
-    return load_record(core.state, key, value);
-  }));
-  if (any && !bytes) return corrupt_error("read checkpoint", {}, "its first record is missing");
+/// The checkpoint into the state. Errors: kCorrupt, kUnsupported.
+Result<CheckpointMeta> load_checkpoint(DeltaCore& core) {
+  RecordLoader loader(core.state);
+  LAYERFS_TRY(core.checkpoint->load(loader));
+  if (loader.any() && !loader.meta())
+    return corrupt_error("read checkpoint", {}, "it does not say what it covers");
+  for (const std::uint64_t request : loader.requests()) core.requests.add(request);
+  const CheckpointMeta meta = loader.meta().value_or(CheckpointMeta{});
   core.state.raise_next_ino(meta.next_ino);
   return meta;
 }
@@ -152,11 +147,11 @@ Result<void> start_over(DeltaCore& core, const RedoLog::Settings& settings, cons
       LAYERFS_TRY(scan.for_each_from(covered + 1, visit_one));
       return {};
     };
-    const auto fill = [&](store::RecordFile::Writer& writer) -> Result<void> {
-      LAYERFS_TRY(write_changed_records(core, writer, walk));
-      return writer.put(kMetaKey, encode_meta({found.last_seq, found.last_seq, core.state.next_ino()}));
+    const auto fill = [&](RecordSink& sink) -> Result<void> {
+      LAYERFS_TRY(write_changed_records(core, sink, walk));
+      return sink.put(kMetaKey, encode_meta({found.last_seq, found.last_seq, core.state.next_ino()}));
     };
-    LAYERFS_TRY(core.records->update(fill));
+    LAYERFS_TRY(core.checkpoint->append(fill));
     core.covered = found.last_seq;
   }
   LAYERFS_ASSIGN(core.log, RedoLog::start(log_path(core.directory), settings, found.last_seq + 1));
@@ -181,7 +176,7 @@ Result<void> begin_log(DeltaCore& core, const RedoLog::Settings& settings,
 Result<void> lock_delta(DeltaCore& core) {
   LAYERFS_TRY(make_dir(core.directory, 0700));
   LAYERFS_ASSIGN(core.dir, open_file(core.directory, O_RDONLY | O_DIRECTORY));
-  const std::string path = join_path(core.directory, "lock");
+  const std::string path = lock_path(core.directory);
   LAYERFS_ASSIGN(core.lock, open_file(path, O_RDWR | O_CREAT, 0600));
   LAYERFS_ASSIGN(const bool locked, lock_file(core.lock.get(), LockMode::kExclusive, LockWait::kNo));
   if (!locked) return system_error(EBUSY, "lock", path);
@@ -191,17 +186,16 @@ Result<void> lock_delta(DeltaCore& core) {
 Result<std::unique_ptr<tree::UpperLayer>> open_for_writing(std::unique_ptr<DeltaCore> core) {
   LAYERFS_TRY(lock_delta(*core));
   const BootId boot_id = core->tuning.boot_id ? core->tuning.boot_id() : current_boot_id();
-  const auto mode =
-      core->options.is_volatile ? store::RecordFileMode::kVolatile : store::RecordFileMode::kDurable;
+  const auto mode = core->options.is_volatile ? CheckpointMode::kVolatile : CheckpointMode::kDurable;
   LAYERFS_ASSIGN(const std::string log_bytes, read_log(core->directory));
   LAYERFS_ASSIGN(const auto scan, named(RedoScan::scan(log_bytes), log_path(core->directory)));
   // Before the checkpoint is looked at: without flushes its bytes may be anything.
   if (scan && scan->header().is_volatile && scan->segment_count() != 0 && scan->header().boot_id != boot_id)
     return corrupt_error("open", core->directory,
                          "it was in use without flushing (volatile) when the machine went down; remove it");
-  LAYERFS_ASSIGN(core->records, store::RecordFile::open(records_path(core->directory), mode));
-  LAYERFS_ASSIGN(const CheckpointMeta meta,
-                 named(load_checkpoint(*core, *core->records), records_path(core->directory)));
+  const std::string checkpoint = checkpoint_path(core->directory);
+  LAYERFS_ASSIGN(core->checkpoint, CheckpointFile::open(checkpoint, mode, *core->sync));
+  LAYERFS_ASSIGN(const CheckpointMeta meta, named(load_checkpoint(*core), checkpoint));
   LAYERFS_ASSIGN(const Replay found, named(replay(*core, scan, meta, boot_id), log_path(core->directory)));
   LAYERFS_ASSIGN(core->data, DeltaData::open(core->directory, DataAccess::kReadWrite, *core->sync));
   RedoLog::Settings settings;
@@ -221,22 +215,29 @@ Result<std::unique_ptr<tree::UpperLayer>> open_for_writing(std::unique_ptr<Delta
   return std::unique_ptr<tree::UpperLayer>(std::make_unique<DeltaUpper>(std::move(core)));
 }
 
+bool has_writer(const std::string& directory) {
+  const auto lock = open_file(lock_path(directory), O_RDONLY);
+  if (!lock) return false;
+  const auto free = lock_file(lock->get(), LockMode::kShared, LockWait::kNo);
+  return free && !*free;
+}
+
 /// One attempt at reading what a writer may be changing. EAGAIN: it did.
 Result<void> read_once(DeltaCore& core, const BootId& boot_id) {
   LAYERFS_ASSIGN(core.dir, open_file(core.directory, O_RDONLY | O_DIRECTORY));
   LAYERFS_ASSIGN(core.data, DeltaData::open(core.directory, DataAccess::kReadOnly, *core.sync));
   CheckpointMeta meta;
-  std::optional<std::string> meta_bytes;
-  auto records = store::RecordFile::open(records_path(core.directory), store::RecordFileMode::kReadOnly);
-  if (!records && records.error().code != ENOENT) return std::unexpected(std::move(records).error());
-  if (records) {
-    LAYERFS_ASSIGN(meta_bytes, (*records)->find(kMetaKey));
-    LAYERFS_ASSIGN(meta, named(load_checkpoint(core, **records), records_path(core.directory)));
+  const std::string checkpoint = checkpoint_path(core.directory);
+  auto opened = CheckpointFile::open(checkpoint, CheckpointMode::kReadOnly, *core.sync);
+  if (!opened && opened.error().code != ENOENT) return std::unexpected(std::move(opened).error());
+  if (opened) {
+    core.checkpoint = std::move(*opened);
+    LAYERFS_ASSIGN(meta, named(load_checkpoint(core), checkpoint));
   }
   LAYERFS_ASSIGN(const std::string log_bytes, read_log(core.directory));
-  if (records) {
-    LAYERFS_ASSIGN(const auto again, (*records)->find(kMetaKey));
-    if (again != meta_bytes) return errno_error(EAGAIN);
+  if (core.checkpoint) {
+    LAYERFS_ASSIGN(const bool is_current, core.checkpoint->is_current());
+    if (!is_current) return errno_error(EAGAIN);
   }
   LAYERFS_ASSIGN(const auto scan, named(RedoScan::scan(log_bytes), log_path(core.directory)));
   LAYERFS_ASSIGN(const Replay found, named(replay(core, scan, meta, boot_id), log_path(core.directory)));
@@ -258,9 +259,10 @@ Result<std::unique_ptr<tree::UpperLayer>> open_for_reading(const std::string& di
     if (tuning.sync != nullptr) core->sync = tuning.sync;
     auto read = read_once(*core, boot_id);
     if (read) return std::unique_ptr<tree::UpperLayer>(std::make_unique<DeltaUpper>(std::move(core)));
-    // What looks damaged may be a checkpoint that was committed meanwhile.
+    // What looks damaged may be segments that were given back meanwhile, if there is somebody who writes.
     const bool may_change = read.error().code == EAGAIN || read.error().kind == ErrorKind::kCorrupt;
-    if (!may_change || attempt == kReadAttempts) return std::unexpected(std::move(read).error());
+    if (!may_change || attempt == kReadAttempts || !has_writer(directory))
+      return std::unexpected(std::move(read).error());
     std::this_thread::sleep_for(kReadPause);
   }
 }

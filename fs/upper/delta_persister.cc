@@ -16,68 +16,22 @@
 #include "fs/upper/crc32c.h"
 #include "fs/upper/delta_codec.h"
 #include "fs/upper/delta_records.h"
+#include "fs/upper/delta_snapshot.h"
 
 namespace layerfs::upper {
 
 namespace {
 
-/// Records written between two takings of the state lock.
-constexpr std::size_t kPiece = 256;
 /// Erased files are removed early where they hold more than this, or a quarter of the free space.
 constexpr std::uint64_t kErasedLimit = std::uint64_t{256} << 20;
 
-void sort_unique(std::vector<std::string>& keys) {
-  std::sort(keys.begin(), keys.end());
-  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
-}
+/// A checkpoint file longer than twice what it was when written whole, and this, is written whole again.
+constexpr std::uint64_t kCheckpointSlack = std::uint64_t{16} << 20;
 
 }  // namespace
 
-Result<void> write_changed_records(DeltaCore& core, store::RecordFile::Writer& writer,
-                                   FunctionRef<Result<void>(BodyVisitor visit)> for_each_body) {
-  std::vector<std::string> keys;
-  std::vector<std::string> prefixes;
-  const auto collect = [&](std::uint64_t, std::string_view body) -> Result<void> {
-    LAYERFS_ASSIGN(const LogBody decoded, decode_body(body));
-    if (const auto* set = std::get_if<tree::ChangeSet>(&decoded))
-      for (const tree::Change& change : set->changes)
-        for_each_key(
-            change, [&](std::string_view key) { keys.emplace_back(key); },
-            [&](std::string_view prefix) { prefixes.emplace_back(prefix); });
-    return {};
-  };
-  LAYERFS_TRY(for_each_body(collect));
-  sort_unique(keys);
-  sort_unique(prefixes);
-  // Prefixes first: what was put again after an erasure is among the keys.
-  for (const std::string& prefix : prefixes) LAYERFS_TRY(writer.erase_prefix(prefix));
-  std::string values;
-  std::vector<std::pair<std::size_t, bool>> ends;  // end of each value, and whether there is one
-  for (std::size_t begin = 0; begin < keys.size(); begin += kPiece) {
-    const std::size_t end = std::min(begin + kPiece, keys.size());
-    values.clear();
-    ends.clear();
-    {
-      const std::shared_lock lock(core.state_mutex);
-      for (std::size_t i = begin; i < end; ++i) {
-        const bool there = append_record_value(values, core.state, keys[i]);
-        ends.emplace_back(values.size(), there);
-      }
-    }
-    std::size_t at = 0;
-    for (std::size_t i = begin; i < end; ++i) {
-      const auto [value_end, there] = ends[i - begin];
-      if (there)
-        LAYERFS_TRY(writer.put(keys[i], std::string_view(values).substr(at, value_end - at)));
-      else
-        LAYERFS_TRY(writer.erase(keys[i]));
-      at = value_end;
-    }
-  }
-  return {};
-}
-
 void DeltaPersister::start() {
+  marked_to_ = flushed_to_ = core_.covered;
   // The thread takes no signals: they are the server's.
   sigset_t all;
   sigset_t before;
@@ -215,9 +169,13 @@ Result<void> DeltaPersister::make_room() {
 }
 
 Result<void> DeltaPersister::take_turn(const Turn& turn) {
-  if (log_failed_) return exact_checkpoint(Requests::kKeep);
-  if (turn.extent == Extent::kCheckpoint) return checkpoint(turn.inos);
-  return flush(turn.inos);
+  if (!log_failed_) {
+    auto done = turn.extent == Extent::kCheckpoint ? checkpoint(turn.inos) : flush(turn.inos);
+    if (!log_failed_) return done;
+    log_warning("delta '{}': flush the log: {}; making a checkpoint", core_.directory,
+                done.error().message());
+  }
+  return exact_checkpoint(Requests::kKeep, turn.inos);
 }
 
 DeltaPersister::Batch DeltaPersister::take_batch_locked() {
@@ -259,14 +217,14 @@ Result<void> DeltaPersister::flush_data(const Batch& batch, const std::vector<tr
 /// Puts a mark of `upto` on disk.
 Result<void> DeltaPersister::flush_log(std::uint64_t upto) {
   if (core_.options.is_volatile) return {};
-  if (!directory_flushed_) {
-    // The files of a new delta, and itself.
-    LAYERFS_TRY(core_.sync->sync_all(core_.dir.get()));
-    LAYERFS_ASSIGN(const Fd parent, open_at(core_.dir.get(), "..", O_RDONLY | O_DIRECTORY));
-    LAYERFS_TRY(core_.sync->sync_all(parent.get()));
-    directory_flushed_ = true;
-  }
   if (upto > marked_to_) {
+    if (!directory_flushed_) {
+      // The files of a new delta, and itself.
+      LAYERFS_TRY(core_.sync->sync_all(core_.dir.get()));
+      LAYERFS_ASSIGN(const Fd parent, open_at(core_.dir.get(), "..", O_RDONLY | O_DIRECTORY));
+      LAYERFS_TRY(core_.sync->sync_all(parent.get()));
+      directory_flushed_ = true;
+    }
     std::string body;
     append_mark(body, {upto});
     const std::lock_guard lock(core_.write_mutex);
@@ -313,9 +271,7 @@ Result<void> DeltaPersister::checkpoint(const std::vector<tree::Ino>& inos) {
     covered = core_.last_change;
   }
   if (covered == core_.covered) return flush(inos);
-  const auto walk = [&](BodyVisitor visit) { return core_.log->walk(core_.covered + 1, covered, visit); };
-  const auto fill = [&](store::RecordFile::Writer& writer) -> Result<void> {
-    LAYERFS_TRY(write_changed_records(core_, writer, walk));
+  const auto finish_batch = [&](RecordSink& sink) -> Result<void> {
     CheckpointMeta meta;
     meta.covered = covered;
     std::vector<std::uint64_t> recent;
@@ -327,35 +283,51 @@ Result<void> DeltaPersister::checkpoint(const std::vector<tree::Ino>& inos) {
     }
     // The log up to `needs` and the data that it names are on disk before the records that lean on them.
     LAYERFS_TRY(flush(inos));
-    LAYERFS_TRY(writer.put(kRequestsKey, encode_requests(recent)));
-    return writer.put(kMetaKey, encode_meta(meta));
+    LAYERFS_TRY(sink.put(kRequestsKey, encode_requests(recent)));
+    return sink.put(kMetaKey, encode_meta(meta));
   };
-  LAYERFS_TRY(core_.records->update(fill));
+  LAYERFS_TRY(save(covered, finish_batch));
   core_.covered = covered;
   core_.log->release(covered);
   return {};
 }
 
-Result<void> DeltaPersister::exact_checkpoint(Requests requests) {
-  Batch batch;
-  ScopeExit undo([&] { restore(batch); });
-  const auto walk = [&](BodyVisitor visit) { return core_.log->walk(core_.covered + 1, batch.upto, visit); };
-  const auto fill = [&](store::RecordFile::Writer& writer) -> Result<void> {
-    CheckpointMeta meta;
-    std::vector<std::uint64_t> recent;
-    {
-      const std::lock_guard lock(core_.write_mutex);
-      if (requests == Requests::kKeep) recent = core_.requests.latest(kRequestsStored);
-      batch = take_batch_locked();
-      LAYERFS_TRY(write_changed_records(core_, writer, walk));
-      meta = {batch.upto, batch.upto, std::max(core_.reserved_ino.load(), core_.state.next_ino())};
-      if (log_failed_) core_.log->seal();
-    }
-    LAYERFS_TRY(flush_data(batch, {}));
-    LAYERFS_TRY(writer.put(kRequestsKey, encode_requests(recent)));
-    return writer.put(kMetaKey, encode_meta(meta));
+/// Writes what changed up to `covered`, or everything where the file has become long, and what `finish` adds.
+Result<void> DeltaPersister::save(std::uint64_t covered, FunctionRef<Result<void>(RecordSink& sink)> finish) {
+  const auto walk = [&](BodyVisitor visit) { return core_.log->walk(core_.covered + 1, covered, visit); };
+  if (whole_size_ == 0) whole_size_ = core_.checkpoint->size();
+  const bool whole =
+      core_.checkpoint->needs_replace() || core_.checkpoint->size() > 2 * whole_size_ + kCheckpointSlack;
+  const auto fill = [&](RecordSink& sink) -> Result<void> {
+    LAYERFS_TRY(whole ? write_all_records(core_, sink) : write_changed_records(core_, sink, walk));
+    return finish(sink);
   };
-  LAYERFS_TRY(core_.records->update(fill));
+  if (!whole) return core_.checkpoint->append(fill);
+  LAYERFS_TRY(core_.checkpoint->replace(fill));
+  whole_size_ = core_.checkpoint->size();
+  return {};
+}
+
+/// A checkpoint that needs nothing of the log: no change is made while it is taken.
+Result<void> DeltaPersister::exact_checkpoint(Requests requests, const std::vector<tree::Ino>& inos) {
+  std::unique_lock write_lock(core_.write_mutex);
+  Batch batch = take_batch_locked();
+  ScopeExit undo([&] {
+    if (write_lock.owns_lock()) write_lock.unlock();
+    restore(batch);
+  });
+  const auto recent =
+      requests == Requests::kKeep ? core_.requests.latest(kRequestsStored) : std::vector<std::uint64_t>{};
+  const auto finish_batch = [&](RecordSink& sink) -> Result<void> {
+    const CheckpointMeta meta{batch.upto, batch.upto,
+                              std::max(core_.reserved_ino.load(), core_.state.next_ino())};
+    if (log_failed_) core_.log->seal();
+    write_lock.unlock();
+    LAYERFS_TRY(flush_data(batch, inos));
+    LAYERFS_TRY(sink.put(kRequestsKey, encode_requests(recent)));
+    return sink.put(kMetaKey, encode_meta(meta));
+  };
+  LAYERFS_TRY(save(batch.upto, finish_batch));
   undo.release();
   core_.covered = batch.upto;
   core_.log->release(batch.upto);
@@ -367,8 +339,13 @@ Result<void> DeltaPersister::exact_checkpoint(Requests requests) {
 }
 
 Result<void> DeltaPersister::close() {
-  if (auto closed = exact_checkpoint(Requests::kForget); !closed) return closed;
-  return core_.log->close_empty();
+  // Where nothing was changed since the last close, nothing is written.
+  const bool unchanged = core_.last_change == core_.covered && core_.requests.latest(1).empty();
+  if (unchanged)
+    LAYERFS_TRY(flush({}));
+  else
+    LAYERFS_TRY(exact_checkpoint(Requests::kForget, {}));
+  return core_.log->close_empty(core_.covered + 1);
 }
 
 }  // namespace layerfs::upper

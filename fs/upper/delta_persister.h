@@ -24,12 +24,6 @@
 
 namespace layerfs::upper {
 
-/// Puts what the log's records `visit_bodies` gives concern, as `core.state` has it, into `writer`. Takes the
-/// state lock shared, a piece at a time. Errors: kCorrupt, those of the writer.
-using BodyVisitor = FunctionRef<Result<void>(std::uint64_t seq, std::string_view body)>;
-Result<void> write_changed_records(DeltaCore& core, store::RecordFile::Writer& writer,
-                                   FunctionRef<Result<void>(BodyVisitor visit)> for_each_body);
-
 class DeltaPersister {
  public:
   explicit DeltaPersister(DeltaCore& core) : core_(core) {}
@@ -84,7 +78,8 @@ class DeltaPersister {
   Result<void> flush_log(std::uint64_t upto);
   Result<void> checkpoint(const std::vector<tree::Ino>& inos);
   enum class Requests : std::uint8_t { kKeep, kForget };
-  Result<void> exact_checkpoint(Requests requests);
+  Result<void> exact_checkpoint(Requests requests, const std::vector<tree::Ino>& inos);
+  Result<void> save(std::uint64_t covered, FunctionRef<Result<void>(RecordSink& sink)> finish);
   void finish(const Batch& batch);
 
   DeltaCore& core_;
@@ -94,6 +89,7 @@ class DeltaPersister {
   std::uint64_t flushed_to_ = 0;  // what the last mark on disk says
   bool log_failed_ = false;
   bool directory_flushed_ = false;
+  std::uint64_t whole_size_ = 0;  // of the checkpoint when it was last written whole
 
   std::atomic<std::uint64_t> erased_limit_{64U << 20};
 

@@ -263,7 +263,50 @@ bool DeltaState::mark_written(Ino ino) {
 void DeltaState::raise_next_ino(std::uint64_t limit) { next_ino_ = std::max(next_ino_, limit); }
 
 void DeltaState::load_extents(Ino ino, const std::vector<tree::Extent>& extents) {
-  if (!extents.empty()) make_extra(ino).extents.assign(extents);
+  make_extra(ino).extents.assign(extents);
+  tidy(ino);
+}
+
+void DeltaState::drop_node(Ino ino) {
+  Item* found = item(ino);
+  if (found == nullptr) return;
+  auto kept = std::move(found->extra);
+  *found = Item{};
+  if (kept) {
+    kept->object = {};
+    kept->base_size = 0;
+    kept->rdev = 0;
+  }
+  found->extra = std::move(kept);
+  tidy(ino);
+}
+
+void DeltaState::drop_inline(Ino ino) {
+  if (Extra* found = extra(ino)) {
+    found->inline_bytes.reset();
+    tidy(ino);
+  }
+}
+
+void DeltaState::drop_xattrs(Ino ino) {
+  if (Extra* found = extra(ino)) {
+    found->xattrs.clear();
+    tidy(ino);
+  }
+}
+
+std::vector<Ino> DeltaState::inodes() const {
+  std::vector<Ino> found;
+  found.reserve(inodes_.size());
+  for (const auto& [ino, one] : inodes_) found.push_back(Ino{ino});
+  return found;
+}
+
+std::vector<Ino> DeltaState::directories() const {
+  std::vector<Ino> found;
+  found.reserve(directories_.size());
+  for (const auto& [ino, entries] : directories_) found.push_back(Ino{ino});
+  return found;
 }
 
 }  // namespace layerfs::upper

@@ -4,7 +4,7 @@
 //
 // (1) It grows with what changed: about 110 bytes a node, 32 bytes and the name an entry.
 // (2) Applying changes n..m once more, in order, to a state that has all up to n-1 and any of n..m gives the
-//     state at m (DELTA.md, "delta.lmdb").
+//     state at m (DELTA.md, "checkpoint").
 #pragma once
 
 #include <cstdint>
@@ -55,8 +55,15 @@ class DeltaState {
   bool mark_written(tree::Ino ino);
   void raise_next_ino(std::uint64_t limit);
 
-  /// Setters for the checkpoint's records.
+  /// Single records, for loading a checkpoint.
   void load_extents(tree::Ino ino, const std::vector<tree::Extent>& extents);
+  void drop_node(tree::Ino ino);
+  void drop_inline(tree::Ino ino);
+  void drop_xattrs(tree::Ino ino);
+
+  /// Every inode, directory included, of which there is something, in no order.
+  std::vector<tree::Ino> inodes() const;
+  std::vector<tree::Ino> directories() const;
 
  private:
   struct Extra {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // DeltaUpper: the durable UpperLayer of one container directory. In memory while open (its size grows with
-// what changed), a redo log for the death of the process, an LMDB file for everything older. DELTA.md has the
+// what changed), a redo log for the death of the process, a checkpoint for everything older. DELTA.md has the
 // bytes, the order of writes and what each crash leaves.
 #pragma once
 
@@ -17,7 +17,7 @@ struct DeltaOptions {
   bool is_volatile = false;  ///< sync() and sync_node() return at once; no periodic flush
 };
 
-/// Opens the delta in `directory` (delta.lmdb, redo.log, data/), creating it where it is not there.
+/// Opens the delta in `directory` (checkpoint, redo.log, data/), creating it where it is not there.
 /// Errors: EBUSY where another process has it open for writing; kCorrupt; ENOSPC; EACCES...
 Result<std::unique_ptr<tree::UpperLayer>> open_delta(const std::string& directory, DeltaOptions options);
 

@@ -71,6 +71,16 @@ char* RedoLog::segment_start(std::uint32_t index) const {
   return mapping_ + kLogHeaderSize + std::size_t{index} * segment_size_;
 }
 
+Result<void> RedoLog::write_header(std::uint64_t start) {
+  LogHeader header;
+  header.is_volatile = settings_.is_volatile;
+  header.boot_id = settings_.boot_id;
+  header.log_id = log_id_;
+  header.segment_size = segment_size_;
+  header.start = start;
+  return pwrite_full(file_.get(), as_bytes(encode_log_header(header)), 0);
+}
+
 Result<std::unique_ptr<RedoLog>> RedoLog::start(const std::string& path, const Settings& settings,
                                                 std::uint64_t next_seq) {
   std::unique_ptr<RedoLog> log(new RedoLog(path, settings));
@@ -79,9 +89,7 @@ Result<std::unique_ptr<RedoLog>> RedoLog::start(const std::string& path, const S
   // The old segments go before the header that would have refused them is overwritten: with either header,
   // what a crash leaves has no record of theirs that counts.
   if (ftruncate(log->file_.get(), 0) != 0) return system_error(errno, "empty", path);
-  const std::string header =
-      encode_log_header({settings.is_volatile, settings.boot_id, log->log_id_, log->segment_size_});
-  LAYERFS_TRY(pwrite_full(log->file_.get(), as_bytes(header), 0));
+  LAYERFS_TRY(log->write_header(next_seq));
   LAYERFS_TRY(log->map());
   log->last_seq_ = next_seq - 1;
   for (int ready = 0; ready < 2; ++ready) LAYERFS_TRY(log->add_segment());
@@ -237,11 +245,11 @@ Result<void> RedoLog::add_segment() {
 
 Result<void> RedoLog::flush() { return sync_.sync_data(file_.get()); }
 
-Result<void> RedoLog::close_empty() {
+Result<void> RedoLog::close_empty(std::uint64_t next_seq) {
   at_ = nullptr;
   if (ftruncate(file_.get(), static_cast<off_t>(kLogHeaderSize)) != 0)
     return system_error(errno, "cut", path_);
-  return {};
+  return write_header(next_seq);
 }
 
 }  // namespace layerfs::upper

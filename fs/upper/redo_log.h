@@ -86,8 +86,9 @@ class RedoLog {
   Result<void> flush();
   /// Lets the next record begin a segment: what lies before it can't be trusted. Requires: the write lock.
   void seal() { end_ = at_; }
-  /// Cuts the log down to its header. Requires: all is checkpointed; nothing is appended any more.
-  Result<void> close_empty();
+  /// Cuts the log down to its header, which says that the next record is `next_seq`. Requires: the checkpoint
+  /// covers all before; nothing is appended any more.
+  Result<void> close_empty(std::uint64_t next_seq);
 
  private:
   struct Segment {
@@ -98,6 +99,7 @@ class RedoLog {
 
   RedoLog(std::string path, const Settings& settings);
   Result<void> map();
+  Result<void> write_header(std::uint64_t start);
   char* segment_start(std::uint32_t index) const;
   Result<void> next_segment(AppendKind kind);
   bool take_free_locked(AppendKind kind);

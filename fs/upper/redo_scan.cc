@@ -18,7 +18,7 @@ constexpr std::string_view kMagic = "LFSREDO1";
 constexpr std::uint32_t kVersion = 1;
 constexpr std::uint32_t kFlagVolatile = 1;
 constexpr std::uint32_t kSegmentMagic = 0x47455352;  // "RSEG"
-constexpr std::size_t kHeaderFields = 48;
+constexpr std::size_t kHeaderFields = 56;
 
 std::unexpected<Error> bad_log(std::string_view reason) { return corrupt_error("read redo log", {}, reason); }
 
@@ -34,13 +34,15 @@ Result<LogHeader> parse_header(std::string_view page) {
   header.log_id = from.le<std::uint64_t>();
   header.segment_size = from.le<std::uint32_t>();
   const auto zero = from.le<std::uint32_t>();
+  header.start = from.le<std::uint64_t>();
   const auto crc = from.le<std::uint32_t>();
   if (!from.done() || crc != crc32c(page.substr(0, kHeaderFields)))
     return bad_log("the header's checksum is wrong");
   std::memcpy(header.boot_id.data(), boot_id.data(), boot_id.size());
   header.is_volatile = (flags & kFlagVolatile) != 0;
-  if ((flags & ~kFlagVolatile) != 0 || zero != 0 || !std::has_single_bit(header.segment_size) ||
-      header.segment_size < kMinSegmentSize || header.segment_size > kMaxSegmentSize)
+  if ((flags & ~kFlagVolatile) != 0 || zero != 0 || header.start == 0 ||
+      !std::has_single_bit(header.segment_size) || header.segment_size < kMinSegmentSize ||
+      header.segment_size > kMaxSegmentSize)
     return bad_log("the header makes no sense");
   return header;
 }
@@ -67,6 +69,7 @@ std::string encode_log_header(const LogHeader& header) {
   append_le(page, header.log_id);
   append_le(page, header.segment_size);
   append_le(page, std::uint32_t{0});
+  append_le(page, header.start);
   append_le(page, crc32c(page));
   page.resize(kLogHeaderSize, '\0');
   return page;

@@ -32,6 +32,7 @@ struct LogHeader {
   BootId boot_id{};
   std::uint64_t log_id = 0;
   std::uint32_t segment_size = 1U << 20;
+  std::uint64_t start = 1;  ///< records below it are in the checkpoint
 };
 
 /// The bytes of the header page; of a segment's header.

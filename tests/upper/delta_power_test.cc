@@ -49,7 +49,16 @@ class Shadow final : public SyncOps {
     keep(stdfs::read_symlink("/proc/self/fd/" + std::to_string(fd)).string());
     return {};
   }
-  Result<void> sync_all(int) override { return {}; }
+  Result<void> sync_all(int fd) override {
+    if (on_sync) on_sync();
+    // A file that was renamed has its new name from here on.
+    if (stdfs::read_symlink("/proc/self/fd/" + std::to_string(fd)) != real_) return {};
+    const auto fresh = flushed_.find("/checkpoint.new");
+    if (fresh == flushed_.end() || stdfs::exists(real_ + "/checkpoint.new")) return {};
+    flushed_["/checkpoint"] = fresh->second;
+    flushed_.erase(fresh);
+    return {};
+  }
   Result<void> sync_file_system(int) override {
     if (on_sync) on_sync();
     for (const auto& file : stdfs::recursive_directory_iterator(real_))
@@ -63,14 +72,15 @@ class Shadow final : public SyncOps {
       const bool gone = !stdfs::exists(real_ + name);
       if (gone && random() % 2 == 0) continue;  // the removal reached the disk
       std::string bytes = flushed;
-      if (!gone && name != "/delta.lmdb") mix_in(bytes, *read_file(real_ + name), random);
+      if (!gone) mix_in(bytes, *read_file(real_ + name), random);
       write_whole(to + name, bytes);
     }
-    // Files that were never flushed may be there as well. A commit of the checkpoint is durable by itself.
+    // Files that were never flushed may be there as well, and a rename may have been written early.
     for (const auto& file : stdfs::recursive_directory_iterator(real_)) {
       if (!file.is_regular_file()) continue;
       const std::string name = file.path().string().substr(real_.size());
-      if (name == "/delta.lmdb") write_whole(to + name, *read_file(real_ + name));
+      if (name == "/checkpoint" && flushed_.contains("/checkpoint.new") && random() % 2 == 0)
+        write_whole(to + name, flushed_.at("/checkpoint.new"));
       if (name.starts_with("/data/") && !flushed_.contains(name) && random() % 2 == 0)
         write_whole(to + name, *read_file(real_ + name));
     }

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/upper/checkpoint_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <optional>
+#include <utility>
+
+#include "fs/base/bytes.h"
+#include "fs/base/sys_file.h"
+#include "fs/upper/crc32c.h"
+
+namespace layerfs::upper {
+
+namespace {
+
+constexpr std::string_view kMagic = "LFSCKPT1";
+constexpr std::uint32_t kVersion = 1;
+constexpr std::size_t kHeaderSize = 32;
+constexpr std::size_t kBlockHeaderSize = 24;
+constexpr std::uint32_t kFlagCommit = 1;
+/// A block is written once it is this long.
+constexpr std::size_t kBlockSize = 256U << 10;
+/// No block is longer: the longest value and its key.
+constexpr std::size_t kLongestBlock = std::size_t{1} << 30;
+constexpr std::size_t kLongestKey = 1024;
+/// Blocks of the disk kept ready behind the end, so that a batch can still be written when it is full.
+constexpr off_t kReservedBytes = off_t{1} << 20;
+
+enum Op : std::uint8_t { kPut = 1, kErase = 2, kErasePrefix = 3 };
+
+struct BlockHeader {
+  std::uint32_t crc;
+  std::uint32_t length;
+  std::uint64_t number;
+  std::uint32_t flags;
+};
+
+std::string encode_header() {
+  std::string header(kMagic);
+  append_le(header, kVersion);
+  header.resize(kHeaderSize - 4, '\0');
+  append_le(header, crc32c(header));
+  return header;
+}
+
+/// Reads blocks one after another from an open file.
+class BlockReader {
+ public:
+  BlockReader(int fd, std::uint64_t file_size, std::uint64_t at = kHeaderSize, std::uint64_t number = 1)
+      : fd_(fd), file_size_(file_size), at_(at), number_(number) {}
+
+  /// The next block, whole and with the next number; nullopt: there is none.
+  Result<std::optional<BlockHeader>> next() {
+    std::array<std::byte, kBlockHeaderSize> bytes;
+    LAYERFS_ASSIGN(const std::size_t got, pread_full(fd_, bytes, at_));
+    if (got < bytes.size()) return std::optional<BlockHeader>{};
+    ByteReader from(as_text(bytes));
+    BlockHeader header{};
+    header.crc = from.le<std::uint32_t>();
+    header.length = from.le<std::uint32_t>();
+    header.number = from.le<std::uint64_t>();
+    header.flags = from.le<std::uint32_t>();
+    // The length is checked against the file before anything is allocated for it.
+    if (header.number != number_ || header.length == 0 || header.length > kLongestBlock ||
+        header.length > file_size_ - std::min(file_size_, at_ + kBlockHeaderSize))
+      return std::optional<BlockHeader>{};
+    payload_.resize(header.length);
+    LAYERFS_ASSIGN(const std::size_t body,
+                   pread_full(fd_, std::as_writable_bytes(std::span(payload_)), at_ + kBlockHeaderSize));
+    if (body < payload_.size() || header.crc != crc32c(payload_, crc32c(as_text(bytes).substr(4))))
+      return std::optional<BlockHeader>{};
+    at_ += kBlockHeaderSize + header.length;
+    ++number_;
+    return std::optional(header);
+  }
+  std::string_view payload() const { return payload_; }
+  std::uint64_t at() const { return at_; }
+
+ private:
+  int fd_;
+  std::uint64_t file_size_;
+  std::uint64_t at_;
+  std::uint64_t number_;
+  std::string payload_;
+};
+
+Result<void> give_changes(std::string_view payload, RecordSink& sink) {
+  ByteReader from(payload);
+  while (!from.done()) {
+    const auto op = from.le<std::uint8_t>();
+    const auto key_size = from.le<std::uint16_t>();
+    const std::string_view key = from.take(key_size);
+    if (op == kPut) {
+      const auto value_size = from.le<std::uint32_t>();
+      const std::string_view value = from.take(value_size);
+      if (!from.ok()) break;
+      LAYERFS_TRY(sink.put(key, value));
+      continue;
+    }
+    if (!from.ok() || (op != kErase && op != kErasePrefix)) break;
+    LAYERFS_TRY(op == kErase ? sink.erase(key) : sink.erase_prefix(key));
+  }
+  if (!from.done()) return corrupt_error("read checkpoint", {}, "not a list of changes");
+  return {};
+}
+
+}  // namespace
+
+/// Writes a batch, block by block.
+class CheckpointFile::Batch final : public RecordSink {
+ public:
+  Batch(int fd, std::uint64_t at, std::uint64_t number) : fd_(fd), at_(at), number_(number) {
+    block_.resize(kBlockHeaderSize);
+  }
+
+  Result<void> put(std::string_view key, std::string_view value) override {
+    LAYERFS_TRY(add(kPut, key, value.size() + 4));
+    append_le(block_, static_cast<std::uint32_t>(value.size()));
+    block_ += value;
+    return {};
+  }
+  Result<void> erase(std::string_view key) override { return add(kErase, key, 0); }
+  Result<void> erase_prefix(std::string_view prefix) override { return add(kErasePrefix, prefix, 0); }
+  Result<void> commit() { return write_block(kFlagCommit); }
+  std::uint64_t at() const { return at_; }
+  std::uint64_t number() const { return number_; }
+
+ private:
+  Result<void> add(Op op, std::string_view key, std::size_t further) {
+    if (key.size() > kLongestKey || further > kLongestBlock / 2)
+      return invalid_error("write checkpoint", {}, "a record is too long");
+    if (block_.size() >= kBlockSize) LAYERFS_TRY(write_block(0));
+    append_le(block_, static_cast<std::uint8_t>(op));
+    append_le(block_, static_cast<std::uint16_t>(key.size()));
+    block_ += key;
+    return {};
+  }
+  Result<void> write_block(std::uint32_t flags) {
+    // A commit without a change still needs a byte: nothing is erased.
+    if (block_.size() == kBlockHeaderSize) {
+      append_le(block_, static_cast<std::uint8_t>(kErase));
+      append_le(block_, std::uint16_t{0});
+    }
+    std::string header;
+    append_le(header, static_cast<std::uint32_t>(block_.size() - kBlockHeaderSize));
+    append_le(header, number_);
+    append_le(header, flags);
+    append_le(header, std::uint32_t{0});
+    std::string crc;
+    append_le(crc, crc32c(std::string_view(block_).substr(kBlockHeaderSize), crc32c(header)));
+    block_.replace(0, 4, crc);
+    block_.replace(4, header.size(), header);
+    LAYERFS_TRY(pwrite_full(fd_, as_bytes(block_), at_));
+    at_ += block_.size();
+    ++number_;
+    block_.resize(kBlockHeaderSize);
+    return {};
+  }
+
+  int fd_;
+  std::uint64_t at_;
+  std::uint64_t number_;
+  std::string block_;
+};
+
+CheckpointFile::CheckpointFile(std::string path, CheckpointMode mode, SyncOps& sync)
+    : path_(std::move(path)), mode_(mode), sync_(sync) {}
+
+Result<std::unique_ptr<CheckpointFile>> CheckpointFile::open(const std::string& path, CheckpointMode mode,
+                                                             SyncOps& sync) {
+  std::unique_ptr<CheckpointFile> file(new CheckpointFile(path, mode, sync));
+  const int flags = mode == CheckpointMode::kReadOnly ? O_RDONLY : O_RDWR | O_CREAT;
+  LAYERFS_ASSIGN(file->file_, open_file(path, flags, 0600));
+  LAYERFS_TRY(file->find_end());
+  return file;
+}
+
+Result<void> CheckpointFile::find_end() {
+  LAYERFS_ASSIGN(const auto st, stat_fd(file_.get()));
+  const auto file_size = static_cast<std::uint64_t>(st.st_size);
+  std::string header(kHeaderSize, '\0');
+  LAYERFS_ASSIGN(const std::size_t got,
+                 pread_full(file_.get(), std::as_writable_bytes(std::span(header)), 0));
+  has_tail_ = file_size != 0;
+  // Nothing, or zeros: it was made and a power failure came before its first flush.
+  if (header.find_first_not_of('\0') == std::string::npos) return {};
+  if (got < kHeaderSize || !header.starts_with(kMagic))
+    return corrupt_error("open", path_, "not a checkpoint");
+  const auto version = load_le<std::uint32_t>(header.data() + kMagic.size());
+  if (version != kVersion)
+    return unsupported_error("open", path_, fmt::format("version {} is not known", version));
+  if (header != encode_header()) return corrupt_error("open", path_, "its header is damaged");
+  end_ = kHeaderSize;
+  BlockReader reader(file_.get(), file_size);
+  std::uint64_t number = 1;
+  for (;;) {
+    LAYERFS_ASSIGN(const auto block, reader.next());
+    if (!block) break;
+    ++number;
+    if ((block->flags & kFlagCommit) == 0) continue;
+    end_ = reader.at();
+    next_number_ = number;
+  }
+  has_tail_ = file_size > end_;
+  return {};
+}
+
+Result<void> CheckpointFile::load(RecordSink& sink) const {
+  if (end_ == 0) return {};
+  BlockReader reader(file_.get(), end_);
+  while (reader.at() < end_) {
+    LAYERFS_ASSIGN(const auto block, reader.next());
+    if (!block) return corrupt_error("read", path_, "it changed while it was read");
+    if (auto given = give_changes(reader.payload(), sink); !given)
+      return with_context(given.error(), "read", path_);
+  }
+  return {};
+}
+
+/// A new file is not there after a power failure unless its directory has been flushed.
+Result<void> CheckpointFile::flush_entry() {
+  if (entry_flushed_) return {};
+  LAYERFS_ASSIGN(const Fd dir, open_file(path_.substr(0, path_.rfind('/')), O_RDONLY | O_DIRECTORY));
+  LAYERFS_TRY(sync_.sync_all(dir.get()));
+  entry_flushed_ = true;
+  return {};
+}
+
+/// What can't be had now is not missed now: then the next batch on a full disk says so.
+void CheckpointFile::reserve() const {
+  static_cast<void>(fallocate(file_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(end_), kReservedBytes));
+}
+
+Result<void> CheckpointFile::append(Fill fill) {
+  if (mode_ == CheckpointMode::kReadOnly) return errno_error(EROFS);
+  if (needs_replace_) return system_error(EIO, "write", path_);
+  // The bytes of a batch that was not committed go first: its later blocks could follow on a shorter new one.
+  if (has_tail_ && ftruncate(file_.get(), static_cast<off_t>(end_)) != 0)
+    return system_error(errno, "cut", path_);
+  has_tail_ = true;
+  if (end_ == 0) {
+    LAYERFS_TRY(pwrite_full(file_.get(), as_bytes(encode_header()), 0));
+    end_ = kHeaderSize;
+  }
+  auto appended = append_batch(fill);
+  // After an error its space is wanted elsewhere, but for what the next try begins with.
+  if (!appended && ftruncate(file_.get(), static_cast<off_t>(end_)) == 0) has_tail_ = false;
+  if (mode_ == CheckpointMode::kDurable) reserve();
+  return appended;
+}
+
+Result<void> CheckpointFile::append_batch(Fill fill) {
+  Batch batch(file_.get(), end_, next_number_);
+  LAYERFS_TRY(fill(batch));
+  LAYERFS_TRY(batch.commit());
+  if (mode_ == CheckpointMode::kDurable) {
+    if (auto flushed = sync_.sync_data(file_.get()); !flushed) {
+      needs_replace_ = true;
+      return flushed;
+    }
+    LAYERFS_TRY(flush_entry());
+  }
+  end_ = batch.at();
+  next_number_ = batch.number();
+  has_tail_ = false;
+  return {};
+}
+
+Result<void> CheckpointFile::replace(Fill fill) {
+  if (mode_ == CheckpointMode::kReadOnly) return errno_error(EROFS);
+  const std::string fresh_path = path_ + ".new";
+  LAYERFS_ASSIGN(Fd fresh, open_file(fresh_path, O_RDWR | O_CREAT | O_TRUNC, 0600));
+  auto written = pwrite_full(fresh.get(), as_bytes(encode_header()), 0);
+  Batch batch(fresh.get(), kHeaderSize, 1);
+  if (written) written = fill(batch);
+  if (written) written = batch.commit();
+  if (written && mode_ == CheckpointMode::kDurable) written = sync_.sync_data(fresh.get());
+  if (written) written = rename_file(fresh_path, path_);
+  if (!written) {
+    // Its space is wanted where the disk is full.
+    static_cast<void>(unlink_at(AT_FDCWD, fresh_path, 0));
+    return written;
+  }
+  // From here on the new file is the file, whatever the flush of the directory says.
+  file_ = std::move(fresh);
+  end_ = batch.at();
+  next_number_ = batch.number();
+  has_tail_ = false;
+  needs_replace_ = false;
+  entry_flushed_ = false;
+  return mode_ == CheckpointMode::kDurable ? flush_entry() : Result<void>{};
+}
+
+Result<bool> CheckpointFile::is_current() const {
+  LAYERFS_ASSIGN(const auto here, stat_fd(file_.get()));
+  LAYERFS_ASSIGN(const auto there, find_stat_at(AT_FDCWD, path_, 0));
+  if (!there || here.st_ino != there->st_ino || here.st_dev != there->st_dev) return false;
+  BlockReader reader(file_.get(), static_cast<std::uint64_t>(here.st_size), end_ == 0 ? kHeaderSize : end_,
+                     next_number_);
+  for (;;) {
+    LAYERFS_ASSIGN(const auto block, reader.next());
+    if (!block) return true;
+    if ((block->flags & kFlagCommit) != 0) return false;
+  }
+}
+
+}  // namespace layerfs::upper

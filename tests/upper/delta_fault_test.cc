@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: Apache-2.0
+// Flushes that fail, a disk that is full, files that are damaged: nothing acknowledged is lost, what can't be
+// trusted is refused, and the process lives on.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <random>
+#include <string>
+#include <thread>
+
+#include "fs/base/bytes.h"
+#include "fs/base/sys_file.h"
+#include "fs/upper/delta_open.h"
+#include "tests/base/scratch_dir.h"
+#include "tests/upper/delta_model.h"
+
+namespace layerfs::upper {
+namespace {
+
+using tree::ChangeSet;
+using tree::Ino;
+using tree::SyncScope;
+
+/// Fails where it is told to, counts, and may be slow.
+struct FaultySync final : SyncOps {
+  Result<void> sync_data(int fd) override {
+    ++calls;
+    if (pause.count() != 0) std::this_thread::sleep_for(pause);
+    std::array<char, 4096> path{};
+    const auto length = readlink(fmt::format("/proc/self/fd/{}", fd).c_str(), path.data(), path.size());
+    const bool is_log =
+        length > 0 && std::string_view(path.data(), static_cast<std::size_t>(length)).ends_with("/redo.log");
+    if (is_log ? log_fails.load() : data_fails.load()) return errno_error(EIO);
+    return {};
+  }
+  Result<void> sync_all(int) override { return {}; }
+  Result<void> sync_file_system(int) override {
+    ++calls;
+    return data_fails ? errno_error(EIO) : Result<void>{};
+  }
+  std::atomic<bool> log_fails{false};
+  std::atomic<bool> data_fails{false};
+  std::atomic<int> calls{0};
+  std::chrono::milliseconds pause{0};
+};
+
+void write_whole(const std::string& path, std::string_view bytes) {
+  const auto file = open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  ASSERT_TRUE(file);
+  ASSERT_TRUE(write_full(file->get(), as_bytes(bytes)));
+}
+
+class DeltaFaultTest : public ::testing::Test {
+ protected:
+  DeltaFaultTest() {
+    tuning_.segment_size = kMinSegmentSize;
+    tuning_.flush_period = std::chrono::hours(1);
+    tuning_.retry_period = std::chrono::milliseconds(5);
+    tuning_.sync = &sync_;
+  }
+  std::unique_ptr<tree::UpperLayer> open(DeltaOptions options = {}) {
+    auto opened = open_delta_with(path_, options, tuning_);
+    EXPECT_TRUE(opened) << opened.error().message();
+    return opened ? std::move(*opened) : nullptr;
+  }
+  void change(tree::UpperLayer& upper, int count) {
+    for (int i = 0; i < count; ++i) {
+      const ChangeSet set = maker_.next(++counter_);
+      ASSERT_TRUE(upper.apply(set));
+      model_.apply(set);
+    }
+  }
+  void write_file(tree::UpperLayer& upper, Ino ino, std::string_view bytes) {
+    auto file = upper.create_data(ino);
+    ASSERT_TRUE(file);
+    ASSERT_TRUE(pwrite_full((*file)->get(), as_bytes(bytes), 0));
+    tree::Node node;
+    node.content = tree::ContentKind::kData;
+    node.size = bytes.size();
+    const ChangeSet set{{tree::PutNode{ino, node}}};
+    ASSERT_TRUE(upper.apply(set));
+    model_.apply(set);
+  }
+
+  ScratchDir dir_;
+  const std::string path_ = dir_ / "delta";
+  FaultySync sync_;
+  DeltaTuning tuning_;
+  test::ChangeMaker maker_{21, 500};
+  test::Model model_;
+  std::uint64_t counter_ = 0;
+};
+
+TEST_F(DeltaFaultTest, AFailedFlushOfTheLogIsMadeGoodByACheckpoint) {
+  auto upper = open();
+  change(*upper, 50);
+  sync_.log_fails = true;
+  // The checkpoint needs nothing of the log, so it succeeds although the log fails.
+  EXPECT_TRUE(upper->sync_node(Ino{500}));
+  change(*upper, 50);
+  EXPECT_TRUE(upper->sync_node(Ino{500}));
+  EXPECT_EQ(test::dump(*upper), model_.dump());
+  change(*upper, 50);
+  sync_.data_fails = true;
+  EXPECT_EQ(upper->sync_node(Ino{500}).error().code, EIO) << "neither log nor checkpoint";
+  sync_.data_fails = false;
+  sync_.log_fails = false;
+  change(*upper, 50);
+  EXPECT_TRUE(upper->sync_node(Ino{500}));
+  {
+    // As a process would find it that comes after this one was killed.
+    auto reader = open({.read_only = true});
+    EXPECT_EQ(test::dump(*reader), model_.dump());
+  }
+  upper.reset();
+  EXPECT_EQ(test::dump(*open()), model_.dump());
+}
+
+TEST_F(DeltaFaultTest, AFailedFlushOfDataIsReportedAndTriedAgain) {
+  auto upper = open();
+  write_file(*upper, Ino{700}, "data");
+  sync_.data_fails = true;
+  EXPECT_EQ(upper->sync_node(Ino{1}).error().code, EIO) << "a mark would cover the file as well";
+  EXPECT_EQ(upper->sync(SyncScope::kAll).error().code, EIO);
+  sync_.data_fails = false;
+  const int before = sync_.calls;
+  EXPECT_TRUE(upper->sync_node(Ino{1}));
+  EXPECT_GE(sync_.calls - before, 2) << "the file and the log";
+  EXPECT_TRUE(upper->sync(SyncScope::kAll));
+  upper.reset();
+  EXPECT_EQ(test::dump(*open()), model_.dump());
+}
+
+TEST_F(DeltaFaultTest, ACloseThatCannotFlushKeepsTheLog) {
+  {
+    auto upper = open();
+    change(*upper, 20);
+    write_file(*upper, Ino{700}, "data");
+    sync_.data_fails = true;
+  }
+  sync_.data_fails = false;
+  EXPECT_EQ(test::dump(*open()), model_.dump());
+}
+
+TEST_F(DeltaFaultTest, CallersThatComeTogetherShareAFlush) {
+  constexpr int kCallers = 8;
+  constexpr int kRounds = 10;
+  sync_.pause = std::chrono::milliseconds(3);
+  auto upper = open();
+  sync_.calls = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kCallers; ++t)
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < kRounds; ++i) {
+        ASSERT_TRUE(upper->apply({{tree::PutTombstone{Ino{1}, fmt::format("{} {}", t, i)}}}));
+        ASSERT_TRUE(upper->sync_node(Ino{1}));
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_LT(sync_.calls, kCallers * kRounds / 2);
+  EXPECT_GE(sync_.calls, kRounds);
+}
+
+TEST_F(DeltaFaultTest, NothingToFlushCostsNoFlush) {
+  auto upper = open();
+  change(*upper, 5);
+  ASSERT_TRUE(upper->sync(SyncScope::kLog));
+  const int before = sync_.calls;
+  ASSERT_TRUE(upper->sync(SyncScope::kLog));
+  ASSERT_TRUE(upper->sync_node(Ino{1}));
+  EXPECT_EQ(sync_.calls, before);
+}
+
+TEST_F(DeltaFaultTest, AVolatileDeltaIsRefusedAfterAPowerFailure) {
+  tuning_.boot_id = [] { return BootId{1}; };
+  const std::string copy = dir_ / "copy";
+  {
+    auto upper = open({.is_volatile = true});
+    change(*upper, 5);
+    ASSERT_TRUE(make_dir(copy, 0700));
+    for (const char* name : {"/redo.log", "/checkpoint"}) write_whole(copy + name, *read_file(path_ + name));
+  }
+  {
+    // The same boot: a process died.
+    const auto opened = open_delta_with(copy, {.read_only = true}, tuning_);
+    ASSERT_TRUE(opened);
+    EXPECT_EQ(test::dump(**opened), model_.dump());
+  }
+  tuning_.boot_id = [] { return BootId{2}; };
+  EXPECT_EQ(open_delta_with(copy, {}, tuning_).error().kind, ErrorKind::kCorrupt);
+  EXPECT_EQ(open_delta_with(copy, {.read_only = true}, tuning_).error().kind, ErrorKind::kCorrupt);
+  EXPECT_EQ(test::dump(*open()), model_.dump()) << "it was closed cleanly";
+}
+
+/// Runs `body` in a child process with a tmpfs of `size` of its own on `mountpoint`; gives what it returns,
+/// "skip: ..." where there can't be one.
+std::string with_small_disk(const std::string& mountpoint, const std::string& size,
+                            const std::function<std::string(const std::string&)>& body) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return "no pipe";
+  Fd read_end(ends[0]);
+  Fd write_end(ends[1]);
+  const pid_t child = fork();
+  if (child == 0) {
+    std::string answer;
+    const int spaces = CLONE_NEWNS | (geteuid() == 0 ? 0 : CLONE_NEWUSER);
+    if (unshare(spaces) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("tmpfs", mountpoint.c_str(), "tmpfs", 0, ("size=" + size).c_str()) != 0)
+      answer = std::string("skip: no tmpfs of its own: ") + strerror(errno);
+    else
+      answer = body(mountpoint);
+    static_cast<void>(write_full(write_end.get(), as_bytes(answer)));
+    _exit(0);
+  }
+  write_end.reset();
+  std::string answer;
+  char buffer[4096];
+  for (ssize_t got; (got = read(read_end.get(), buffer, sizeof buffer)) > 0;)
+    answer.append(buffer, static_cast<std::size_t>(got));
+  int status = 0;
+  waitpid(child, &status, 0);
+  if (!WIFEXITED(status)) return "the child died of signal " + std::to_string(WTERMSIG(status));
+  return answer;
+}
+
+#define REQUIRE_THAT(condition)                                                \
+  do {                                                                         \
+    if (!(condition)) return fmt::format("line {}: {}", __LINE__, #condition); \
+  } while (false)
+
+/// The disk fills up under a delta, is cleared by removing files through it, then gets room.
+std::string fill_and_clear(const std::string& mountpoint) {
+  DeltaTuning tuning;
+  tuning.segment_size = 64U << 10;
+  tuning.max_segments = 32;
+  tuning.retry_period = std::chrono::milliseconds(5);
+  const std::string path = mountpoint + "/delta";
+  const std::string ballast_path = mountpoint + "/ballast";
+  test::ChangeMaker maker(33, 500);
+  test::Model model;
+  std::uint64_t counter = 0;
+  auto upper = open_delta_with(path, {}, tuning);
+  REQUIRE_THAT(upper);
+  auto file = (*upper)->create_data(Ino{900});
+  REQUIRE_THAT(file);
+  const std::string megabyte(1U << 20, 'x');
+  REQUIRE_THAT(pwrite_full((*file)->get(), as_bytes(megabyte), 0));
+  file->reset();
+  tree::Node node;
+  node.content = tree::ContentKind::kData;
+  node.size = megabyte.size();
+  const ChangeSet put_file{{tree::PutNode{Ino{900}, node}}};
+  REQUIRE_THAT((*upper)->apply(put_file));
+  model.apply(put_file);
+
+  auto ballast = open_file(ballast_path, O_WRONLY | O_CREAT, 0600);
+  REQUIRE_THAT(ballast);
+  const std::string page(4096, 'b');
+  while (write(ballast->get(), page.data(), page.size()) > 0) continue;
+  int error = 0;
+  while (error == 0) {
+    test::ChangeMaker before = maker;
+    ChangeSet set = maker.next(counter + 1);
+    std::erase_if(set.changes, [](const tree::Change& one) {  // nothing that removes: that may go on
+      return std::holds_alternative<tree::EraseNode>(one) || std::holds_alternative<tree::EraseEntry>(one) ||
+             std::holds_alternative<tree::PutTombstone>(one) ||
+             std::holds_alternative<tree::TrimExtents>(one);
+    });
+    // Ever new names, so that the checkpoint grows as well.
+    set.changes.push_back(tree::PutXattr{Ino{5000 + counter}, "user.big", std::string(300, 'v')});
+    if (auto applied = (*upper)->apply(set); !applied) {
+      error = applied.error().code;
+      maker = before;
+      break;
+    }
+    ++counter;
+    model.apply(set);
+    REQUIRE_THAT(counter < 1'000'000);
+  }
+  REQUIRE_THAT(error == ENOSPC);
+  REQUIRE_THAT(counter > 10);
+  REQUIRE_THAT(test::dump(**upper) == model.dump());
+  REQUIRE_THAT(test::dump(**open_delta_with(path, {.read_only = true}, tuning)) == model.dump());
+
+  // Removing a file goes through, and its space lets everything go on.
+  const ChangeSet erase{{tree::EraseNode{Ino{900}}}};
+  REQUIRE_THAT((*upper)->apply(erase));
+  model.apply(erase);
+  bool goes_on = false;
+  for (int i = 0; i < 400 && !goes_on; ++i) {
+    const ChangeSet set{{tree::PutXattr{Ino{500}, "user.after", "x"}}};
+    goes_on = (*upper)->apply(set).has_value();
+    if (goes_on) model.apply(set);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  REQUIRE_THAT(goes_on);
+  REQUIRE_THAT(access((path + "/data/0e/900").c_str(), F_OK) != 0);
+  REQUIRE_THAT(test::dump(**upper) == model.dump());
+
+  // Full again, and then the process ends without a close: another opens it on the full disk.
+  while (write(ballast->get(), page.data(), page.size()) > 0) continue;
+  static_cast<void>(upper->release());
+  REQUIRE_THAT(test::dump(**open_delta_with(path, {.read_only = true}, tuning)) == model.dump());
+  return "";
+}
+
+TEST_F(DeltaFaultTest, AFullDiskLosesNothingAndCanBeCleared) {
+  const std::string mountpoint = dir_ / "small";
+  ASSERT_TRUE(make_dir(mountpoint, 0700));
+  const std::string answer = with_small_disk(mountpoint, "6m", fill_and_clear);
+  if (answer.starts_with("skip")) GTEST_SKIP() << answer;
+  EXPECT_EQ(answer, "");
+}
+
+/// Opens a damaged copy in a child process, so that a crash is seen as one. True: it was opened.
+bool opens(const std::string& path, const DeltaTuning& tuning) {
+  const pid_t child = fork();
+  if (child == 0) {
+    bool opened = false;
+    for (const bool read_only : {true, false}) {
+      auto upper = open_delta_with(path, {.read_only = read_only}, tuning);
+      opened = upper.has_value();
+      if (opened) test::dump(**upper);
+    }
+    _exit(opened ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status)) << "died of signal " << WTERMSIG(status);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+TEST_F(DeltaFaultTest, DamagedBytesAreRefusedOrDroppedNeverACrash) {
+  std::string log;
+  std::string records;
+  {
+    auto upper = open();
+    change(*upper, 300);
+    ASSERT_TRUE(upper->sync(SyncScope::kAll));
+    change(*upper, 100);
+    log = *read_file(path_ + "/redo.log");
+    records = *read_file(path_ + "/checkpoint");
+  }
+  const std::string copy = dir_ / "copy";
+  std::mt19937_64 random(std::random_device{}());
+  int opened = 0;
+  for (int round = 0; round < 300; ++round) {
+    std::string damaged_log = log;
+    std::string damaged_records = records;
+    std::string& victim = round % 3 == 0 ? damaged_log : damaged_records;
+    const std::uint64_t places = 1 + random() % 8;
+    std::string what;
+    for (std::uint64_t i = 0; i < places; ++i) {
+      const std::size_t at = random() % victim.size();
+      victim[at] = static_cast<char>(random());
+      what += fmt::format(" {}={}", at, static_cast<int>(victim[at]));
+    }
+    if (round % 10 == 9) victim.resize(random() % victim.size());
+    SCOPED_TRACE(fmt::format("{}{} size {}", round % 3 == 0 ? "log" : "records", what, victim.size()));
+    ASSERT_TRUE(remove_tree(copy));
+    ASSERT_TRUE(make_dir(copy, 0700));
+    write_whole(copy + "/redo.log", damaged_log);
+    write_whole(copy + "/checkpoint", damaged_records);
+    opened += opens(copy, tuning_) ? 1 : 0;
+  }
+  EXPECT_GT(opened, 0) << "damage of unused bytes is no damage";
+}
+
+}  // namespace
+}  // namespace layerfs::upper
