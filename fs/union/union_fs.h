@@ -47,11 +47,13 @@ struct Caller {
 
 /// Fields to set; nullopt leaves one alone. kNow times are taken from the clock once for the call.
 struct SetAttr {
-  std::optional<std::uint16_t> mode;
-  std::optional<Uid> uid;
-  std::optional<Gid> gid;
-  std::optional<std::uint64_t> size;
-  std::optional<Time> atime, mtime, ctime;
+  std::optional<std::uint16_t> mode = std::nullopt;
+  std::optional<Uid> uid = std::nullopt;
+  std::optional<Gid> gid = std::nullopt;
+  std::optional<std::uint64_t> size = std::nullopt;
+  std::optional<Time> atime = std::nullopt;
+  std::optional<Time> mtime = std::nullopt;
+  std::optional<Time> ctime = std::nullopt;
   bool atime_now = false;
   bool mtime_now = false;
   bool kill_suid_sgid = false;  ///< FATTR_KILL_SUIDGID (with a size), HANDLE_KILLPRIV_V2

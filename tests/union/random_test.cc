@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+// Random operation sequences against the reference model: on lower trees with content, with remounts, on one
+// and on several threads. LAYERFS_MODEL_OPS and LAYERFS_MODEL_SEED choose more of them, or the one that
+// failed.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <thread>
+
+#include "fs/upper/memory_upper.h"
+#include "tests/union/random_run.h"
+#include "tests/union/union_check.h"
+
+namespace layerfs::unionfs {
+namespace {
+
+using namespace model;
+
+std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
+  const char* text = std::getenv(variable);
+  return text ? std::strtoull(text, nullptr, 10) : otherwise;
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr std::uint64_t kDefaultOps = 12'000;
+#else
+constexpr std::uint64_t kDefaultOps = 100'000;
+#endif
+constexpr std::size_t kSequence = 1000;
+
+// A file system and its model from one seed.
+struct World {
+  explicit World(std::uint64_t seed) : random(seed), blobs(std::make_shared<tree::MemoryBlobs>()) {
+    lower = std::make_shared<tree::MemoryTree>();
+    upper = upper::make_memory_upper();
+    static constexpr std::uint64_t kLimits[] = {0, 4096, 65536};
+    options.whole_copy_limit = kLimits[seed % 3];
+  }
+  void mount() {
+    fs.reset();
+    fs = UnionFs::make(lower, blobs, upper, options).value();
+  }
+  std::mt19937_64 random;
+  std::shared_ptr<tree::MemoryBlobs> blobs;
+  std::shared_ptr<tree::MemoryTree> lower;
+  std::shared_ptr<tree::UpperLayer> upper;
+  UnionOptions options;
+  std::unique_ptr<UnionFs> fs;
+  ReferenceModel model;
+};
+
+// Runs a sequence in a new world. `at` gets the number of the operation that failed.
+std::string run_sequence(std::uint64_t seed, const std::vector<Op>& ops, std::size_t& at) {
+  World world(seed);
+  make_lower(world.random, *world.lower, *world.blobs, tree::kRootIno, world.model, world.model.root());
+  world.mount();
+  world.model.root()->ino = 1;
+  RandomRun run(world.fs, world.model, tree::kRootIno, world.model.root(), {}, [&] { world.mount(); });
+  std::string wrong = run.compare_all();
+  for (at = 0; wrong.empty() && at < ops.size(); ++at) wrong = run.step(ops[at]);
+  if (!wrong.empty()) return wrong;
+  wrong = run.compare_all();
+  run.close_all();
+  return wrong + check_upper(*world.fs, *world.lower, *world.upper);
+}
+
+// Leaves out ever smaller parts while it still fails.
+std::vector<Op> shorten(std::uint64_t seed, std::vector<Op> ops) {
+  std::size_t at = 0;
+  run_sequence(seed, ops, at);
+  ops.resize(std::min(ops.size(), at + 1));
+  for (std::size_t part = std::max<std::size_t>(ops.size() / 2, 1);;) {
+    for (std::size_t begin = 0; begin < ops.size();) {
+      std::vector<Op> fewer(ops.begin(), ops.begin() + static_cast<std::ptrdiff_t>(begin));
+      std::size_t end = std::min(begin + part, ops.size());
+      fewer.insert(fewer.end(), ops.begin() + static_cast<std::ptrdiff_t>(end), ops.end());
+      if (run_sequence(seed, fewer, at).empty())
+        begin = end;
+      else
+        ops = std::move(fewer);
+    }
+    if (part == 1) return ops;
+    part = std::max<std::size_t>(part / 2, 1);
+  }
+}
+
+void report(std::uint64_t seed, const std::vector<Op>& ops) {
+  std::vector<Op> fewer = shorten(seed, ops);
+  std::size_t at = 0;
+  std::string wrong = run_sequence(seed, fewer, at);
+  std::string text;
+  for (const Op& op : fewer) text += "  " + to_text(op) + "\n";
+  FAIL() << "LAYERFS_MODEL_SEED=" << seed << ", shortened to " << fewer.size() << " operations:\n"
+         << text << wrong;
+}
+
+TEST(RandomOperations, AgreeWithTheReferenceModel) {
+  std::uint64_t first = number_from("LAYERFS_MODEL_SEED", 1);
+  std::uint64_t sequences = number_from("LAYERFS_MODEL_OPS", kDefaultOps) / kSequence;
+  for (std::uint64_t seed = first; seed < first + sequences; ++seed) {
+    std::mt19937_64 random(seed);
+    std::vector<Op> ops = make_ops(random, kSequence);
+    std::size_t at = 0;
+    if (!run_sequence(seed, ops, at).empty()) return report(seed, ops);
+  }
+}
+
+TEST(RandomOperations, OfSeveralThreadsAgreeWithAModelOfEach) {
+  constexpr int kThreads = 4;
+  std::uint64_t seed = number_from("LAYERFS_MODEL_SEED", 1);
+  std::uint64_t count = number_from("LAYERFS_MODEL_OPS", kDefaultOps) / kThreads / 4;
+  World world(seed);
+  std::array<ReferenceModel, kThreads> models;
+  std::array<Ino, kThreads> tops{};
+  for (int i = 0; i < kThreads; ++i) {
+    Node node;
+    node.kind = NodeKind::kDirectory;
+    node.mode = 0755;
+    tops[i] = world.lower->add_node(tree::kRootIno, "thread" + std::to_string(i), node, {}, {});
+    make_lower(world.random, *world.lower, *world.blobs, tops[i], models[i], models[i].root());
+    models[i].root()->ino = to_number(tops[i]);
+    // The top's parent is the file system's root, which this model doesn't have.
+    models[i].root()->parent.reset();
+  }
+  world.mount();
+  std::array<std::string, kThreads> wrong;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      std::mt19937_64 random(seed * 100 + static_cast<std::uint64_t>(i));
+      RandomRun run(world.fs, models[i], tops[i], models[i].root(), {.remounts = false}, [] {});
+      for (const Op& op : make_ops(random, count))
+        if (wrong[i] = run.step(op); !wrong[i].empty()) return;
+      wrong[i] = run.compare_all();
+      run.close_all();
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (const std::string& text : wrong) EXPECT_EQ(text, "") << "LAYERFS_MODEL_SEED=" << seed;
+  EXPECT_EQ(check_upper(*world.fs, *world.lower, *world.upper), "");
+}
+
+// One operation on names that other threads use too: whatever it answers is right.
+class Disturber {
+ public:
+  explicit Disturber(UnionFs& fs) : fs_(fs) {}
+  void step(const Op& op) {
+    auto [dir, name] = walk(op.a);
+    auto [to_dir, to_name] = walk(op.b);
+    if (dir != Ino{0} && to_dir != Ino{0}) {
+      auto file = fs_.lookup(dir, name);
+      if (file) held_.push_back(file->ino);
+      if (!change_name(op, dir, name, to_dir, to_name) && file) change_file(op, *file, to_dir, to_name);
+    }
+    for (Ino ino : held_) fs_.forget(ino, 1);
+    held_.clear();
+  }
+
+ private:
+  std::pair<Ino, std::string> walk(std::uint32_t number) {
+    std::vector<std::string> path = path_of(number);
+    Ino dir = tree::kRootIno;
+    for (std::size_t i = 0; i + 1 < path.size(); ++i) {
+      auto entry = fs_.lookup(dir, path[i]);
+      if (!entry) return {Ino{0}, ""};
+      held_.push_back(dir = entry->ino);
+    }
+    return {dir, path.back()};
+  }
+  void keep(const Result<Entry>& entry) {
+    if (entry) held_.push_back(entry->ino);
+  }
+  // False where `op` is not one of names.
+  bool change_name(const Op& op, Ino dir, const std::string& name, Ino to_dir, const std::string& to_name) {
+    switch (op.kind) {
+      case OpKind::mkdir: keep(fs_.mkdir(dir, name, 0755, {})); return true;
+      case OpKind::mknod:
+      case OpKind::open: keep(fs_.mknod(dir, name, S_IFREG | 0644, 0, {})); return true;
+      case OpKind::symlink: keep(fs_.symlink(dir, name, "t", {})); return true;
+      case OpKind::unlink: (void)fs_.unlink(dir, name, {}); return true;
+      case OpKind::rmdir: (void)fs_.rmdir(dir, name, {}); return true;
+      case OpKind::rename:
+      case OpKind::close:
+        (void)fs_.rename(dir, name, to_dir, to_name, op.c % 4 == 0 ? RENAME_EXCHANGE : 0, {});
+        return true;
+      case OpKind::readdir:
+        (void)fs_.readdir(dir, tree::kDirStart, [](const DirEntryView&) { return true; });
+        return true;
+      default: return false;
+    }
+  }
+  void change_file(const Op& op, const Entry& file, Ino to_dir, const std::string& to_name) {
+    std::string data = bytes_of(op.c, op.c % 500);
+    switch (op.kind) {
+      case OpKind::link:
+        // The kernel lets no unlinked file be linked; here it may have been unlinked since.
+        if (auto node = fs_.getattr(file.ino); node && node->nlink > 0)
+          keep(fs_.link(file.ino, to_dir, to_name, {}));
+        break;
+      case OpKind::write: (void)fs_.write(file.ino, op.d % 9000, layerfs::as_bytes(data), {}, {}); break;
+      case OpKind::truncate: (void)fs_.setattr(file.ino, {.size = op.d % 9000}, {}); break;
+      case OpKind::chmod: (void)fs_.setattr(file.ino, {.mode = 0700}, {}); break;
+      case OpKind::setxattr: (void)fs_.setxattr(file.ino, "user.a", data, SetXattrMode::kAny, {}); break;
+      case OpKind::copy_range:
+        if (auto other = fs_.lookup(to_dir, to_name)) {
+          held_.push_back(other->ino);
+          (void)fs_.copy_file_range(file.ino, 0, other->ino, 0, 9000, {});
+        }
+        break;
+      default: (void)fs_.read(file.ino, 0, std::as_writable_bytes(std::span(data))); break;
+    }
+  }
+
+  UnionFs& fs_;
+  std::vector<Ino> held_;
+};
+
+// No model can say what comes out of this: only that nothing is lost, leaked or torn.
+TEST(RandomOperations, OfSeveralThreadsOnTheSameNamesLeaveASoundTree) {
+  constexpr int kThreads = 4;
+  std::uint64_t seed = number_from("LAYERFS_MODEL_SEED", 1);
+  std::uint64_t count = number_from("LAYERFS_MODEL_OPS", kDefaultOps) / kThreads / 4;
+  World world(seed);
+  ReferenceModel unused;
+  make_lower(world.random, *world.lower, *world.blobs, tree::kRootIno, unused, unused.root());
+  world.mount();
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      std::mt19937_64 random(seed * 100 + static_cast<std::uint64_t>(i));
+      Disturber disturber(*world.fs);
+      for (const Op& op : make_ops(random, count)) disturber.step(op);
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(check_upper(*world.fs, *world.lower, *world.upper), "") << "LAYERFS_MODEL_SEED=" << seed;
+}
+
+}  // namespace
+}  // namespace layerfs::unionfs
