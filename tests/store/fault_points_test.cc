@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// The definitions behind fault_points.h. Each makes its system call itself, so that no name is looked up
+// twice.
+#include "tests/store/fault_points.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+
+namespace layerfs::store::fault {
+namespace {
+
+std::atomic<bool> armed{false};
+std::atomic<int> count{0};
+std::atomic<int> point{0};
+std::atomic<Action> chosen{Action::kCount};
+
+enum class Needs : unsigned char { kSpace, kNothing };
+
+/// True where the call is to fail.
+bool reached(Needs needs) {
+  if (!armed.load(std::memory_order_relaxed)) return false;
+  int number = ++count;
+  Action action = chosen;
+  if (number < point || action == Action::kCount) return false;
+  if (action == Action::kFull) {
+    if (needs == Needs::kNothing) return false;
+  } else if (number != point) {
+    return false;
+  }
+  if (action == Action::kKill) ::syscall(SYS_kill, ::syscall(SYS_getpid), SIGKILL);
+  errno = ENOSPC;
+  return true;
+}
+
+}  // namespace
+
+void arm(Action action, int at) {
+  chosen = action;
+  point = at;
+  count = 0;
+  armed = true;
+}
+
+int disarm() {
+  armed = false;
+  return count;
+}
+
+TEST(FaultPointsTest, CallsAreCountedAndFail) {
+  int pipe_fds[2];
+  ASSERT_EQ(::pipe(pipe_fds), 0);
+  arm(Action::kFail, 2);
+  EXPECT_EQ(::write(pipe_fds[1], "x", 1), 1);
+  EXPECT_EQ(::write(pipe_fds[1], "x", 1), -1);
+  EXPECT_EQ(errno, ENOSPC);
+  EXPECT_EQ(::write(pipe_fds[1], "x", 1), 1);
+  EXPECT_EQ(disarm(), 3);
+  EXPECT_EQ(::write(pipe_fds[1], "x", 1), 1);
+  ::close(pipe_fds[0]);
+  ::close(pipe_fds[1]);
+}
+
+}  // namespace layerfs::store::fault
+
+// The headers declare these names with attributes, and some under two names; labels avoid all that.
+using layerfs::store::fault::Needs;
+using layerfs::store::fault::reached;
+
+#define LAYERFS_TAKE_OVER(name, symbol, result, needs, number, parameters, ...) \
+  extern "C" result layerfs_fault_##name parameters __asm__(symbol);            \
+  extern "C" result layerfs_fault_##name parameters {                           \
+    if (reached(needs)) return -1;                                              \
+    return static_cast<result>(::syscall(number, __VA_ARGS__));                 \
+  }
+
+LAYERFS_TAKE_OVER(write, "write", ssize_t, Needs::kSpace, SYS_write, (int fd, const void* data, size_t size),
+                  fd, data, size)
+LAYERFS_TAKE_OVER(pwrite, "pwrite", ssize_t, Needs::kSpace, SYS_pwrite64,
+                  (int fd, const void* data, size_t size, off_t offset), fd, data, size, offset)
+LAYERFS_TAKE_OVER(pwrite64, "pwrite64", ssize_t, Needs::kSpace, SYS_pwrite64,
+                  (int fd, const void* data, size_t size, off_t offset), fd, data, size, offset)
+// The kernel takes the offset in two halves; on 64 bits the first is all of it.
+LAYERFS_TAKE_OVER(pwritev, "pwritev", ssize_t, Needs::kSpace, SYS_pwritev,
+                  (int fd, const struct iovec* pieces, int pieces_count, off_t offset), fd, pieces,
+                  pieces_count, offset, 0L)
+LAYERFS_TAKE_OVER(pwritev64, "pwritev64", ssize_t, Needs::kSpace, SYS_pwritev,
+                  (int fd, const struct iovec* pieces, int pieces_count, off_t offset), fd, pieces,
+                  pieces_count, offset, 0L)
+LAYERFS_TAKE_OVER(ftruncate, "ftruncate", int, Needs::kSpace, SYS_ftruncate, (int fd, off_t size), fd, size)
+LAYERFS_TAKE_OVER(ftruncate64, "ftruncate64", int, Needs::kSpace, SYS_ftruncate, (int fd, off_t size), fd,
+                  size)
+LAYERFS_TAKE_OVER(fsync, "fsync", int, Needs::kSpace, SYS_fsync, (int fd), fd)
+LAYERFS_TAKE_OVER(fdatasync, "fdatasync", int, Needs::kSpace, SYS_fdatasync, (int fd), fd)
+LAYERFS_TAKE_OVER(syncfs, "syncfs", int, Needs::kSpace, SYS_syncfs, (int fd), fd)
+LAYERFS_TAKE_OVER(mkdir, "mkdir", int, Needs::kSpace, SYS_mkdirat, (const char* path, mode_t mode), AT_FDCWD,
+                  path, mode)
+LAYERFS_TAKE_OVER(rename, "rename", int, Needs::kNothing, SYS_renameat2, (const char* from, const char* to),
+                  AT_FDCWD, from, AT_FDCWD, to, 0)
+LAYERFS_TAKE_OVER(renameat2, "renameat2", int, Needs::kNothing, SYS_renameat2,
+                  (int from_dir, const char* from, int to_dir, const char* to, unsigned flags), from_dir,
+                  from, to_dir, to, flags)
+LAYERFS_TAKE_OVER(unlink, "unlink", int, Needs::kNothing, SYS_unlinkat, (const char* path), AT_FDCWD, path, 0)
+LAYERFS_TAKE_OVER(unlinkat, "unlinkat", int, Needs::kNothing, SYS_unlinkat,
+                  (int dir, const char* path, int flags), dir, path, flags)
+LAYERFS_TAKE_OVER(rmdir, "rmdir", int, Needs::kNothing, SYS_unlinkat, (const char* path), AT_FDCWD, path,
+                  AT_REMOVEDIR)
