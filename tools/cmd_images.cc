@@ -276,7 +276,7 @@ void add_inspect(CLI::App& app, Tool& tool) {
   command->add_option("names", arguments->names, "Names or ids")->required();
   command->add_option("--type", arguments->type, "image, container or all")
       ->check(CLI::IsMember({"image", "container", "all"}));
-  command->add_flag("--json", std::string("As JSON: the default, and the only form"));
+  command->add_flag("--json")->description("As JSON: the default, and the only form");
   command->callback([arguments, &tool] { finish(tool, run_inspect(tool, *arguments)); });
 }
 
