@@ -29,6 +29,7 @@ class Loop {
   explicit Loop(Foreground& foreground) : foreground_(foreground) {}
 
   Result<void> run() {
+    stdin_open_ = foreground_.forward_input;
     if (foreground_.master) LAYERFS_TRY(begin_terminal());
     for (;;) {
       // A descriptor below zero is not looked at (poll(2)).
@@ -61,7 +62,7 @@ class Loop {
     if (::fcntl(foreground_.master.get(), F_SETFL, flags | O_NONBLOCK) != 0)
       return system_error(errno, "set terminal");
     copy_window_size();
-    if (!sys::is_terminal(STDIN_FILENO)) return {};
+    if (!foreground_.forward_input || !sys::is_terminal(STDIN_FILENO)) return {};
     LAYERFS_ASSIGN(auto raw, sys::RawTerminal::make(STDIN_FILENO));
     raw_.emplace(std::move(raw));
     return {};

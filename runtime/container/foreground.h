@@ -19,8 +19,9 @@ Result<Fd> make_signal_fd();
 
 struct Foreground {
   int signal_fd = -1;
-  int done_fd = -1;  ///< readable (or hung up) when something happened to the container
-  Fd master;         ///< the terminal's; empty: none
+  int done_fd = -1;           ///< readable (or hung up) when something happened to the container
+  Fd master;                  ///< the terminal's; empty: none
+  bool forward_input = true;  ///< standard input goes to the terminal
   std::function<void(int signal)> forward;
   /// Called when done_fd is ready. True ends the loop.
   std::function<Result<bool>()> on_done;

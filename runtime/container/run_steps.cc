@@ -80,7 +80,9 @@ class Runner {
     sys::MountCall call{"layerfs", "fuse.layerfs", MS_NODEV, context_.fuse_options(device.get())};
     LAYERFS_TRY(calls_.mount_on(target.get(), call));
     LAYERFS_TRY(context_.sync.send(MessageKind::kFuseDevice, 0, {}, device.get()));
-    // From here the server answers; the first look at the root waits for it.
+    // From here the server answers, and the first look at the root waits for it. With this copy of the device
+    // open a server that dies would leave us waiting for ever.
+    device.reset();
     return open_root(step.directory);
   }
 
@@ -99,6 +101,7 @@ class Runner {
 
   Result<void> operator()(const MountStep& step) {
     if (step.bind) return bind(step, step.source, bind_attributes(step));
+    if (step.type == "proc" || step.type == "sysfs") LAYERFS_TRY(refuse_link(step.target));
     LAYERFS_ASSIGN(Fd target, open_target(step.target, TargetKind::kDirectory));
     sys::MountCall call{step.source, step.type, step.flags, step.data};
     auto mounted = calls_.mount_on(target.get(), call);
@@ -174,8 +177,11 @@ class Runner {
     auto target = open_existing(step.path);
     if (!target) return is_absent(target.error());
     sys::BindAttributes attributes;
-    attributes.recursive = true;
     attributes.set = MOUNT_ATTR_RDONLY;
+    // A mount of its own is changed; what is none (EINVAL, mount_setattr(2)) is bound onto itself.
+    auto changed = calls_.change_mount(target->get(), attributes);
+    if (changed || changed.error().code != EINVAL) return changed;
+    attributes.recursive = true;
     return calls_.bind_on(target->get(), target->get(), attributes);
   }
 

@@ -235,10 +235,23 @@ Result<void> plan_rest(const spec::Resources& resources, Builder& builder) {
   return {};
 }
 
+/// What every container may do whatever its rules say (runtime-spec, config-linux.md, "Default Devices"):
+/// make nodes, and use the default ones and its terminals.
+std::vector<spec::DeviceRule> default_rules() {
+  std::vector<spec::DeviceRule> rules{{true, 'c', std::nullopt, std::nullopt, "m"},
+                                      {true, 'b', std::nullopt, std::nullopt, "m"}};
+  constexpr std::pair<int, int> kUsable[] = {{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 2}};
+  for (auto [major, minor] : kUsable) rules.push_back({true, 'c', major, minor, "rwm"});
+  rules.push_back({true, 'c', 136, std::nullopt, "rwm"});
+  return rules;
+}
+
 Result<void> plan_devices(const std::vector<spec::DeviceRule>& rules, const CgroupLayout& layout,
                           Builder& builder) {
   if (rules.empty() || layout.find_v1("devices") == nullptr) return {};
-  for (const auto& rule : rules)
+  std::vector<spec::DeviceRule> all = rules;
+  for (auto& rule : default_rules()) all.push_back(std::move(rule));
+  for (const auto& rule : all)
     LAYERFS_TRY(builder.add("devices", {rule.allow ? "devices.allow" : "devices.deny", device_line(rule),
                                         "linux.resources.devices"}));
   return {};

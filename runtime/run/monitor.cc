@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/run/monitor.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "fs/base/check.h"
+#include "fs/base/log.h"
+#include "fs/base/scope_exit.h"
+#include "fs/base/sys_file.h"
+#include "fs/mount/mount.h"
+#include "fs/store/store.h"
+#include "runtime/container/final_stage_image.h"
+#include "runtime/container/launch.h"
+#include "runtime/run/running_file.h"
+#include "runtime/sys/child_process.h"
+#include "runtime/sys/clone.h"
+#include "runtime/sys/identity.h"
+
+namespace layerfs::run {
+
+namespace {
+
+using container::MessageKind;
+using container::SyncChannel;
+
+constexpr int kServerPatience = 30'000;  // ms that the server may take to see that its mount is gone
+
+/// Descriptors 0 to 2 are /dev/null; standard error the file `log` where it can be opened.
+void leave_streams(const std::string& log) {
+  if (auto null = open_file("/dev/null", O_RDWR); null)
+    for (int fd = 0; fd < 3; ++fd)
+      if (auto moved = sys::move_fd(null->get(), fd); !moved) return;
+  if (auto file = open_file(log, O_WRONLY | O_CREAT | O_APPEND, 0600); file) [[maybe_unused]]
+    auto moved = sys::move_fd(file->get(), STDERR_FILENO);
+}
+
+/// The file system server's process. Never returns.
+[[noreturn]] void run_file_server(const mount::MountRequest& request, SyncChannel channel) {
+  // It outlives everybody: no descriptor of the client's may stay open in it, no pipe's reader wait for it.
+  int own = 3;
+  if (!sys::move_fd(channel.fd(), own)) ::_exit(1);
+  if (channel.fd() == own) [[maybe_unused]]
+    auto kept = channel.take().release();
+  if (!sys::close_from(own + 1, sys::CloseMode::kClose)) ::_exit(1);
+  SyncChannel monitor((Fd(own)));
+  leave_streams(request.upper_dir + "/log");
+  int status = 0;
+  try {
+    auto device = monitor.receive();
+    if (!device || device->kind != MessageKind::kFuseDevice) ::_exit(0);  // the container was never made
+    auto served = mount::serve_device(request, std::move(device->fd), Fd());
+    if (!served) {
+      status = 1;
+      log_error("{}", served.error().message());
+      [[maybe_unused]] auto sent =
+          monitor.send(MessageKind::kFailed, served.error().code, served.error().message());
+    }
+  } catch (const std::exception& error) {
+    status = 1;
+    [[maybe_unused]] auto sent = monitor.send(MessageKind::kFailed, EIO, error.what());
+  }
+  ::_exit(status);
+}
+
+struct Outcome {
+  int status = 125;
+  std::string message;
+  bool out_of_memory = false;
+};
+
+class Monitor {
+ public:
+  Monitor(RunRequest& request, SyncChannel client) : request_(request), client_(std::move(client)) {}
+
+  void run() {
+    auto outcome = run_to_the_end();
+    if (!outcome) outcome = Outcome{125, outcome.error().message(), false};
+    auto cleaned = clean(*outcome);
+    if (!cleaned) outcome->message += (outcome->message.empty() ? "" : "; ") + cleaned.error().message();
+    [[maybe_unused]] auto sent = client_.send(kEnded, outcome->status, outcome->message);
+    if (request_.detach && started_ && !outcome->message.empty()) log_error("{}", outcome->message);
+  }
+
+ private:
+  const std::string& directory() const { return request_.mount.upper_dir; }
+
+  Result<Outcome> run_to_the_end() {
+    state_.id = request_.mount.upper_id;
+    state_.name = request_.name;
+    state_.monitor = ::getpid();
+    state_.remove = request_.remove;
+    state_.started = std::time(nullptr);
+    LAYERFS_ASSIGN(auto file, RunningFile::create(request_.mount.store_root, state_));
+    file_.emplace(std::move(file));
+    LAYERFS_TRY(start_server());
+    LAYERFS_ASSIGN(cgroup_, container::make_cgroup(request_.plan.cgroup, request_.cgroup_mode));
+    state_.cgroups = cgroup_.paths();
+    if (!cgroup_.empty()) LAYERFS_TRY(file_->update(state_));
+    LAYERFS_ASSIGN(auto init_request, make_init_request());
+    LAYERFS_TRY(set_streams());
+    LAYERFS_ASSIGN(auto init, container::launch(init_request, cgroup_));
+    ScopeExit destroy_init([&] { init.destroy(); });
+    state_.pid = init.pid();
+    LAYERFS_ASSIGN(auto start_time, sys::find_start_time(init.pid()));
+    state_.start_time = start_time.value_or(0);
+    LAYERFS_TRY(file_->update(state_));
+    LAYERFS_ASSIGN(auto failure, await_program(init));
+    if (failure.status != 0) return Outcome{failure.status, failure.message, false};
+    started_ = true;
+    // Not before: until the program runs, errors of helpers reach the user.
+    leave_streams(directory() + "/log");
+    LAYERFS_TRY(client_.send(kStarted, init.pid(), {}, init.pidfd()));
+    if (request_.detach) client_.close();
+    LAYERFS_TRY(wait_for_end(init.pidfd()));
+    LAYERFS_ASSIGN(int status, sys::wait_child(init.pid()));
+    destroy_init.release();
+    return judge(sys::exit_code(status));
+  }
+
+  Result<void> start_server() {
+    LAYERFS_ASSIGN(auto ends, SyncChannel::make_pair());
+    pid_t pid = ::fork();
+    if (pid < 0) return system_error(errno, "fork");
+    if (pid == 0) {
+      client_.close();
+      ends.first.close();
+      run_file_server(request_.mount, std::move(ends.second));
+    }
+    server_pid_ = pid;
+    server_ = std::move(ends.first);
+    LAYERFS_ASSIGN(server_pidfd_, sys::open_pidfd(pid));
+    return {};
+  }
+
+  Result<container::InitRequest> make_init_request() {
+    container::InitRequest init;
+    init.plan = request_.plan;
+    init.seccomp = request_.seccomp;
+    LAYERFS_ASSIGN(init.stage_program, container::make_final_stage());
+    init.die_with_parent = true;
+    init.keyring = "layerfs-" + state_.id;
+    init.fuse_options = [options = request_.mount.fuse](int device) {
+      return fuse::mount_data(device, options);
+    };
+    return init;
+  }
+
+  /// What the init inherits as its streams.
+  Result<void> set_streams() {
+    bool input = request_.interactive && !request_.detach && !request_.plan.process.terminal;
+    if (!input) {
+      LAYERFS_ASSIGN(Fd null, open_file("/dev/null", O_RDONLY));
+      LAYERFS_TRY(sys::move_fd(null.get(), STDIN_FILENO));
+    }
+    if (!request_.detach) return {};
+    LAYERFS_ASSIGN(output_, open_file(directory() + "/output", O_WRONLY | O_CREAT | O_APPEND, 0600));
+    for (int fd : {STDOUT_FILENO, STDERR_FILENO}) LAYERFS_TRY(sys::move_fd(output_.get(), fd));
+    return {};
+  }
+
+  Result<container::ProgramFailure> await_program(container::LaunchedInit& init) {
+    container::LaunchEvents events;
+    events.fuse_device = [&](Fd device) -> Result<void> {
+      return server_.send(MessageKind::kFuseDevice, 0, {}, device.get());
+    };
+    events.console = [&](Fd master) -> Result<void> {
+      if (request_.detach) {
+        master_ = std::move(master);
+        return {};
+      }
+      return client_.send(MessageKind::kConsole, 0, {}, master.get());
+    };
+    events.runtime_hooks = [](pid_t) -> Result<void> { return {}; };
+    auto ready = init.await_ready(events);
+    if (!ready) return server_error(ready.error());
+    if (ready->status != 0) return ready;
+    return init.await_program();
+  }
+
+  /// Where the server failed, its error is the cause of the init's.
+  std::unexpected<Error> server_error(const Error& error) {
+    pollfd server{server_.fd(), POLLIN, 0};
+    if (::poll(&server, 1, 0) > 0)
+      if (auto message = server_.receive(); message && message->kind == MessageKind::kFailed)
+        return std::unexpected(Error{ErrorKind::kSystem, message->value, "file system", message->text});
+    return std::unexpected(error);
+  }
+
+  Result<void> wait_for_end(int init) {
+    bool killed = false;
+    auto kill_init = [&] {
+      if (!killed)
+        if (auto sent = sys::send_signal(init, SIGKILL); !sent) log_debug("{}", sent.error().message());
+      killed = true;
+    };
+    for (;;) {
+      std::array<pollfd, 4> fds{{{init, POLLIN, 0},
+                                 {client_.fd(), POLLIN, 0},
+                                 {server_ended_ ? -1 : server_pidfd_.get(), POLLIN, 0},
+                                 {master_.get(), POLLIN, 0}}};
+      if (::poll(fds.data(), fds.size(), -1) < 0) {
+        if (errno == EINTR) continue;
+        return system_error(errno, "wait for the container");
+      }
+      if (fds[3].revents != 0 || fds[0].revents != 0) drain_terminal();
+      if (fds[0].revents != 0) return {};
+      if (fds[1].revents != 0) {  // the client sends nothing: it is gone
+        client_.close();
+        kill_init();
+      }
+      if (fds[2].revents != 0) {
+        server_ended_ = true;
+        server_died_ = true;
+        kill_init();
+      }
+    }
+  }
+
+  /// A detached terminal: what the container writes goes to the file, as conmon's log.
+  void drain_terminal() {
+    if (!master_) return;
+    int flags = ::fcntl(master_.get(), F_GETFL);
+    ::fcntl(master_.get(), F_SETFL, flags | O_NONBLOCK);
+    std::array<std::byte, 65536> buffer;
+    for (;;) {
+      ssize_t got = ::read(master_.get(), buffer.data(), buffer.size());
+      if (got > 0) {
+        auto written = write_full(output_.get(), std::span(buffer).first(static_cast<std::size_t>(got)));
+        if (!written) log_warning("{}", written.error().message());
+        continue;
+      }
+      if (got == 0 || (errno != EAGAIN && errno != EINTR)) master_.reset();
+      return;
+    }
+  }
+
+  Outcome judge(int status) {
+    Outcome outcome{status, {}, false};
+    if (server_died_) {
+      outcome.message =
+          "the file system server died; the container was killed (see '" + directory() + "/log')";
+      return outcome;
+    }
+    auto kills = cgroup_.out_of_memory_kills();
+    if (kills.value_or(0) == 0) return outcome;
+    outcome.out_of_memory = true;
+    std::string limit =
+        request_.memory_limit > 0 ? fmt::format(" (limit {} MiB)", request_.memory_limit >> 20) : "";
+    if (status == 128 + SIGKILL)
+      outcome.message = "the container ran out of memory and was killed" + limit;
+    else
+      outcome.message = fmt::format("{} process{} of the container ran out of memory and {} killed{}", *kills,
+                                    *kills == 1 ? "" : "es", *kills == 1 ? "was" : "were", limit);
+    return outcome;
+  }
+
+  /// The mount went with the init; the server syncs and exits by itself.
+  void wait_for_server() {
+    server_.close();
+    if (server_pid_ <= 0) return;
+    pollfd server{server_pidfd_.get(), POLLIN, 0};
+    // Something else may hold the mount namespace (a debugger that joined it): then the server is told, and
+    // told again.
+    if (::poll(&server, 1, kServerPatience) == 0)
+      for (int signal : {SIGTERM, SIGTERM, SIGKILL}) {
+        ::kill(server_pid_, signal);
+        if (::poll(&server, 1, kServerPatience) > 0) break;
+      }
+    if (auto waited = sys::wait_child(server_pid_); !waited) log_warning("{}", waited.error().message());
+  }
+
+  Result<void> clean(const Outcome& outcome) {
+    wait_for_server();
+    Result<void> result = cgroup_.remove();
+    if (request_.remove) {
+      auto removed = remove_container();
+      if (result) result = removed;
+    } else {
+      write_exit(outcome);
+    }
+    if (file_ && result) result = file_->remove();
+    return result;
+  }
+
+  Result<void> remove_container() {
+    LAYERFS_ASSIGN(auto store, store::Store::open(request_.mount.store_root, store::StoreAccess::kWrite));
+    return store->remove_container(state_.id);
+  }
+
+  void write_exit(const Outcome& outcome) {
+    nlohmann::json document{
+        {"status", outcome.status}, {"finished", std::time(nullptr)}, {"oom", outcome.out_of_memory}};
+    std::string text = document.dump() + '\n';
+    auto fd = open_file(directory() + "/exit", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (!fd) return log_warning("{}", fd.error().message());
+    if (auto written = write_full(fd->get(), std::as_bytes(std::span(text))); !written)
+      log_warning("{}", written.error().message());
+  }
+
+  RunRequest& request_;
+  SyncChannel client_;
+  SyncChannel server_;
+  RunningState state_;
+  std::optional<RunningFile> file_;
+  sys::CgroupDirs cgroup_;
+  Fd server_pidfd_;
+  Fd master_;
+  Fd output_;
+  pid_t server_pid_ = -1;
+  bool server_ended_ = false;
+  bool server_died_ = false;
+  bool started_ = false;
+};
+
+}  // namespace
+
+void run_monitor(RunRequest& request, SyncChannel client) {
+  // Its own session: signals of the terminal are the client's to forward. Blocked ones of the client stay so.
+  ::setsid();
+  if (::chdir("/") != 0) log_debug("chdir '/': {}", errno_text(errno));
+  int own = 3;
+  if (client.fd() != own) {
+    if (!sys::move_fd(client.fd(), own)) ::_exit(1);
+  } else {
+    [[maybe_unused]] int kept = client.take().release();
+  }
+  if (!sys::close_from(own + 1, sys::CloseMode::kClose)) ::_exit(1);
+  [[maybe_unused]] int closed = client.take().release();
+  ::fcntl(own, F_SETFD, FD_CLOEXEC);
+  try {
+    Monitor(request, SyncChannel(Fd(own))).run();
+  } catch (const std::exception& error) {
+    log_error("{}", error.what());
+    ::_exit(1);
+  }
+  ::_exit(0);
+}
+
+}  // namespace layerfs::run

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// STORE/running/ID: what a monitor has made, for those who clean up after one that was killed (RUN.md,
+// "Files").
+//
+// (1) Locked by its monitor while that lives; the lock is not inherited by fork(2).
+// (2) Made under another name and locked before it is renamed: an unlocked one is stale.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fs/base/fd.h"
+#include "fs/base/result.h"
+
+namespace layerfs::run {
+
+struct RunningState {
+  std::string id;
+  std::string name;
+  pid_t pid = 0;
+  std::uint64_t start_time = 0;
+  pid_t monitor = 0;
+  std::vector<std::string> cgroups;
+  bool remove = false;
+  std::int64_t started = 0;
+};
+
+class RunningFile {
+ public:
+  /// Makes and locks the file. Errors: EEXIST where the container runs.
+  static Result<RunningFile> create(const std::string& store_root, const RunningState& state);
+  Result<void> update(const RunningState& state);
+  /// Removes it: everything is cleaned.
+  Result<void> remove();
+
+ private:
+  RunningFile(std::string path, Fd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
+  std::string path_;
+  Fd fd_;
+};
+
+/// Whether the container has a live monitor, and what that wrote. nullopt where there is no file.
+struct FoundRunning {
+  RunningState state;
+  bool alive = false;
+};
+Result<std::optional<FoundRunning>> find_running(const std::string& store_root, const std::string& id);
+Result<std::vector<FoundRunning>> list_running(const std::string& store_root);
+/// Cleans up after monitors that died: processes, cgroups, containers of --rm, the files. What is busy is
+/// left for the next time. Never fails: a problem is logged.
+void sweep_stale(const std::string& store_root);
+/// The same for one container, once its server has let go of the upper.
+Result<void> clean_up(const std::string& store_root, const RunningState& state);
+
+}  // namespace layerfs::run

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/cmd_containers.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
+
+#include "fs/base/sys_file.h"
+#include "fs/store/store.h"
+#include "runtime/container/oci_runtime.h"
+#include "runtime/run/running_file.h"
+#include "runtime/sys/clone.h"
+
+namespace layerfs::tools {
+
+namespace {
+
+constexpr int kDeathTimeout = 60'000;  // ms: the server may have much to write
+
+Result<store::ContainerRecord> get_container(store::Store& store, const std::string& name) {
+  LAYERFS_ASSIGN(auto found, store.find_container(name));
+  if (!found || found->is_mount)
+    return std::unexpected(Error{ErrorKind::kSystem, ENOENT, "container '" + name + "'", "does not exist"});
+  return *found;
+}
+
+/// "running", "exited (3)", "created".
+std::string status_text(const Tool& tool, const store::Store& store, const std::string& id, pid_t& pid) {
+  auto running = run::find_running(tool.store_root, id);
+  if (running && *running && (*running)->alive) {
+    pid = (*running)->state.pid;
+    return "running";
+  }
+  auto text = read_file(store.container_dir(id) + "/exit", 65536);
+  if (!text) return "created";
+  auto document = nlohmann::json::parse(*text, nullptr, false);
+  if (!document.is_object()) return "created";
+  return fmt::format("exited ({}){}", document.value("status", -1),
+                     document.value("oom", false) ? ", out of memory" : "");
+}
+
+Result<void> list_containers(const Tool& tool, bool all, bool as_json, bool quiet) {
+  run::sweep_stale(tool.store_root);
+  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kRead));
+  LAYERFS_ASSIGN(auto records, store->list_containers());
+  auto array = nlohmann::ordered_json::array();
+  std::vector<std::vector<std::string>> rows{{"ID", "NAME", "IMAGE", "STATUS", "CREATED"}};
+  for (const auto& record : records) {
+    if (record.is_mount) continue;
+    pid_t pid = 0;
+    std::string status = status_text(tool, *store, record.id, pid);
+    if (!all && status != "running") continue;
+    rows.push_back(
+        {record.id.substr(0, 12), record.name, record.image_reference, status, human_age(record.created_at)});
+    array.push_back({{"id", record.id},
+                     {"name", record.name},
+                     {"image", record.image_reference},
+                     {"status", status},
+                     {"pid", pid},
+                     {"created", record.created_at}});
+  }
+  if (as_json) return print(array.dump(2) + '\n');
+  if (!quiet) return print(format_table(rows));
+  std::string text;
+  for (std::size_t i = 1; i < rows.size(); ++i) text += rows[i][0] + '\n';
+  return print(text);
+}
+
+/// The init of a running container, held. Errors: kInvalid where it does not run.
+Result<Fd> open_init(const Tool& tool, const store::ContainerRecord& record) {
+  LAYERFS_ASSIGN(auto running, run::find_running(tool.store_root, record.id));
+  auto stopped = invalid_error("container", record.name, "is not running");
+  if (!running || !running->alive || running->state.pid <= 0) return stopped;
+  auto pidfd = sys::open_pidfd(running->state.pid);
+  if (!pidfd) return stopped;
+  LAYERFS_ASSIGN(auto start_time, sys::find_start_time(running->state.pid));
+  if (!start_time || *start_time != running->state.start_time) return stopped;
+  return pidfd;
+}
+
+Result<void> kill_container(const Tool& tool, const std::string& name, const std::string& signal) {
+  LAYERFS_ASSIGN(int number, container::parse_signal(signal));
+  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kRead));
+  LAYERFS_ASSIGN(auto record, get_container(*store, name));
+  LAYERFS_ASSIGN(Fd init, open_init(tool, record));
+  return sys::send_signal(init.get(), number);
+}
+
+/// Waits until the monitor has let go of the container's file: then everything is cleaned.
+Result<void> wait_for_monitor(const Tool& tool, const store::ContainerRecord& record) {
+  LAYERFS_ASSIGN(auto running, run::find_running(tool.store_root, record.id));
+  if (!running || !running->alive) return {};
+  auto monitor = sys::open_pidfd(running->state.monitor);
+  if (!monitor) return {};
+  pollfd ended{monitor->get(), POLLIN, 0};
+  if (::poll(&ended, 1, kDeathTimeout) > 0) return {};
+  return system_error(ETIMEDOUT, "wait for container", record.name);
+}
+
+Result<void> stop_container(const Tool& tool, const std::string& name, int seconds) {
+  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kRead));
+  LAYERFS_ASSIGN(auto record, get_container(*store, name));
+  LAYERFS_ASSIGN(Fd init, open_init(tool, record));
+  LAYERFS_TRY(sys::send_signal(init.get(), SIGTERM));
+  pollfd ended{init.get(), POLLIN, 0};
+  if (::poll(&ended, 1, seconds * 1000) == 0) LAYERFS_TRY(sys::send_signal(init.get(), SIGKILL));
+  return wait_for_monitor(tool, record);
+}
+
+Result<void> remove_container(const Tool& tool, const std::string& name, bool force) {
+  run::sweep_stale(tool.store_root);
+  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kWrite));
+  LAYERFS_ASSIGN(auto record, get_container(*store, name));
+  if (auto init = open_init(tool, record); init) {
+    if (!force) return invalid_error("remove container", record.name, "it is running (--force kills it)");
+    LAYERFS_TRY(sys::send_signal(init->get(), SIGKILL));
+  }
+  LAYERFS_TRY(wait_for_monitor(tool, record));
+  auto removed = store->remove_container(record.id);
+  if (!removed && removed.error().code == ENOENT) return {};  // one of --rm: its monitor was faster
+  if (!removed) return with_context(removed.error(), "remove container", record.name);
+  return {};
+}
+
+Result<void> print_output(const Tool& tool, const std::string& name) {
+  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kRead));
+  LAYERFS_ASSIGN(auto record, get_container(*store, name));
+  auto fd = open_file(store->container_dir(record.id) + "/output", O_RDONLY);
+  if (!fd && fd.error().code == ENOENT)
+    return invalid_error("logs of container", record.name, "none are kept: it did not run detached");
+  if (!fd) return std::unexpected(fd.error());
+  std::array<std::byte, 65536> buffer;
+  for (;;) {
+    LAYERFS_ASSIGN(std::size_t got, read_full(fd->get(), buffer));
+    if (got == 0) return {};
+    LAYERFS_TRY(write_full(STDOUT_FILENO, std::span(buffer).first(got)));
+  }
+}
+
+void finish(Tool& tool, const Result<void>& result) {
+  if (!result) tool.status = report_error(tool, result.error());
+}
+
+struct NamesAndFlags {
+  std::vector<std::string> names;
+  bool force = false;
+  int seconds = 10;
+  std::string signal = "KILL";
+};
+
+}  // namespace
+
+Result<std::string> absolute_store_root(const std::string& root) {
+  std::array<char, 4096> here;
+  if (::getcwd(here.data(), here.size()) == nullptr) return system_error(errno, "working directory");
+  return join_path(here.data(), root);
+}
+
+void add_container_commands(CLI::App& app, Tool& tool) {
+  struct ListFlags {
+    bool all = false;
+    bool json = false;
+    bool quiet = false;
+  };
+  auto flags = std::make_shared<ListFlags>();
+  CLI::App* ps = app.add_subcommand("ps", "List containers");
+  ps->add_flag("-a,--all", flags->all, "Those that do not run, too");
+  ps->add_flag("--json", flags->json, "As JSON");
+  ps->add_flag("-q,--quiet", flags->quiet, "Ids only");
+  ps->callback(
+      [flags, &tool] { finish(tool, list_containers(tool, flags->all, flags->json, flags->quiet)); });
+
+  auto add = [&](const char* name, const char* help) {
+    auto options = std::make_shared<NamesAndFlags>();
+    CLI::App* command = app.add_subcommand(name, help);
+    command->add_option("CONTAINER", options->names, "Name or id")->required();
+    return std::pair{command, options};
+  };
+  {
+    auto [command, options] = add("rm", "Remove containers");
+    command->add_flag("-f,--force", options->force, "Kill those that run");
+    command->callback([options = options, &tool] {
+      for (const auto& name : options->names) finish(tool, remove_container(tool, name, options->force));
+    });
+  }
+  {
+    auto [command, options] = add("stop", "Stop containers: TERM, then KILL");
+    command->add_option("-t,--time", options->seconds, "Seconds between the two")
+        ->check(CLI::NonNegativeNumber);
+    command->callback([options = options, &tool] {
+      for (const auto& name : options->names) finish(tool, stop_container(tool, name, options->seconds));
+    });
+  }
+  {
+    auto [command, options] = add("kill", "Send a signal to containers");
+    command->add_option("-s,--signal", options->signal, "Name or number");
+    command->callback([options = options, &tool] {
+      for (const auto& name : options->names) finish(tool, kill_container(tool, name, options->signal));
+    });
+  }
+  auto [logs, options] = add("logs", "Print what a detached container wrote");
+  logs->callback([options = options, &tool] {
+    for (const auto& name : options->names) finish(tool, print_output(tool, name));
+  });
+}
+
+}  // namespace layerfs::tools

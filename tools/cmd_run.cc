@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/cmd_run.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <ctime>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fs/base/scope_exit.h"
+#include "fs/base/sys_file.h"
+#include "fs/mount/mount_table.h"
+#include "fs/store/store.h"
+#include "runtime/container/host.h"
+#include "runtime/run/resolver_files.h"
+#include "runtime/run/run_container.h"
+#include "runtime/run/running_file.h"
+#include "runtime/spec/image_config.h"
+#include "tools/cmd_containers.h"
+#include "tools/cmd_run_options.h"
+
+namespace layerfs::tools {
+
+namespace {
+
+constexpr int kExitNotStarted = 125;
+
+Result<std::string> random_id() {
+  std::array<unsigned char, 32> bytes;
+  if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
+    return system_error(errno, "random id");
+  std::string id;
+  for (unsigned char byte : bytes) id += fmt::format("{:02x}", byte);
+  return id;
+}
+
+Result<void> check_name(const std::string& name) {
+  constexpr std::string_view kAllowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+  if (name.empty() || name.find_first_not_of(kAllowed) != std::string::npos || name.front() == '-' ||
+      name.front() == '.')
+    return invalid_error("--name", name, "must be of letters, digits and \"_.-\"");
+  return {};
+}
+
+/// The store is open only in here: monitor and server open it again, each after its fork.
+struct Prepared {
+  store::ContainerRecord record;
+  spec::ImageConfig config;
+  std::string directory;
+};
+Result<Prepared> prepare(const Tool& tool, const RunArguments& arguments) {
+  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kWrite));
+  LAYERFS_ASSIGN(auto image, store::get_image_by_name(*store, arguments.image));
+  LAYERFS_ASSIGN(std::string config_json, store->get_blob(image.config));
+  Prepared prepared;
+  LAYERFS_ASSIGN(prepared.config, spec::parse_image_config(config_json));
+  store::ContainerRecord& record = prepared.record;
+  LAYERFS_ASSIGN(record.id, random_id());
+  record.name = arguments.name.empty() ? record.id.substr(0, 12) : arguments.name;
+  LAYERFS_TRY(check_name(record.name));
+  record.image_reference = image.reference;
+  record.image_manifest = image.manifest;
+  record.image_config = image.config;
+  record.chain = image.chain;
+  for (const auto& layer : image.layers) record.layers.push_back(layer.diff_id);
+  record.created_at = std::time(nullptr);
+  auto added = store->add_container(record);
+  if (!added && added.error().code == EEXIST) return with_context(added.error(), "container", record.name);
+  LAYERFS_TRY(added);
+  prepared.directory = store->container_dir(record.id);
+  return prepared;
+}
+
+void forget(const Tool& tool, const std::string& id) {
+  auto store = store::Store::open(tool.store_root, store::StoreAccess::kWrite);
+  if (!store) return;
+  [[maybe_unused]] auto removed = (*store)->remove_container(id);
+}
+
+plan::CgroupMode cgroup_mode(const std::string& text) {
+  if (text == "required") return plan::CgroupMode::kRequired;
+  return text == "disabled" ? plan::CgroupMode::kDisabled : plan::CgroupMode::kEnabled;
+}
+
+/// Plan and mount of a container that is recorded already.
+Result<run::RunRequest> make_request(const Tool& tool, const RunArguments& arguments,
+                                     const Prepared& prepared, plan::RunOptions& options) {
+  LAYERFS_ASSIGN(plan::HostFacts host, container::read_host_facts());
+  LAYERFS_TRY(choose_id_maps(host, options));
+  if (options.hostname.empty()) options.hostname = prepared.record.id.substr(0, 12);
+  options.files_dir = prepared.directory;
+  bool host_network = options.network == plan::RunNetwork::kHost;
+  LAYERFS_TRY(run::write_resolver_files(prepared.directory, {options.hostname, host_network}));
+  LAYERFS_ASSIGN(spec::ContainerSpec spec, plan::make_run_spec(prepared.config, options));
+
+  run::RunRequest request;
+  plan::PlanOptions plan_options;
+  plan_options.fuse_root = prepared.directory + "/rootfs";
+  LAYERFS_TRY(make_dir(plan_options.fuse_root, 0700));
+  plan_options.use_init = !arguments.no_init;
+  plan_options.cgroup_name = "layerfs-" + prepared.record.id;
+  plan_options.cgroup_mode = cgroup_mode(arguments.cgroups);
+  LAYERFS_ASSIGN(request.plan, plan::plan_container(spec, host, plan_options));
+  if (spec.seccomp) {
+    LAYERFS_ASSIGN(request.seccomp, container::make_seccomp_program(*spec.seccomp));
+  }
+  request.mount.store_root = tool.store_root;
+  request.mount.layers = prepared.record.layers;
+  request.mount.upper_dir = prepared.directory;
+  request.mount.upper_id = prepared.record.id;
+  // What is removed at its end needs no durability.
+  request.mount.is_volatile = arguments.is_volatile || arguments.remove;
+  request.mount.fuse.source = fmt::format("{}{}", mount::kSourcePrefix, prepared.record.id);
+  request.mount.fuse.allow_other = true;
+  request.mount.fuse.suid = true;
+  if (options.uid_map.size() == 1 && options.uid_map.front().size == 1) {
+    request.mount.fuse.ids.squash_all = true;
+    request.mount.fuse.ids.uid = 0;
+    request.mount.fuse.ids.gid = 0;
+  }
+  request.name = prepared.record.name;
+  request.cgroup_mode = plan_options.cgroup_mode;
+  request.memory_limit = options.resources.memory_limit.value_or(0);
+  request.remove = arguments.remove;
+  request.detach = arguments.detach;
+  request.interactive = arguments.interactive;
+  return request;
+}
+
+Result<int> run_command(const Tool& given, const RunArguments& arguments) {
+  Tool tool = given;
+  LAYERFS_ASSIGN(plan::RunOptions options, make_run_options(arguments));
+  if (!tool.store_root.starts_with('/')) {
+    LAYERFS_ASSIGN(tool.store_root, absolute_store_root(tool.store_root));
+  }
+  run::sweep_stale(tool.store_root);
+  LAYERFS_ASSIGN(Prepared prepared, prepare(tool, arguments));
+  ScopeExit forget_container([&] { forget(tool, prepared.record.id); });
+  LAYERFS_ASSIGN(run::RunRequest request, make_request(tool, arguments, prepared, options));
+  forget_container.release();
+  LAYERFS_ASSIGN(int status, run::run_container(request));
+  if (arguments.detach && status == 0) LAYERFS_TRY(print(prepared.record.id + '\n'));
+  return status;
+}
+
+void add_run(CLI::App& app, Tool& tool) {
+  auto arguments = std::make_shared<RunArguments>();
+  CLI::App* run = app.add_subcommand("run", "Run a command in a new container of an image");
+  run->positionals_at_end();
+  run->add_flag("--rm", arguments->remove, "Remove the container when it ends");
+  run->add_flag("-d,--detach", arguments->detach, "Run in the background and print the container's id");
+  run->add_flag("-i,--interactive", arguments->interactive, "Standard input is the container's");
+  run->add_flag("-t,--tty", arguments->terminal, "With a terminal");
+  auto list = [&](const char* names, std::vector<std::string>& to, const char* help) {
+    run->add_option(names, to, help)->allow_extra_args(false);
+  };
+  list("-e,--env", arguments->env, "NAME=VALUE, or NAME for the caller's value");
+  list("--env-file", arguments->env_files, "File of NAME=VALUE lines");
+  run->add_option("-w,--workdir", arguments->working_dir, "Working directory");
+  run->add_option("-u,--user", arguments->user, "USER[:GROUP], by name or number");
+  list("-v,--volume", arguments->volumes, "SOURCE:DESTINATION[:ro,...]");
+  list("--tmpfs", arguments->tmpfs, "DIRECTORY[:OPTIONS]");
+  run->add_option("--hostname", arguments->hostname, "Host name");
+  run->add_option("--name", arguments->name, "Name of the container");
+  run->add_option("--entrypoint", arguments->entrypoint, "Program in place of the image's")
+      ->each([arguments](const std::string&) { arguments->has_entrypoint = true; });
+  run->add_option("-m,--memory", arguments->memory, "Most memory, as 512m");
+  run->add_option("--memory-swap", arguments->memory_swap, "Most memory and swap together; -1: no limit");
+  run->add_option("--memory-reservation", arguments->memory_reservation,
+                  "Memory that is spared under pressure");
+  run->add_option("--cpus", arguments->cpus, "Most processor time, as 0.25");
+  run->add_option("--cpu-shares", arguments->cpu_shares, "Weight against other groups; 1024 is usual");
+  run->add_option("--cpuset-cpus", arguments->cpuset_cpus, "Processors, as 0-1,3");
+  run->add_option("--pids-limit", arguments->pids_limit, "Most processes and threads; -1: no limit");
+  list("--cap-add", arguments->cap_add, "One more capability, or ALL");
+  list("--cap-drop", arguments->cap_drop, "One capability less, or ALL");
+  list("--security-opt", arguments->security_opts, "no-new-privileges, seccomp=FILE, seccomp=unconfined");
+  run->add_flag("--read-only", arguments->read_only, "The root cannot be written");
+  run->add_option("--network", arguments->network, "none or host")->check(CLI::IsMember({"none", "host"}));
+  run->add_option("--cgroups", arguments->cgroups, "required, enabled or disabled")
+      ->check(CLI::IsMember({"required", "enabled", "disabled"}));
+  run->add_flag("--volatile", arguments->is_volatile,
+                "Let fsync do nothing: fast, and lost at a power failure");
+  run->add_flag("!--init,--no-init{true}", arguments->no_init,
+                "Be the first process oneself, without an init");
+  run->add_option("IMAGE", arguments->image, "Name or id")->required();
+  run->add_option("COMMAND", arguments->command, "Program and arguments, in place of the image's");
+  run->callback([arguments, &tool] {
+    auto status = run_command(tool, *arguments);
+    tool.status = status ? *status : kExitNotStarted;
+    if (!status) report_error(tool, status.error());
+  });
+}
+
+}  // namespace
+
+void add_run_commands(CLI::App& app, Tool& tool) {
+  add_run(app, tool);
+  add_container_commands(app, tool);
+}
+
+}  // namespace layerfs::tools

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/cmd_run_options.h"
+
+#include <pwd.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <string_view>
+
+#include "fs/base/sys_file.h"
+#include "runtime/plan/capability_set.h"
+#include "runtime/plan/id_map.h"
+#include "runtime/spec/parse_spec.h"
+
+namespace layerfs::tools {
+
+namespace {
+
+/// NAME=VALUE; a bare NAME takes the caller's value, and is nothing where the caller has none.
+Result<void> add_env(const std::string& item, std::string_view option, std::vector<std::string>& env) {
+  if (item.empty() || item.front() == '=') return invalid_error(option, item, "must be NAME=VALUE");
+  if (item.find('=') != std::string::npos) {
+    env.push_back(item);
+  } else if (const char* value = std::getenv(item.c_str()); value != nullptr) {
+    env.push_back(item + '=' + value);
+  }
+  return {};
+}
+
+Result<std::uint64_t> parse_count(const std::string& text, std::string_view option) {
+  std::uint64_t value = 0;
+  auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (code != std::errc{} || end != text.data() + text.size())
+    return invalid_error(option, text, "must be a number");
+  return value;
+}
+
+Result<void> read_limits(const RunArguments& arguments, spec::Resources& to) {
+  if (!arguments.memory.empty()) {
+    LAYERFS_ASSIGN(to.memory_limit, plan::parse_size(arguments.memory, "--memory"));
+    // The kernel starts a container's first process in the group: less than this and it cannot even begin.
+    if (*to.memory_limit < (std::int64_t{6} << 20))
+      return invalid_error("--memory", arguments.memory, "must be at least 6m");
+    // As Podman: without a word about swap, as much again.
+    to.memory_swap = *to.memory_limit * 2;
+  }
+  if (!arguments.memory_swap.empty()) {
+    if (!to.memory_limit) return invalid_error("--memory-swap", arguments.memory_swap, "needs --memory");
+    if (arguments.memory_swap == "-1") {
+      to.memory_swap = -1;
+    } else {
+      LAYERFS_ASSIGN(to.memory_swap, plan::parse_size(arguments.memory_swap, "--memory-swap"));
+      if (*to.memory_swap < *to.memory_limit)
+        return invalid_error("--memory-swap", arguments.memory_swap,
+                             "counts memory and swap together: it is below --memory");
+    }
+  }
+  if (!arguments.memory_reservation.empty()) {
+    LAYERFS_ASSIGN(to.memory_reservation,
+                   plan::parse_size(arguments.memory_reservation, "--memory-reservation"));
+  }
+  if (!arguments.cpus.empty()) {
+    LAYERFS_ASSIGN(to.cpu_quota, plan::parse_cpus(arguments.cpus));
+    to.cpu_period = 100'000;
+  }
+  if (!arguments.cpu_shares.empty()) {
+    LAYERFS_ASSIGN(to.cpu_shares, parse_count(arguments.cpu_shares, "--cpu-shares"));
+    if (*to.cpu_shares < 2) return invalid_error("--cpu-shares", arguments.cpu_shares, "must be at least 2");
+  }
+  to.cpuset_cpus = arguments.cpuset_cpus;
+  if (!arguments.pids_limit.empty() && arguments.pids_limit != "-1") {
+    LAYERFS_ASSIGN(std::uint64_t limit, parse_count(arguments.pids_limit, "--pids-limit"));
+    if (limit == 0)
+      return invalid_error("--pids-limit", arguments.pids_limit, "must be at least 1, or -1 for none");
+    // Our init is one of the container's processes, and not one that the user counts.
+    to.pids_limit = static_cast<std::int64_t>(limit) + (arguments.no_init ? 0 : 1);
+  }
+  return {};
+}
+
+Result<void> read_security(const RunArguments& arguments, plan::RunOptions& options) {
+  for (const auto& text : arguments.security_opts) {
+    if (text == "no-new-privileges" || text == "no-new-privileges:true" || text == "no-new-privileges=true") {
+      options.no_new_privileges = true;
+    } else if (text == "no-new-privileges=false" || text == "no-new-privileges:false") {
+      options.no_new_privileges = false;
+    } else if (text == "seccomp=unconfined") {
+      options.seccomp_unconfined = true;
+    } else if (text.starts_with("seccomp=")) {
+      LAYERFS_ASSIGN(std::string profile, read_file(text.substr(8)));
+      LAYERFS_ASSIGN(auto capabilities, plan::adjust_capabilities(arguments.cap_add, arguments.cap_drop));
+      auto parsed = spec::parse_seccomp_profile(profile, capabilities);
+      if (!parsed) return with_context(parsed.error(), "--security-opt", text);
+      options.seccomp = std::move(*parsed);
+    } else {
+      return invalid_error("--security-opt", text,
+                           "must be no-new-privileges, seccomp=FILE or seccomp=unconfined");
+    }
+  }
+  return {};
+}
+
+std::string user_name(std::uint32_t uid) {
+  const passwd* entry = ::getpwuid(uid);
+  return entry == nullptr ? std::string() : entry->pw_name;
+}
+
+bool has_program(const char* name) {
+  const char* path = std::getenv("PATH");
+  std::string_view rest = path == nullptr ? "/usr/bin:/bin" : path;
+  while (!rest.empty()) {
+    std::size_t colon = rest.find(':');
+    if (::access((std::string(rest.substr(0, colon)) + '/' + name).c_str(), X_OK) == 0) return true;
+    rest = colon == std::string_view::npos ? std::string_view{} : rest.substr(colon + 1);
+  }
+  return false;
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> parse_env_file(const std::string& text, const std::string& path) {
+  std::vector<std::string> env;
+  std::size_t begin = 0;
+  while (begin < text.size()) {
+    std::size_t end = std::min(text.find('\n', begin), text.size());
+    std::string line = text.substr(begin, end - begin);
+    begin = end + 1;
+    std::size_t first = line.find_first_not_of(" \t\r");
+    if (first == std::string::npos || line[first] == '#') continue;
+    line.erase(0, first);
+    while (line.back() == '\r') line.pop_back();
+    if (auto added = add_env(line, "--env-file", env); !added) return with_context(added.error(), "", path);
+  }
+  return env;
+}
+
+Result<plan::RunOptions> make_run_options(const RunArguments& arguments) {
+  plan::RunOptions options;
+  options.command = arguments.command;
+  if (arguments.has_entrypoint) options.entrypoint = arguments.entrypoint;
+  for (const auto& path : arguments.env_files) {
+    LAYERFS_ASSIGN(std::string text, read_file(path));
+    LAYERFS_ASSIGN(auto lines, parse_env_file(text, path));
+    options.env.insert(options.env.end(), lines.begin(), lines.end());
+  }
+  for (const auto& item : arguments.env) LAYERFS_TRY(add_env(item, "--env", options.env));
+  options.working_dir = arguments.working_dir;
+  options.user = arguments.user;
+  options.hostname = arguments.hostname;
+  for (const auto& text : arguments.volumes) {
+    LAYERFS_ASSIGN(auto volume, plan::parse_volume(text));
+    options.volumes.push_back(std::move(volume));
+  }
+  options.tmpfs = arguments.tmpfs;
+  options.cap_add = arguments.cap_add;
+  options.cap_drop = arguments.cap_drop;
+  options.network = arguments.network == "host" ? plan::RunNetwork::kHost : plan::RunNetwork::kNone;
+  options.terminal = arguments.terminal;
+  options.read_only = arguments.read_only;
+  if (const char* terminal = std::getenv("TERM"); terminal != nullptr && *terminal != '\0')
+    options.terminal_type = terminal;
+  LAYERFS_TRY(read_limits(arguments, options.resources));
+  LAYERFS_TRY(read_security(arguments, options));
+  return options;
+}
+
+Result<void> choose_id_maps(const plan::HostFacts& host, plan::RunOptions& options) {
+  if (host.privileged) return {};
+  std::string name = user_name(host.uid);
+  auto ranges = [&](const char* file, std::uint32_t id) {
+    auto text = read_file(file);
+    return text ? plan::parse_sub_ids(*text, name, id) : std::vector<plan::SubIdRange>{};
+  };
+  // /etc/subgid is by user, too (subgid(5)).
+  auto uids = ranges("/etc/subuid", host.uid);
+  auto gids = ranges("/etc/subgid", host.uid);
+  if (uids.empty() || gids.empty() || !has_program("newuidmap") || !has_program("newgidmap")) {
+    uids.clear();
+    gids.clear();
+  }
+  options.uid_map = plan::rootless_map(host.uid, uids);
+  options.gid_map = plan::rootless_map(host.gid, gids);
+  return {};
+}
+
+}  // namespace layerfs::tools
