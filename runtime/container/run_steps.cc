@@ -255,8 +255,16 @@ class Runner {
     return {};
   }
 
-  /// What a system mount's descendants are mounted on must be that system's: an image or a volume may hold
-  /// links.
+  /// /proc and /sys where an image has links: its names would show them, and our checks of them something
+  /// else (CVE-2019-19921).
+  Result<void> refuse_link(const std::string& path) {
+    auto there = calls_.open_in_root(root(), path, O_PATH | O_NOFOLLOW, 0);
+    if (!there) return is_absent(there.error());
+    LAYERFS_ASSIGN(struct stat st, calls_.stat_fd(there->get()));
+    if (S_ISDIR(st.st_mode)) return {};
+    return invalid_error("", "", "is no directory in the image");
+  }
+
   Result<Fd> open_target(const std::string& path, TargetKind kind) {
     return open_or_make(calls_, root(), path, kind);
   }
