@@ -22,3 +22,5 @@ endfunction()
 
 layerfs_fuzzer(tar layerfs_image)
 layerfs_fuzzer(manifest layerfs_image)
+layerfs_fuzzer(store layerfs_store)
+layerfs_fuzzer(redo_log layerfs_upper)
