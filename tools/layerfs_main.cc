@@ -1,34 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // layerfs: the command line. A thin main: options, one function a command, the exit status.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include "fs/base/check.h"
 #include "fs/base/log.h"
 #include "fs/fuse/fuse_server.h"
 #include "fs/store/store.h"
-#include "tools/io.h"
-#if __has_include("tools/cmd_import.h")
-#include "tools/cmd_import.h"
-#endif
-#if __has_include("tools/cmd_images.h")
-#include "tools/cmd_images.h"
-#endif
-#if __has_include("tools/cmd_store.h")
-#include "tools/cmd_store.h"
-#endif
-#if __has_include("tools/cmd_export.h")
-#include "tools/cmd_export.h"
-#endif
-#if __has_include("tools/cmd_commit.h")
 #include "tools/cmd_commit.h"
-#endif
-#if __has_include("tools/cmd_mount.h")
+#include "tools/cmd_export.h"
+#include "tools/cmd_images.h"
+#include "tools/cmd_import.h"
 #include "tools/cmd_mount.h"
-#endif
-#if __has_include("tools/cmd_run.h")
 #include "tools/cmd_run.h"
-#endif
+#include "tools/cmd_store.h"
+#include "tools/io.h"
 
 namespace {
 
@@ -40,41 +26,28 @@ int run(int argc, char** argv) {
   CLI::App app("layerfs: an overlay file system layer engine with its own container runtime");
   app.name("layerfs");
   app.require_subcommand(1);
-  app.set_version_flag("--version",
-                       [] { return fmt::format("layerfs {}\n{}", LAYERFS_VERSION, layerfs::fuse::libfuse_description()); });
+  app.set_version_flag("--version", [] {
+    return fmt::format("layerfs {}\n{}", LAYERFS_VERSION, layerfs::fuse::libfuse_description());
+  });
   app.add_option("--root", tool.store_root, "Store directory")->envname("LAYERFS_ROOT");
   app.add_option_function<std::string>(
          "--log-level",
          [](const std::string& text) {
            using layerfs::LogLevel;
-           layerfs::set_log_level(text == "error"  ? LogLevel::kError
-                                  : text == "info" ? LogLevel::kInfo
+           layerfs::set_log_level(text == "error"   ? LogLevel::kError
+                                  : text == "info"  ? LogLevel::kInfo
                                   : text == "debug" ? LogLevel::kDebug
                                                     : LogLevel::kWarning);
          },
          "error, warning, info or debug")
       ->check(CLI::IsMember({"error", "warning", "info", "debug"}));
-#if __has_include("tools/cmd_import.h")
   layerfs::tools::add_import_commands(app, tool);
-#endif
-#if __has_include("tools/cmd_images.h")
   layerfs::tools::add_images_commands(app, tool);
-#endif
-#if __has_include("tools/cmd_store.h")
   layerfs::tools::add_store_commands(app, tool);
-#endif
-#if __has_include("tools/cmd_export.h")
   layerfs::tools::add_export_commands(app, tool);
-#endif
-#if __has_include("tools/cmd_commit.h")
   layerfs::tools::add_commit_commands(app, tool);
-#endif
-#if __has_include("tools/cmd_mount.h")
   layerfs::tools::add_mount_commands(app, tool);
-#endif
-#if __has_include("tools/cmd_run.h")
   layerfs::tools::add_run_commands(app, tool);
-#endif
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help, --version
