@@ -15,10 +15,22 @@ using unionfs::Ino;
 constexpr std::string_view kAclAccess = XATTR_NAME_POSIX_ACL_ACCESS;
 constexpr std::string_view kAclDefault = XATTR_NAME_POSIX_ACL_DEFAULT;
 
+constexpr std::string_view kNamespaces[] = {XATTR_USER_PREFIX, XATTR_TRUSTED_PREFIX, XATTR_SECURITY_PREFIX};
+
 bool is_acl(std::string_view name) { return name == kAclAccess || name == kAclDefault; }
+
+/// What the kernel checks by a file system's table of handlers and FUSE's lets through: the namespace is
+/// known, and a name follows it.
+Result<void> check_name(std::string_view name) {
+  if (is_acl(name)) return {};
+  for (std::string_view prefix : kNamespaces)
+    if (name.starts_with(prefix)) return name.size() > prefix.size() ? Result<void>() : errno_error(EINVAL);
+  return errno_error(EOPNOTSUPP);
+}
 
 void getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, std::size_t size) {
   answer(req, "getxattr", [&](Adapter& adapter) {
+    if (auto known = check_name(name); !known) return reply_failure(req, "getxattr", known.error());
     auto value = adapter.fs.getxattr(Ino{ino}, name);
     if (value && is_acl(name)) value = shown_acl(adapter.options.ids, *value);
     reply_value(req, "getxattr", size, value);
@@ -44,6 +56,7 @@ Result<void> clear_setgid(Adapter& adapter, Ino ino, const unionfs::Caller& call
 void setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, std::size_t size,
               int flags) {
   answer(req, "setxattr", [&](Adapter& adapter) {
+    if (auto known = check_name(name); !known) return reply_failure(req, "setxattr", known.error());
     auto mode = (flags & XATTR_CREATE) != 0    ? unionfs::SetXattrMode::kCreate
                 : (flags & XATTR_REPLACE) != 0 ? unionfs::SetXattrMode::kReplace
                                                : unionfs::SetXattrMode::kAny;
@@ -60,7 +73,12 @@ void setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* valu
 
 void removexattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
   answer(req, "removexattr", [&](Adapter& adapter) {
-    reply_done(req, "removexattr", adapter.fs.removexattr(Ino{ino}, name, caller_of(req, adapter)));
+    if (auto known = check_name(name); !known) return reply_failure(req, "removexattr", known.error());
+    auto done = adapter.fs.removexattr(Ino{ino}, name, caller_of(req, adapter));
+    // Taking an ACL away that is not there succeeds (vfs_remove_acl()); so does setting an empty one, which
+    // the kernel sends as this.
+    if (!done && done.error().code == ENODATA && is_acl(name)) done = {};
+    reply_done(req, "removexattr", done);
   });
 }
 

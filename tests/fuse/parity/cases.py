@@ -86,7 +86,7 @@ def seek_data_and_hole(r):
     r.do("pwrite", os.pwrite, fd, b"island", 512 * 1024)
     r.do("data", os.lseek, fd, 8192, os.SEEK_DATA)
     r.do("hole", os.lseek, fd, 512 * 1024, os.SEEK_HOLE)
-    for offset, whence in ((-1, os.SEEK_SET), (5, os.SEEK_END), (1 << 62, os.SEEK_SET), (0, 9)):
+    for offset, whence in ((-1, os.SEEK_SET), (5, os.SEEK_END), (1 << 42, os.SEEK_SET), (0, 9)):
         r.do("seek %d %d" % (offset, whence), os.lseek, fd, offset, whence)
 
 
@@ -493,3 +493,5 @@ def odd_calls(r):
     other = r.open("fifo", os.O_RDWR)
     r.do("through the fifo", os.write, other, b"data")
     r.do("out of the fifo", os.read, other, 10)
+    # A pipe's traffic changes its times on ext4; FUSE's kernel side keeps none for files that it does not send.
+    r.do("times of the fifo", os.utime, r.p("fifo"))
