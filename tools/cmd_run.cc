@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "fs/base/log.h"
 #include "fs/base/scope_exit.h"
 #include "fs/base/sys_file.h"
 #include "fs/mount/mount_table.h"
@@ -54,14 +55,14 @@ struct Prepared {
   spec::ImageConfig config;
   std::string directory;
 };
-Result<Prepared> prepare(const Tool& tool, const RunArguments& arguments) {
+Result<Prepared> prepare(const Tool& tool, const RunArguments& arguments, const std::string& id) {
   LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kWrite));
   LAYERFS_ASSIGN(auto image, store::get_image_by_name(*store, arguments.image));
   LAYERFS_ASSIGN(std::string config_json, store->get_blob(image.config));
   Prepared prepared;
   LAYERFS_ASSIGN(prepared.config, spec::parse_image_config(config_json));
   store::ContainerRecord& record = prepared.record;
-  LAYERFS_ASSIGN(record.id, random_id());
+  record.id = id;
   record.name = arguments.name.empty() ? record.id.substr(0, 12) : arguments.name;
   LAYERFS_TRY(check_name(record.name));
   record.image_reference = image.reference;
@@ -77,10 +78,10 @@ Result<Prepared> prepare(const Tool& tool, const RunArguments& arguments) {
   return prepared;
 }
 
-void forget(const Tool& tool, const std::string& id) {
-  auto store = store::Store::open(tool.store_root, store::StoreAccess::kWrite);
-  if (!store) return;
-  [[maybe_unused]] auto removed = (*store)->remove_container(id);
+/// A failure before the monitor: what has been made goes.
+void forget(const Tool& tool, const run::RunningState& state) {
+  if (auto cleaned = run::clean_up(tool.store_root, state); !cleaned)
+    log_warning("{}", cleaned.error().message());
 }
 
 plan::CgroupMode cgroup_mode(const std::string& text) {
@@ -140,11 +141,15 @@ Result<int> run_command(const Tool& given, const RunArguments& arguments) {
     LAYERFS_ASSIGN(tool.store_root, absolute_store_root(tool.store_root));
   }
   run::sweep_stale(tool.store_root);
-  LAYERFS_ASSIGN(Prepared prepared, prepare(tool, arguments));
-  ScopeExit forget_container([&] { forget(tool, prepared.record.id); });
+  run::RunningState state;
+  LAYERFS_ASSIGN(state.id, random_id());
+  state.remove = true;  // until it runs
+  LAYERFS_ASSIGN(auto running, run::RunningFile::create(tool.store_root, state));
+  ScopeExit forget_container([&] { forget(tool, state); });
+  LAYERFS_ASSIGN(Prepared prepared, prepare(tool, arguments, state.id));
   LAYERFS_ASSIGN(run::RunRequest request, make_request(tool, arguments, prepared, options));
   forget_container.release();
-  LAYERFS_ASSIGN(int status, run::run_container(request));
+  LAYERFS_ASSIGN(int status, run::run_container(request, std::move(running)));
   if (arguments.detach && status == 0) LAYERFS_TRY(print(prepared.record.id + '\n'));
   return status;
 }

@@ -48,12 +48,12 @@ void leave_streams(const std::string& log) {
 /// The file system server's process. Never returns.
 [[noreturn]] void run_file_server(const mount::MountRequest& request, SyncChannel channel) {
   // It outlives everybody: no descriptor of the client's may stay open in it, no pipe's reader wait for it.
-  int own = 3;
-  if (!sys::move_fd(channel.fd(), own)) ::_exit(1);
-  if (channel.fd() == own) [[maybe_unused]]
-    auto kept = channel.take().release();
-  if (!sys::close_from(own + 1, sys::CloseMode::kClose)) ::_exit(1);
-  SyncChannel monitor((Fd(own)));
+  constexpr int kChannel = 3;
+  int high = ::fcntl(channel.fd(), F_DUPFD_CLOEXEC, kChannel + 1);
+  channel.close();
+  if (high < 0 || ::dup3(high, kChannel, O_CLOEXEC) < 0) ::_exit(1);
+  if (!sys::close_from(kChannel + 1, sys::CloseMode::kClose)) ::_exit(1);
+  SyncChannel monitor((Fd(kChannel)));
   leave_streams(request.upper_dir + "/log");
   int status = 0;
   try {
@@ -81,7 +81,8 @@ struct Outcome {
 
 class Monitor {
  public:
-  Monitor(RunRequest& request, SyncChannel client) : request_(request), client_(std::move(client)) {}
+  Monitor(RunRequest& request, SyncChannel client, RunningFile file)
+      : request_(request), client_(std::move(client)), file_(std::move(file)) {}
 
   void run() {
     auto outcome = run_to_the_end();
@@ -99,14 +100,13 @@ class Monitor {
     state_.id = request_.mount.upper_id;
     state_.name = request_.name;
     state_.monitor = ::getpid();
-    state_.remove = request_.remove;
+    state_.remove = true;  // until it runs
     state_.started = std::time(nullptr);
-    LAYERFS_ASSIGN(auto file, RunningFile::create(request_.mount.store_root, state_));
-    file_.emplace(std::move(file));
+    LAYERFS_TRY(file_.update(state_));
     LAYERFS_TRY(start_server());
     LAYERFS_ASSIGN(cgroup_, container::make_cgroup(request_.plan.cgroup, request_.cgroup_mode));
     state_.cgroups = cgroup_.paths();
-    if (!cgroup_.empty()) LAYERFS_TRY(file_->update(state_));
+    if (!cgroup_.empty()) LAYERFS_TRY(file_.update(state_));
     LAYERFS_ASSIGN(auto init_request, make_init_request());
     LAYERFS_TRY(set_streams());
     LAYERFS_ASSIGN(auto init, container::launch(init_request, cgroup_));
@@ -114,10 +114,13 @@ class Monitor {
     state_.pid = init.pid();
     LAYERFS_ASSIGN(auto start_time, sys::find_start_time(init.pid()));
     state_.start_time = start_time.value_or(0);
-    LAYERFS_TRY(file_->update(state_));
+    LAYERFS_TRY(file_.update(state_));
     LAYERFS_ASSIGN(auto failure, await_program(init));
+    if (failure.status != 0 && server_is_dead()) return Outcome{125, "the file system server died", false};
     if (failure.status != 0) return Outcome{failure.status, failure.message, false};
     started_ = true;
+    state_.remove = request_.remove;
+    if (!state_.remove) LAYERFS_TRY(file_.update(state_));
     // Not before: until the program runs, errors of helpers reach the user.
     leave_streams(directory() + "/log");
     LAYERFS_TRY(client_.send(kStarted, init.pid(), {}, init.pidfd()));
@@ -195,6 +198,11 @@ class Monitor {
       if (auto message = server_.receive(); message && message->kind == MessageKind::kFailed)
         return std::unexpected(Error{ErrorKind::kSystem, message->value, "file system", message->text});
     return std::unexpected(error);
+  }
+
+  bool server_is_dead() const {
+    pollfd server{server_pidfd_.get(), POLLIN, 0};
+    return ::poll(&server, 1, 0) > 0;
   }
 
   Result<void> wait_for_end(int init) {
@@ -283,13 +291,13 @@ class Monitor {
   Result<void> clean(const Outcome& outcome) {
     wait_for_server();
     Result<void> result = cgroup_.remove();
-    if (request_.remove) {
+    if (request_.remove || !started_) {
       auto removed = remove_container();
       if (result) result = removed;
     } else {
       write_exit(outcome);
     }
-    if (file_ && result) result = file_->remove();
+    if (result) result = file_.remove();
     return result;
   }
 
@@ -312,7 +320,7 @@ class Monitor {
   SyncChannel client_;
   SyncChannel server_;
   RunningState state_;
-  std::optional<RunningFile> file_;
+  RunningFile file_;
   sys::CgroupDirs cgroup_;
   Fd server_pidfd_;
   Fd master_;
@@ -325,21 +333,27 @@ class Monitor {
 
 }  // namespace
 
-void run_monitor(RunRequest& request, SyncChannel client) {
+void run_monitor(RunRequest& request, SyncChannel client, RunningFile running) {
   // Its own session: signals of the terminal are the client's to forward. Blocked ones of the client stay so.
   ::setsid();
   if (::chdir("/") != 0) log_debug("chdir '/': {}", errno_text(errno));
-  int own = 3;
-  if (client.fd() != own) {
-    if (!sys::move_fd(client.fd(), own)) ::_exit(1);
-  } else {
-    [[maybe_unused]] int kept = client.take().release();
+  // Descriptors that the caller happens to have open are not for a process that outlives it. First out of the
+  // way, then into place: either may be where the other belongs.
+  constexpr int kClient = 3;
+  constexpr int kRunning = 4;
+  int high_client = ::fcntl(client.fd(), F_DUPFD_CLOEXEC, kRunning + 1);
+  int high_running = ::fcntl(running.fd(), F_DUPFD_CLOEXEC, kRunning + 1);
+  if (high_client < 0 || high_running < 0) ::_exit(1);
+  client.close();
+  {
+    RunningFile closed(std::move(running));
   }
-  if (!sys::close_from(own + 1, sys::CloseMode::kClose)) ::_exit(1);
-  [[maybe_unused]] int closed = client.take().release();
-  ::fcntl(own, F_SETFD, FD_CLOEXEC);
+  if (::dup3(high_client, kClient, O_CLOEXEC) < 0 || ::dup3(high_running, kRunning, O_CLOEXEC) < 0)
+    ::_exit(1);
+  if (!sys::close_from(kRunning + 1, sys::CloseMode::kClose)) ::_exit(1);
   try {
-    Monitor(request, SyncChannel(Fd(own))).run();
+    RunningFile file = RunningFile::adopt(request.mount.store_root, request.mount.upper_id, Fd(kRunning));
+    Monitor(request, SyncChannel(Fd(kClient)), std::move(file)).run();
   } catch (const std::exception& error) {
     log_error("{}", error.what());
     ::_exit(1);

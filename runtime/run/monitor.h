@@ -14,6 +14,6 @@ inline constexpr auto kEnded =
     container::MessageKind{17};  ///< `value` is the exit status, `text` a message or empty
 
 /// Runs in the forked monitor process and never returns.
-[[noreturn]] void run_monitor(RunRequest& request, container::SyncChannel client);
+[[noreturn]] void run_monitor(RunRequest& request, container::SyncChannel client, RunningFile running);
 
 }  // namespace layerfs::run

@@ -117,7 +117,7 @@ class Client {
 
 }  // namespace
 
-Result<int> run_container(RunRequest& request) {
+Result<int> run_container(RunRequest& request, RunningFile running) {
   Fd signal_fd;
   if (!request.detach) {
     LAYERFS_ASSIGN(signal_fd, container::make_signal_fd());
@@ -128,9 +128,12 @@ Result<int> run_container(RunRequest& request) {
   if (pid < 0) return system_error(errno, "fork");
   if (pid == 0) {
     ends.first.close();
-    run_monitor(request, std::move(ends.second));
+    run_monitor(request, std::move(ends.second), std::move(running));
   }
   ends.second.close();
+  {
+    RunningFile given_up(std::move(running));  // the lock is the monitor's alone from here
+  }
   return Client(request, std::move(ends.first), pid, std::move(signal_fd)).run();
 }
 

@@ -11,6 +11,7 @@
 #include "fs/mount/mount_request.h"
 #include "runtime/container/seccomp_program.h"
 #include "runtime/plan/container_plan.h"
+#include "runtime/run/running_file.h"
 
 namespace layerfs::run {
 
@@ -29,6 +30,7 @@ struct RunRequest {
 /// Runs it. Returns what the command exits with: the program's status, 125 where the container could not be
 /// started (the message has been printed), 126 or 127 where its program could not; 0 for one that runs
 /// detached.
-Result<int> run_container(RunRequest& request);
+/// `running` is given up to the monitor.
+Result<int> run_container(RunRequest& request, RunningFile running);
 
 }  // namespace layerfs::run

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -66,24 +67,6 @@ Result<RunningState> parse(const std::string& text, const std::string& id) {
   return state;
 }
 
-/// F_SETLK of the whole file; false where another process holds it.
-Result<bool> take_lock(int fd) {
-  struct flock lock{};
-  lock.l_type = F_WRLCK;
-  lock.l_whence = SEEK_SET;
-  if (::fcntl(fd, F_SETLK, &lock) == 0) return true;
-  if (errno == EACCES || errno == EAGAIN) return false;
-  return system_error(errno, "lock");
-}
-
-Result<bool> is_locked(int fd) {
-  struct flock lock{};
-  lock.l_type = F_WRLCK;
-  lock.l_whence = SEEK_SET;
-  if (::fcntl(fd, F_GETLK, &lock) != 0) return system_error(errno, "lock");
-  return lock.l_type != F_UNLCK;
-}
-
 }  // namespace
 
 Result<RunningFile> RunningFile::create(const std::string& store_root, const RunningState& state) {
@@ -93,7 +76,7 @@ Result<RunningFile> RunningFile::create(const std::string& store_root, const Run
   std::string temporary = directory + "/." + state.id + '.' + std::to_string(::getpid());
   LAYERFS_ASSIGN(Fd fd, open_file(temporary, O_RDWR | O_CREAT | O_TRUNC, 0600));
   RunningFile file(temporary, std::move(fd));
-  LAYERFS_ASSIGN(bool locked, take_lock(file.fd_.get()));
+  LAYERFS_ASSIGN(bool locked, lock_file(file.fd_.get(), LockMode::kExclusive, LockWait::kNo));
   if (!locked) return system_error(EBUSY, "lock", temporary);
   LAYERFS_TRY(file.update(state));
   if (auto renamed = rename_at(AT_FDCWD, temporary, AT_FDCWD, path, RENAME_NOREPLACE); !renamed) {
@@ -104,6 +87,10 @@ Result<RunningFile> RunningFile::create(const std::string& store_root, const Run
   return file;
 }
 
+RunningFile RunningFile::adopt(const std::string& store_root, const std::string& id, Fd fd) {
+  return {directory_of(store_root) + '/' + id, std::move(fd)};
+}
+
 Result<void> RunningFile::update(const RunningState& state) {
   std::string text = format(state);
   return pwrite_full(fd_.get(), std::as_bytes(std::span(text)), 0);
@@ -111,33 +98,61 @@ Result<void> RunningFile::update(const RunningState& state) {
 
 Result<void> RunningFile::remove() { return unlink_at(AT_FDCWD, path_, 0); }
 
-Result<std::optional<FoundRunning>> find_running(const std::string& store_root, const std::string& id) {
+namespace {
+
+struct Opened {
+  FoundRunning found;
+  Fd lock;  ///< held exclusively where it is stale
+};
+
+Result<std::optional<Opened>> open_running(const std::string& store_root, const std::string& id) {
   auto fd = open_file(directory_of(store_root) + '/' + id, O_RDWR);
   if (!fd && fd.error().code == ENOENT) return std::nullopt;
   if (!fd) return std::unexpected(fd.error());
-  FoundRunning found;
-  LAYERFS_ASSIGN(found.alive, is_locked(fd->get()));
+  Opened opened;
+  LAYERFS_ASSIGN(bool stale, lock_file(fd->get(), LockMode::kExclusive, LockWait::kNo));
+  opened.found.alive = !stale;
+  struct stat st;
+  if (stale && (::fstat(fd->get(), &st) != 0 || st.st_nlink == 0))
+    return std::nullopt;  // just cleaned by another
   std::string text(2 * kPadding, ' ');
   LAYERFS_ASSIGN(std::size_t size, pread_full(fd->get(), std::as_writable_bytes(std::span(text)), 0));
   text.resize(size);
-  LAYERFS_ASSIGN(found.state, parse(text, id));
-  return found;
+  LAYERFS_ASSIGN(opened.found.state, parse(text, id));
+  opened.lock = std::move(*fd);
+  return opened;
 }
 
-Result<std::vector<FoundRunning>> list_running(const std::string& store_root) {
-  std::vector<FoundRunning> list;
+Result<std::vector<Opened>> open_all(const std::string& store_root) {
+  std::vector<Opened> list;
   auto names = list_dir(directory_of(store_root));
   if (!names && names.error().code == ENOENT) return list;
   if (!names) return std::unexpected(names.error());
   for (const auto& name : *names) {
     if (name.starts_with('.')) continue;
-    auto found = find_running(store_root, name);
-    if (!found)
-      log_warning("{}", found.error().message());
-    else if (*found)
-      list.push_back(std::move(**found));
+    auto opened = open_running(store_root, name);
+    if (!opened)
+      log_warning("{}", opened.error().message());
+    else if (*opened)
+      list.push_back(std::move(**opened));
   }
   return list;
+}
+
+/// A container that was killed while it was made may be a directory without a record.
+Result<void> remove_container(const std::string& store_root, const std::string& id) {
+  LAYERFS_ASSIGN(auto store, store::Store::open(store_root, store::StoreAccess::kWrite));
+  auto removed = store->remove_container(id);
+  if (removed || removed.error().code != ENOENT) return removed;
+  return remove_tree(store->container_dir(id));
+}
+
+}  // namespace
+
+Result<std::optional<FoundRunning>> find_running(const std::string& store_root, const std::string& id) {
+  LAYERFS_ASSIGN(auto opened, open_running(store_root, id));
+  if (!opened) return std::nullopt;
+  return std::move(opened->found);
 }
 
 Result<void> clean_up(const std::string& store_root, const RunningState& state) {
@@ -149,26 +164,22 @@ Result<void> clean_up(const std::string& store_root, const RunningState& state) 
   LAYERFS_ASSIGN(auto processes, cgroup.processes());
   for (pid_t pid : processes) ::kill(pid, SIGKILL);
   LAYERFS_TRY(cgroup.remove());
-  if (state.remove) {
-    LAYERFS_ASSIGN(auto store, store::Store::open(store_root, store::StoreAccess::kWrite));
-    auto removed = store->remove_container(state.id);
-    if (!removed && removed.error().code != ENOENT) return removed;
-  }
+  if (state.remove) LAYERFS_TRY(remove_container(store_root, state.id));
   return unlink_at(AT_FDCWD, directory_of(store_root) + '/' + state.id, 0);
 }
 
 void sweep_stale(const std::string& store_root) {
-  auto list = list_running(store_root);
+  auto list = open_all(store_root);
   if (!list) {
     log_warning("{}", list.error().message());
     return;
   }
-  for (const auto& found : *list) {
-    if (found.alive) continue;
-    auto cleaned = clean_up(store_root, found.state);
-    // Busy: its server is still writing. Gone: another sweep was faster.
-    if (!cleaned && cleaned.error().code != EBUSY && cleaned.error().code != ENOENT)
-      log_warning("clean up after container '{}': {}", found.state.id.substr(0, 12),
+  for (const auto& opened : *list) {
+    if (opened.found.alive) continue;
+    auto cleaned = clean_up(store_root, opened.found.state);
+    // Busy: its server is still writing.
+    if (!cleaned && cleaned.error().code != EBUSY)
+      log_warning("clean up after container '{}': {}", opened.found.state.id.substr(0, 12),
                   cleaned.error().message());
   }
 }

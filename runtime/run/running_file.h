@@ -2,8 +2,11 @@
 // STORE/running/ID: what a monitor has made, for those who clean up after one that was killed (RUN.md,
 // "Files").
 //
-// (1) Locked by its monitor while that lives; the lock is not inherited by fork(2).
+// (1) Locked (flock(2)) by the client from before the container's record is made, then by the monitor, which
+// inherits the
+//     descriptor; nobody else keeps a copy.
 // (2) Made under another name and locked before it is renamed: an unlocked one is stale.
+// (3) Whoever cleans up after a stale one holds its lock meanwhile.
 #pragma once
 
 #include <sys/types.h>
@@ -25,7 +28,7 @@ struct RunningState {
   std::uint64_t start_time = 0;
   pid_t monitor = 0;
   std::vector<std::string> cgroups;
-  bool remove = false;
+  bool remove = false;  ///< with its end; also while it is being made, whatever was asked for
   std::int64_t started = 0;
 };
 
@@ -33,7 +36,10 @@ class RunningFile {
  public:
   /// Makes and locks the file. Errors: EEXIST where the container runs.
   static Result<RunningFile> create(const std::string& store_root, const RunningState& state);
+  /// In the monitor: the file by its descriptor.
+  static RunningFile adopt(const std::string& store_root, const std::string& id, Fd fd);
   Result<void> update(const RunningState& state);
+  int fd() const { return fd_.get(); }
   /// Removes it: everything is cleaned.
   Result<void> remove();
 
@@ -49,7 +55,6 @@ struct FoundRunning {
   bool alive = false;
 };
 Result<std::optional<FoundRunning>> find_running(const std::string& store_root, const std::string& id);
-Result<std::vector<FoundRunning>> list_running(const std::string& store_root);
 /// Cleans up after monitors that died: processes, cgroups, containers of --rm, the files. What is busy is
 /// left for the next time. Never fails: a problem is logged.
 void sweep_stale(const std::string& store_root);

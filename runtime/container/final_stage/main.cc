@@ -59,6 +59,7 @@ class Stage {
       call(__NR_fcntl, header_.sync_fd, F_SETFD, FD_CLOEXEC);
       if (header_.start_fd >= 0) call(__NR_fcntl, header_.start_fd, F_SETFD, FD_CLOEXEC);
     }
+    call(__NR_prctl, PR_SET_NAME, "layerfs-init", 0, 0, 0);  // else the name of the memfd
     if (has(kReportReady)) send(kReady, 0);
     wait_for_start();
     drop_privileges();

@@ -1,0 +1,13 @@
+# Real containers, by scripts: each as root, as an ordinary user with a range of ids, and as one with a single id.
+foreach(test run_basic run_signals run_limits run_killed run_escape)
+  foreach(who root user single)
+    add_test(NAME container/${test}-${who}
+      COMMAND ${CMAKE_CURRENT_LIST_DIR}/${test} $<TARGET_FILE:layerfs> ${who})
+    set_tests_properties(container/${test}-${who} PROPERTIES LABELS container TIMEOUT 600 SKIP_RETURN_CODE 77)
+  endforeach()
+endforeach()
+foreach(who root user)
+  add_test(NAME container/oci_lifecycle-${who}
+    COMMAND ${CMAKE_CURRENT_LIST_DIR}/oci_lifecycle $<TARGET_FILE:layerfs> ${who})
+  set_tests_properties(container/oci_lifecycle-${who} PROPERTIES LABELS container TIMEOUT 600 SKIP_RETURN_CODE 77)
+endforeach()
