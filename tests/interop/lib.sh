@@ -24,7 +24,9 @@ need_fuse() {
   (exec 3<>/dev/fuse) 2>/dev/null || skip "/dev/fuse cannot be opened"
 }
 
-work=$(mktemp -d "${TMPDIR:-/tmp}/layerfs-interop.XXXXXX")
+# No capitals in it: Podman makes an image's name of its layout's path.
+work=${TMPDIR:-/tmp}/layerfs-interop.$$.$(date +%N)
+mkdir -m 700 "$work"
 mounts=()
 clean_up() {
   local status=$? m
