@@ -9,6 +9,7 @@
 
 #include "fs/base/bytes.h"
 #include "fs/base/sys_file.h"
+#include "fs/store/pack_file.h"
 #include "fs/store/xxh64.h"
 
 namespace layerfs::store {
@@ -94,6 +95,11 @@ Result<void> BlockWriter::finish(std::string_view footer) {
   append_le(end, static_cast<std::uint32_t>(footer.size()));
   end += kEndMagic;
   LAYERFS_TRY(write_full(fd_.get(), as_bytes(end)));
+  start_writeback(fd_.get(), 0, 0);
+  return {};
+}
+
+Result<void> BlockWriter::sync() {
   LAYERFS_TRY(sync_fd(fd_.get()));
   fd_.reset();
   return {};

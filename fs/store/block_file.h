@@ -35,8 +35,10 @@ class BlockWriter {
 
   /// Appends bytes that stay in one block. Errors: ENOSPC, EIO; kInvalid above kMaxBlock.
   Result<void> add(std::string_view item);
-  /// Writes the rest and the footer and waits for the disk.
+  /// Writes the rest and the footer; writing to the disk starts.
   Result<void> finish(std::string_view footer);
+  /// Waits until all is on disk, and closes the file. Requires: finish().
+  Result<void> sync();
 
  private:
   explicit BlockWriter(Fd fd);

@@ -91,6 +91,8 @@ class LayerFilesWriter final : public LayerWriter {
     LAYERFS_TRY(flush_raw());
     LAYERFS_TRY(named(records_.finish(encode_footer(info, record_count_))));
     LAYERFS_TRY(named(framing_.finish(encode_footer(info, frame_count_))));
+    LAYERFS_TRY(named(records_.sync()));
+    LAYERFS_TRY(named(framing_.sync()));
     LAYERFS_TRY(sync_dir(directory_));
     LAYERFS_TRY(rename_into_place(info.diff_id));
     return sync_dir(layout_.layers());
@@ -151,11 +153,11 @@ class LayerFilesWriter final : public LayerWriter {
 
 class LayerFiles final : public StoredLayer {
  public:
-  LayerFiles(std::string path, Footer records_footer, Footer framing_footer, BlockFile records,
+  LayerFiles(std::string path, const Footer& records_footer, const Footer& framing_footer, BlockFile records,
              BlockFile framing)
       : path_(std::move(path)),
-        records_footer_(std::move(records_footer)),
-        framing_footer_(std::move(framing_footer)),
+        records_footer_(records_footer),
+        framing_footer_(framing_footer),
         records_(std::move(records)),
         framing_(std::move(framing)) {}
 

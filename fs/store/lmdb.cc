@@ -34,6 +34,11 @@ std::unexpected<Error> lmdb_error(int code, std::string_view operation, std::str
       error.error().reason = "too many readers at once";
       return error;
     }
+    case MDB_PANIC: {
+      auto error = system_error(EIO, operation, subject);
+      error.error().reason = "an earlier write to the database failed; it has to be opened again";
+      return error;
+    }
     case MDB_VERSION_MISMATCH: return unsupported_error(operation, subject, mdb_strerror(code));
     default: break;
   }
@@ -198,7 +203,7 @@ Result<void> Env::open_databases(const std::vector<std::string>& names) {
     if (rc != 0) return lmdb_error(rc, "open database", name);
     handles_.push_back(handle);
   }
-  txn.release();
+  static_cast<void>(txn.release());  // commit frees it, whether it succeeds or not
   if (int rc = mdb_txn_commit(raw); rc != 0) return lmdb_error(rc, "commit");
   return {};
 }

@@ -195,7 +195,7 @@ class ObjectFilesWriter final : public ObjectWriter {
   Result<void> sync_contents() {
     BulkSync sync(layout_);
     for (auto& pack : packs_) {
-      LAYERFS_TRY(pack.flush());
+      LAYERFS_TRY(pack.push());
       sync.add(pack.path());
     }
     for (const auto& [digest, placed] : objects_)

@@ -29,6 +29,7 @@ Result<OpenPack> PackCache::open(std::uint64_t id) {
   LAYERFS_ASSIGN(struct stat st, stat_fd(fd.get()));
   OpenPack pack{std::make_shared<const Fd>(std::move(fd)), static_cast<std::uint64_t>(st.st_size)};
   std::unique_lock lock(mutex_);
+  drop_removed_locked();
   auto& entry = entries_[id];
   entry.pack = pack;
   entry.last_use.store(now, std::memory_order_relaxed);
@@ -39,6 +40,13 @@ Result<OpenPack> PackCache::open(std::uint64_t id) {
 void PackCache::forget(std::uint64_t id) {
   std::unique_lock lock(mutex_);
   entries_.erase(id);
+}
+
+void PackCache::drop_removed_locked() {
+  std::erase_if(entries_, [](const auto& entry) {
+    auto st = stat_fd(entry.second.pack.file->get());
+    return st && st->st_nlink == 0;
+  });
 }
 
 void PackCache::evict_locked() {

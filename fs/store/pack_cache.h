@@ -3,7 +3,8 @@
 //
 // (1) Any thread. A descriptor that is given out lives as long as its holder, also when the cache has let go
 //     of it or gc has removed the pack.
-// (2) At most `limit` descriptors are kept; the one that was used longest ago goes first.
+// (2) At most `limit` descriptors are kept; the one that was used longest ago goes first. Those of packs that
+//     another process has removed go whenever another pack is opened, so that their space comes back.
 #pragma once
 
 #include <atomic>
@@ -36,6 +37,7 @@ class PackCache {
     OpenPack pack;
     std::atomic<std::uint64_t> last_use{0};
   };
+  void drop_removed_locked();
   void evict_locked();
 
   const Layout& layout_;

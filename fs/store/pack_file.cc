@@ -68,6 +68,13 @@ Result<void> PackFile::flush() {
   return {};
 }
 
+Result<void> PackFile::push() {
+  LAYERFS_TRY(flush());
+  start_writeback(fd_.get(), pushed_, 0);
+  pushed_ = written_;
+  return {};
+}
+
 Result<void> PackFile::sync() { return sync_fd(fd_.get()); }
 
 }  // namespace layerfs::store

@@ -27,6 +27,8 @@ class PackFile {
   /// Appends; returns where the bytes are. They reach the file with a later append, or flush().
   Result<std::uint64_t> append(std::span<const std::byte> data);
   Result<void> flush();
+  /// flush(), and writing to the disk starts.
+  Result<void> push();
   /// Waits until everything flushed is on disk.
   Result<void> sync();
   std::uint64_t size() const { return written_ + buffer_.size(); }

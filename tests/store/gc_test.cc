@@ -145,6 +145,23 @@ TEST_F(GcTest, AMostlyDeadPackIsWrittenAnew) {
   EXPECT_EQ(problems_of(*store_), "");
 }
 
+TEST_F(GcTest, AnotherProcesssDescriptorsOfRemovedPacksAreLetGo) {
+  std::vector<TestFile> files{{"kept", "kept content"}};
+  for (std::uint64_t i = 0; i < 5; ++i) files.push_back({"f" + std::to_string(i), random_bytes(3000, i)});
+  value_of(write_image(*store_, "localhost/a:1", {files}));
+  value_of(write_image(*store_, "localhost/b:1", {{{"kept", "kept content"}}}));
+  auto server = value_of(Store::open(root_, StoreAccess::kRead));
+  EXPECT_EQ(read_blob(value_of(server->objects().open(sha256("kept content")))), "kept content");
+  ASSERT_DONE(store_->remove_image("localhost/a:1"));
+  value_of(store_->gc());
+  EXPECT_EQ(read_blob(value_of(server->objects().open(sha256("kept content")))), "kept content");
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    std::string target = std::filesystem::read_symlink(entry.path(), gone).string();
+    EXPECT_FALSE(target.starts_with(root_) && target.ends_with("(deleted)")) << target;
+  }
+}
+
 TEST_F(GcTest, WaitsForNobodyUnlessItIsTold) {
   {
     auto lease = value_of(store_->lease());

@@ -261,6 +261,7 @@ TEST(BlockFileTest, ItemsLongerThanABlockStayWhole) {
   for (const auto& item : items) ASSERT_DONE(writer.add(item));
   EXPECT_EQ(writer.add(std::string(kMaxBlock + 1, 'x')).error().kind, ErrorKind::kInvalid);
   ASSERT_DONE(writer.finish("foot"));
+  ASSERT_DONE(writer.sync());
   EXPECT_EQ(BlockFile::open(path, BlockFileKind::kFraming).error().kind, ErrorKind::kCorrupt);
   auto file = value_of(BlockFile::open(path, BlockFileKind::kRecords));
   EXPECT_EQ(file.footer(), "foot");
