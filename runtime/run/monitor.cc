@@ -228,11 +228,19 @@ class Monitor {
         kill_init();
       }
       if (fds[2].revents != 0) {
-        server_ended_ = true;
-        server_died_ = true;
+        reap_server();
         kill_init();
       }
     }
+  }
+
+  /// The server ended. With the mount that is as it should be, and the kernel drops an ending init's mounts
+  /// before it lets the init be waited for; anything else is the death of the container.
+  void reap_server() {
+    server_ended_ = true;
+    auto status = sys::wait_child(std::exchange(server_pid_, -1));
+    if (!status) log_warning("{}", status.error().message());
+    server_died_ = !status || *status != 0;
   }
 
   /// A detached terminal: what the container writes goes to the file, as conmon's log.
