@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "fs/base/log.h"
 #include "fs/base/sha256.h"
 #include "fs/base/sys_file.h"
 #include "fs/mount/mount.h"
@@ -44,10 +45,14 @@ Result<std::string> make_id() {
   return sha256(bytes).hex();
 }
 
+struct Upper {
+  store::ContainerRecord record;
+  bool is_new = false;
+};
+
 /// The upper named `name` over `image`, made if it is not there. An upper belongs to the layers that it was
 /// made over: its inode numbers are theirs.
-Result<store::ContainerRecord> get_upper(store::Store& store, const std::string& name,
-                                         const store::ImageRecord& image) {
+Result<Upper> get_upper(store::Store& store, const std::string& name, const store::ImageRecord& image) {
   std::vector<Digest> layers;
   for (const auto& layer : image.layers) layers.push_back(layer.diff_id);
   LAYERFS_ASSIGN(auto found, store.find_container(name));
@@ -59,7 +64,7 @@ Result<store::ContainerRecord> get_upper(store::Store& store, const std::string&
           fmt::format("it was made over other layers ('{}'); take another name with --upper, or "
                       "remove it with `layerfs upper rm`",
                       found->image_reference));
-    return *found;
+    return Upper{.record = *found, .is_new = false};
   }
   store::ContainerRecord upper;
   LAYERFS_ASSIGN(upper.id, make_id());
@@ -72,7 +77,7 @@ Result<store::ContainerRecord> get_upper(store::Store& store, const std::string&
   upper.created_at = std::time(nullptr);
   upper.is_mount = true;
   LAYERFS_TRY(store.add_container(upper));
-  return upper;
+  return Upper{.record = std::move(upper), .is_new = true};
 }
 
 Result<mount::MountFlags> mount_flags(const MountArguments& arguments) {
@@ -87,13 +92,18 @@ Result<mount::MountFlags> mount_flags(const MountArguments& arguments) {
   return flags;
 }
 
+struct Plan {
+  mount::MountRequest request;
+  bool made_upper = false;
+};
+
 /// The store is open only in here: the server opens it again, after its fork.
-Result<mount::MountRequest> make_request(const Tool& tool, const MountArguments& arguments,
-                                         const mount::MountFlags& flags) {
+Result<Plan> make_plan(const Tool& tool, const MountArguments& arguments, const mount::MountFlags& flags) {
   auto access = flags.read_only ? store::StoreAccess::kRead : store::StoreAccess::kWrite;
   LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, access));
   LAYERFS_ASSIGN(auto image, store::get_image_by_name(*store, arguments.image));
-  mount::MountRequest request;
+  Plan plan;
+  mount::MountRequest& request = plan.request;
   request.store_root = tool.store_root;
   for (const auto& layer : image.layers) request.layers.push_back(layer.diff_id);
   if (flags.read_only) {
@@ -101,9 +111,10 @@ Result<mount::MountRequest> make_request(const Tool& tool, const MountArguments&
   } else {
     const std::string& name = arguments.upper.empty() ? image.reference : arguments.upper;
     LAYERFS_ASSIGN(auto upper, get_upper(*store, name, image));
-    request.upper_id = upper.id;
-    request.upper_dir = store->container_dir(upper.id);
-    request.fuse.source = fmt::format("{}{}", mount::kSourcePrefix, upper.id);
+    plan.made_upper = upper.is_new;
+    request.upper_id = upper.record.id;
+    request.upper_dir = store->container_dir(upper.record.id);
+    request.fuse.source = fmt::format("{}{}", mount::kSourcePrefix, upper.record.id);
   }
   request.is_volatile = flags.is_volatile;
   request.fuse.read_only = flags.read_only;
@@ -114,14 +125,24 @@ Result<mount::MountRequest> make_request(const Tool& tool, const MountArguments&
   request.fuse.noatime = flags.noatime;
   request.fuse.ids = mount::current_id_view();
   request.fuse.debug = arguments.debug;
-  return request;
+  return plan;
+}
+
+/// The first error is the one that counts; what is left of an upper shows in `layerfs uppers`.
+void remove_new_upper(const Tool& tool, const std::string& id) {
+  auto store = store::Store::open(tool.store_root, store::StoreAccess::kWrite);
+  if (!store) return log_warning("{}", store.error().message());
+  if (auto removed = (*store)->remove_container(id); !removed) log_warning("{}", removed.error().message());
 }
 
 Result<void> run_mount(const Tool& tool, const MountArguments& arguments) {
   LAYERFS_ASSIGN(auto flags, mount_flags(arguments));
-  LAYERFS_ASSIGN(auto request, make_request(tool, arguments, flags));
-  return arguments.foreground ? mount::mount_in_foreground(request, arguments.mountpoint)
-                              : mount::mount_in_background(request, arguments.mountpoint);
+  LAYERFS_TRY(mount::check_mountpoint(arguments.mountpoint));
+  LAYERFS_ASSIGN(auto plan, make_plan(tool, arguments, flags));
+  if (arguments.foreground) return mount::mount_in_foreground(plan.request, arguments.mountpoint);
+  auto mounted = mount::mount_in_background(plan.request, arguments.mountpoint);
+  if (!mounted && plan.made_upper) remove_new_upper(tool, plan.request.upper_id);
+  return mounted;
 }
 
 /// Like mount(8) without arguments.

@@ -22,7 +22,7 @@ unionfs::Caller caller_of(fuse_req_t req, const Adapter& adapter) {
 
 void reply_failure(fuse_req_t req, std::string_view operation, const Error& error) {
   // Absence, permission and the like are answers; damage and a failing disk are for the log too.
-  if (error.kind == ErrorKind::kCorrupt || error.code == EIO || error.code == ENOSPC || error.code == EMFILE)
+  if (error.kind == ErrorKind::kCorrupt || error.code == EIO || error.code == EMFILE)
     log_error("{}: {}", operation, error.message());
   fuse_reply_err(req, error.code > 0 ? error.code : EIO);
 }

@@ -67,10 +67,25 @@ Result<void> enter_background(const MountRequest& request) {
   return {};
 }
 
-[[noreturn]] void background_main(const MountRequest& request, const std::string& mountpoint, Fd ready) {
+/// Gives up every descriptor of the command but the standard ones and `ready`, so that the server keeps
+/// nobody's pipe open. Returns `ready`, at another number.
+Result<Fd> keep_only(Fd ready) {
+  constexpr int kKept = STDERR_FILENO + 1;
+  if (ready.get() != kKept) {
+    if (::dup3(ready.get(), kKept, O_CLOEXEC) < 0) return system_error(errno, "dup");
+    ready = Fd(kKept);
+  }
+  if (::close_range(kKept + 1, ~0U, 0) != 0 && errno != ENOSYS) return system_error(errno, "close_range");
+  return ready;
+}
+
+[[noreturn]] void background_main(const MountRequest& request, const std::string& mountpoint, Fd inherited) {
   int status = 1;
   try {
     prepare_server_process();
+    auto kept = keep_only(std::move(inherited));
+    if (!kept) ::_exit(status);
+    Fd ready = std::move(*kept);
     if (auto entered = enter_background(request); !entered) {
       send_outcome(ready, entered);
     } else {
@@ -87,6 +102,11 @@ Result<void> enter_background(const MountRequest& request) {
 }
 
 }  // namespace
+
+Result<void> check_mountpoint(const std::string& path) {
+  LAYERFS_TRY(checked_mountpoint(path));
+  return {};
+}
 
 Result<void> mount_in_background(const MountRequest& given, const std::string& given_mountpoint) {
   LAYERFS_ASSIGN(auto mountpoint, checked_mountpoint(given_mountpoint));

@@ -26,6 +26,10 @@ class MountedStack {
   virtual Result<void> start_control() = 0;
 };
 
+/// Errors: ENOENT, ENOTDIR... where nothing can be mounted at `path`: to be asked before an upper is made for
+/// it.
+Result<void> check_mountpoint(const std::string& path);
+
 /// Starts a server in the background on `mountpoint` and returns when the mount answers. Any failure, also in
 /// the background process, is this call's error. Requires: single-threaded caller without an open Store.
 Result<void> mount_in_background(const MountRequest& request, const std::string& mountpoint);

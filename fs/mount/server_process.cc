@@ -35,6 +35,8 @@ Result<void> serve_until_end(MountedStack& stack, fuse::FuseServer& server) {
     SignalWatch watch(server);
     served = server.serve();
   }
+  // A mount without a server would only answer ENOTCONN.
+  if (!served) server.unmount();
   auto synced = stack.fs().sync();
   if (!synced) log_error("{}", synced.error().message());
   return served ? synced : served;

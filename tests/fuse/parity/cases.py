@@ -83,7 +83,7 @@ def seek_data_and_hole(r):
     for whence in (os.SEEK_DATA, os.SEEK_HOLE):
         for offset in (0, 4096, 1 << 20, (1 << 20) + 3, (1 << 20) + 4, 1 << 21, -1):
             r.do("lseek %d %d" % (offset, whence), os.lseek, fd, offset, whence)
-    r.do("pwrite", os.pwrite, fd, b"island", 512 * 1024)
+    r.do("pwrite", os.pwrite, fd, b"island.." * 512, 512 * 1024)  # a block: where holes begin is up to it
     r.do("data", os.lseek, fd, 8192, os.SEEK_DATA)
     r.do("hole", os.lseek, fd, 512 * 1024, os.SEEK_HOLE)
     for offset, whence in ((-1, os.SEEK_SET), (5, os.SEEK_END), (1 << 42, os.SEEK_SET), (0, 9)):
