@@ -45,7 +45,7 @@ class WriteLease {
 Digest chain_id(const std::vector<Digest>& diff_ids);
 
 struct UsageReport {
-  std::uint64_t images = 0;
+  std::uint64_t images = 0;               ///< distinct ones, however many names they have
   std::uint64_t logical_bytes = 0;        ///< contents of every image's layers, counted for each image
   std::uint64_t layer_dedup_bytes = 0;    ///< contents of each distinct layer once
   std::uint64_t file_dedup_bytes = 0;     ///< each distinct content once

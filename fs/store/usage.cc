@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <map>
+#include <set>
 
 #include "fs/base/sys_file.h"
 #include "fs/store/disk_usage.h"
@@ -37,7 +38,9 @@ Result<UsageReport> StoreFiles::usage() {
   UsageReport report;
   LAYERFS_ASSIGN(auto images, catalog_->list_images());
   std::map<Digest, std::uint64_t> layer_bytes;
+  std::set<Digest> seen;
   for (const auto& image : images) {
+    if (!seen.insert(image.manifest).second) continue;  // another name of the same image
     ++report.images;
     for (const auto& layer : image.layers) {
       auto [known, is_new] = layer_bytes.try_emplace(layer.diff_id, 0);

@@ -245,6 +245,9 @@ TEST_F(StoreWholeTest, UsageCountsLogicalAndDeduplicatedBytes) {
   value_of(write_image(*store_, "localhost/a:1", {{{"a", shared}, {"b", shared}}, {{"c", "cc"}}}));
   value_of(
       write_image(*store_, "localhost/b:1", {{{"a", shared}, {"b", shared}}, {{"d", shared}, {"e", "ee"}}}));
+  auto renamed = *value_of(store_->find_image("localhost/b:1"));
+  renamed.reference = "localhost/another-name:1";
+  ASSERT_DONE(store_->put_image(renamed));
   auto usage = value_of(store_->usage());
   EXPECT_EQ(usage.images, 2U);
   EXPECT_EQ(usage.logical_bytes, 2002U + 3002U);

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# tests/store/commands_test.sh LAYERFS SUPPORT: images, inspect, history, tag, rmi and store df|check|gc as a user
+# types them, on two images that share layers: output, exit statuses, messages, and that nothing stays behind.
+set -euo pipefail
+layerfs=$1 support=$2
+command -v python3 >/dev/null || { echo "no python3 to make an image with"; exit 77; }
+work=$(mktemp -d "${TMPDIR:-/tmp}/layerfs-commands-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+export LAYERFS_ROOT=$work/store
+
+fail() { echo "FAILED: $*" >&2; exit 1; }
+expect() { [[ $2 == "$3" ]] || fail "$1: expected '$3', got '$2'"; }
+# fails STATUS TEXT COMMAND...: the command's exit status, and its message on standard error.
+fails() {
+  local status=0 wanted=$1 text=$2 said
+  shift 2
+  said=$("$@" 2>&1 >/dev/null) || status=$?
+  expect "status of '$*'" "$status" "$wanted"
+  [[ $said == *"$text"* ]] || fail "'$*' says '$said', not '$text'"
+}
+# json FILE EXPRESSION: of the document `d`.
+json() { python3 -c 'import json,sys; d=json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$1" "$2"; }
+
+# Before there is a store.
+expect "images of no store" "$("$layerfs" images -q)" ""
+[[ ! -e $LAYERFS_ROOT ]] || fail "listing made a store"
+fails 1 "no such file or directory" "$layerfs" inspect x
+fails 1 "no such file or directory" "$layerfs" store check
+fails 2 "" "$layerfs" store
+fails 2 "" "$layerfs" rmi
+
+"$support/make_layered_image" "$work/layout" >/dev/null
+id=$("$layerfs" import -q "oci:$work/layout" --name many)
+short=${id:0:12}
+expect "images -q" "$("$layerfs" images -q)" "$short"
+expect "images -q --no-trunc" "$("$layerfs" images -q --no-trunc)" "$id"
+"$layerfs" images | grep -Eq "^localhost/many +latest +$short +.* ago +[0-9.]+ [kM]?B$" || fail "table of images"
+"$layerfs" images --digests | grep -Eq "sha256:[0-9a-f]{64}" || fail "digests of images"
+
+"$layerfs" inspect many >"$work/inspect"
+layers=$(json "$work/inspect" 'len(d[0]["RootFS"]["Layers"])')
+expect "id" "$(json "$work/inspect" 'd[0]["Id"]')" "$id"
+expect "names" "$(json "$work/inspect" 'd[0]["RepoTags"]')" "['localhost/many:latest']"
+expect "os" "$(json "$work/inspect" 'd[0]["Os"]')" "linux"
+config_layers=$(python3 - "$work/layout" <<'PY'
+import json, pathlib, sys
+root = pathlib.Path(sys.argv[1])
+blob = lambda d: json.loads((root / "blobs" / d["digest"].replace(":", "/")).read_text())
+print(len(blob(blob(json.loads((root / "index.json").read_text())["manifests"][0])["config"])["rootfs"]["diff_ids"]))
+PY
+)
+expect "layers" "$layers" "$config_layers"
+expect "inspect by id" "$("$layerfs" inspect "$short" | sha256sum)" "$(sha256sum <"$work/inspect")"
+fails 1 "find image 'nothing': no such image" "$layerfs" inspect nothing
+fails 1 "no such container" "$layerfs" inspect --type container many
+
+"$layerfs" history many --json >"$work/history"
+expect "steps with a layer" "$(json "$work/history" 'sum(not s["emptyLayer"] for s in d)')" "$layers"
+expect "newest step first" "$(json "$work/history" 'd[0]["id"]')" "$id"
+expect "sizes add up" "$(json "$work/history" 'sum(s["size"] for s in d)')" "$(json "$work/inspect" 'd[0]["Size"]')"
+expect "a line a step" "$("$layerfs" history many | wc -l)" "$(($(json "$work/history" 'len(d)') + 1))"
+
+# Names: all or none are given; an image goes with its last.
+fails 1 "Bad" "$layerfs" tag many other Bad
+expect "no name of a failed tag" "$("$layerfs" images | grep -c localhost/other || true)" "0"
+"$layerfs" tag many other example.org/app:2
+expect "one id, three names" "$("$layerfs" images -q | wc -l) $("$layerfs" images | tail -n +2 | wc -l)" "1 3"
+fails 1 "it has 3 names" "$layerfs" rmi "$short"
+expect "untag" "$("$layerfs" rmi other)" "Untagged: localhost/other:latest"
+fails 1 "no such image" "$layerfs" rmi other
+
+"$layerfs" store check --contents | grep -q ": no problems$" || fail "check"
+"$layerfs" store df --json >"$work/df"
+expect "one image in df" "$(json "$work/df" 'd["Images"]')" "1"
+expect "dedup never adds" "$(json "$work/df" 'd["LogicalBytes"] >= d["LayerDedupBytes"] >= d["FileDedupBytes"] > 0')" "True"
+"$layerfs" store df | grep -q "^with each file once" || fail "table of df"
+
+# A byte of a pack that turned: check says so by name and status, contents only.
+pack=$(find "$LAYERFS_ROOT/packs" -type f -size +8k | head -n 1)
+cp "$pack" "$work/pack"
+printf '\xff\xfe\xfd' | dd of="$pack" bs=1 seek=5000 conv=notrunc status=none
+"$layerfs" store check >/dev/null || fail "structure is whole"
+status=0
+"$layerfs" store check --contents --json >"$work/check" || status=$?
+expect "status of a failed check" "$status" "1"
+expect "problems" "$(json "$work/check" 'any(p["Subject"].startswith("object sha256:") for p in d["Problems"])')" "True"
+cat "$work/pack" >"$pack"
+
+# Removed by id with --force: all names; then gc leaves no file but the catalog's and the two of the store.
+"$layerfs" rmi -f "$short" >"$work/said"
+expect "names taken" "$(grep -c Untagged "$work/said")" "2"
+grep -q "^Deleted: $id$" "$work/said" || fail "deleted"
+expect "nothing is listed" "$("$layerfs" images -q -a)" ""
+"$layerfs" store gc --json >"$work/gc"
+expect "gc removed the layers" "$(json "$work/gc" 'd["LayersRemoved"]')" "$layers"
+left=$(cd "$LAYERFS_ROOT" && find . -type f ! -path './catalog/*' ! -name format ! -name lock)
+expect "left over" "$left" ""
+expect "second gc" "$("$layerfs" store gc)" "removed 0 objects, 0 layers, 0 trees, 0 blobs and 0 leftovers: 0 B freed"
+echo "1 passed, 0 failed"
