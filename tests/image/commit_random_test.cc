@@ -65,6 +65,7 @@ class CommitRandom : public CommitScene {
   Picture union_picture() {
     Picture picture;
     std::map<Ino, std::string> first;
+    picture["."] = describe(union_->getattr(tree::kRootIno).value());
     for (const auto& name : names()) {
       std::string text = describe(union_->getattr(name.ino).value());
       if (name.kind != NodeKind::kDirectory)
@@ -92,6 +93,7 @@ class CommitRandom : public CommitScene {
   Picture tree_picture(const store::ImageRecord& image) {
     Picture picture;
     std::map<Ino, std::string> first;
+    picture["."] = describe(tree_of(image)->find_node(tree::kRootIno).value().value());
     describe_below(*tree_of(image), image, tree::kRootIno, "", first, picture);
     return picture;
   }
@@ -177,7 +179,9 @@ class CommitRandom : public CommitScene {
       }
       case 11: {
         unionfs::SetAttr attr;
-        if (pick(2) == 0) attr.mode = static_cast<std::uint16_t>(pick(07777));
+        // The kernel lets nobody change the mode of a symlink.
+        bool has_mode = any != nullptr && any->kind != NodeKind::kSymlink;
+        if (has_mode && pick(2) == 0) attr.mode = static_cast<std::uint16_t>(pick(07777));
         if (pick(2) == 0) attr.mtime = tree::Time{pick(2000000000), pick(1000000000)};
         if (any != nullptr) static_cast<void>(union_->setattr(any->ino, attr, {}));
         break;
