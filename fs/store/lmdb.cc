@@ -203,8 +203,8 @@ Result<void> Env::open_databases(const std::vector<std::string>& names) {
     if (rc != 0) return lmdb_error(rc, "open database", name);
     handles_.push_back(handle);
   }
-  static_cast<void>(txn.release());  // commit frees it, whether it succeeds or not
-  if (int rc = mdb_txn_commit(raw); rc != 0) return lmdb_error(rc, "commit");
+  // Commit frees it, whether it succeeds or not.
+  if (int rc = mdb_txn_commit(txn.release()); rc != 0) return lmdb_error(rc, "commit");
   return {};
 }
 

@@ -20,6 +20,8 @@ using tree::Node;
 namespace {
 
 constexpr Dbi kMain{0};
+/// gc or a rebuild may change what lies at the path while it is opened, but not again and again.
+constexpr int kOpenRetries = 16;
 
 /// Reads the whole file once: LMDB trusts its pages, so they are checked before it maps them. One pass over
 /// a file of a few MiB also brings it into the page cache in order, which the first walk needs anyway.
@@ -61,7 +63,8 @@ Result<Trailer> read_trailer(int fd, const std::string& path) {
 Result<std::shared_ptr<const TreeFile>> TreeFile::open(const std::string& path, const Digest& chain) {
   std::shared_ptr<TreeFile> file(new TreeFile);
   file->path_ = path;
-  for (;;) {
+  for (int attempt = 0;; ++attempt) {
+    if (attempt == kOpenRetries) return system_error(ESTALE, "open tree", path);
     LAYERFS_ASSIGN(file->fd_, open_file(path, O_RDONLY));
     auto locked = lock_file(file->fd_.get(), LockMode::kShared, LockWait::kYes);
     if (!locked) return with_context(locked.error(), "lock tree", path);

@@ -109,6 +109,13 @@ TEST_F(TreeFileTest, IsLockedWhileItIsOpen) {
   EXPECT_TRUE(value_of(lock_file(fd.get(), LockMode::kExclusive, LockWait::kNo)));
 }
 
+TEST_F(TreeFileTest, AFileWithoutANameIsNotOpenedForEver) {
+  ASSERT_DONE(write_tree_file(path_, chain_, some_tree(10)));
+  auto fd = value_of(open_file(path_, O_RDONLY));
+  std::filesystem::remove(path_);
+  EXPECT_EQ(TreeFile::open("/proc/self/fd/" + std::to_string(fd.get()), chain_).error().code, ESTALE);
+}
+
 TEST_F(TreeFileTest, StaysReadableWhenItsNameIsGone) {
   ASSERT_DONE(write_tree_file(path_, chain_, some_tree(10)));
   auto file = value_of(TreeFile::open(path_, chain_));
