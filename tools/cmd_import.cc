@@ -98,12 +98,12 @@ void add_import_commands(CLI::App& app, Tool& tool) {
       ->transform(CLI::AsSizeValue(false))
       ->capture_default_str();
   command->add_option("--limit-entries", arguments->limits.entries, "Refuse a layer with more entries")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(std::uint64_t{1}, UINT64_MAX, "a positive number"))
       ->capture_default_str();
   command
       ->add_option("--limit-ratio", arguments->limits.expansion,
                    "Refuse a layer above 100 MiB that expands more than so many times")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(std::uint64_t{1}, UINT64_MAX, "a positive number"))
       ->capture_default_str();
   command->add_flag("-q,--quiet", arguments->quiet, "No progress bar");
   command->callback([arguments, &tool] {

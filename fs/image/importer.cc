@@ -129,6 +129,7 @@ Result<store::ImageRecord> publish_image(store::Store& store, const SourceImage&
                                          const std::vector<store::ImageLayer>& layers,
                                          const std::vector<std::string>& references) {
   std::vector<Digest> diff_ids;
+  diff_ids.reserve(layers.size());
   for (const auto& layer : layers) diff_ids.push_back(layer.diff_id);
   LAYERFS_TRY(store.get_tree(diff_ids));
   LAYERFS_TRY(store.put_blob(image.config_digest, image.config));

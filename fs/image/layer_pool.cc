@@ -52,6 +52,7 @@ class LayerPool {
                                        std::clamp(std::thread::hardware_concurrency(), 1U, kMaxParallel));
     running_ = count;
     std::vector<std::jthread> workers;
+    workers.reserve(count);
     for (std::size_t i = 0; i < count; ++i) workers.emplace_back([this] { work(); });
     report_until_done();
     workers.clear();

@@ -137,7 +137,9 @@ Result<bool> TarReader::next() {
     if (is_zero(*block)) return read_end(*block);
     TarHeader header;
     std::memcpy(&header, block->data(), sizeof header);
-    if (!tar_checksum_matches(header)) return at_header(refuse("wrong checksum").error());
+    if (!tar_checksum_matches(header))
+      return at_header(
+          refuse(header_at_ == 0 ? "wrong checksum, so this is no tar" : "wrong checksum").error());
     LAYERFS_TRY(give_raw(*block));
     LAYERFS_ASSIGN(bool is_entry, handle_header(header));
     if (is_entry) return true;
