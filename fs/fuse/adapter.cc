@@ -17,7 +17,8 @@ unionfs::Caller caller_of(fuse_req_t req, const Adapter& adapter) {
   return {.uid = stored_uid(adapter.options.ids, context->uid),
           .gid = stored_gid(adapter.options.ids, context->gid),
           .umask = context->umask,
-          .request = current_worker().details.unique};
+          .request = current_worker().details.unique,
+          .kills_set_id = !adapter.root_is_real || context->uid != 0};
 }
 
 void reply_failure(fuse_req_t req, std::string_view operation, const Error& error) {

@@ -25,6 +25,8 @@ namespace layerfs::fuse {
 struct Adapter {
   unionfs::UnionFs& fs;
   FuseOptions options;
+  /// User 0 of the requests is the machine's own root, and has CAP_FSETID.
+  bool root_is_real = false;
   fuse_session* session = nullptr;  ///< set before the first request
   // Set once by the INIT request, before any other is read.
   bool initialised = false;

@@ -11,10 +11,13 @@
 #include <chrono>
 #include <cstdarg>
 #include <cstdio>
+#include <limits>
+#include <sstream>
 #include <thread>
 
 #include "fs/base/log.h"
 #include "fs/base/scope_exit.h"
+#include "fs/base/sys_file.h"
 #include "fs/fuse/capabilities.h"
 #include "fs/fuse/device.h"
 #include "fs/fuse/operations.h"
@@ -60,6 +63,20 @@ fuse_lowlevel_ops make_operations() {
   return operations;
 }
 
+/// Root of the initial user namespace. The capabilities of a caller are not in its request; those of root of
+/// another namespace would not count for CAP_FSETID.
+bool is_real_root() {
+  if (::geteuid() != 0) return false;
+  auto map = read_file("/proc/self/uid_map");
+  if (!map) return true;  // a kernel without user namespaces
+  std::istringstream fields(*map);
+  std::uint64_t inside = 0;
+  std::uint64_t outside = 0;
+  std::uint64_t count = 0;
+  return static_cast<bool>(fields >> inside >> outside >> count) && inside == 0 && outside == 0 &&
+         count == std::numeric_limits<std::uint32_t>::max();
+}
+
 /// Workers answer requests only; signals of the process are its main thread's. Returns the mask before.
 sigset_t block_signals_but_wake() {
   sigset_t blocked;
@@ -91,7 +108,8 @@ Result<std::unique_ptr<FuseServer>> FuseServer::attach(Fd device, const FuseOpti
 }
 
 Session::Session(unionfs::UnionFs& fs, const FuseOptions& options, std::string mountpoint)
-    : mountpoint_(std::move(mountpoint)), adapter_{.fs = fs, .options = options} {}
+    : mountpoint_(std::move(mountpoint)),
+      adapter_{.fs = fs, .options = options, .root_is_real = is_real_root()} {}
 
 Result<std::unique_ptr<Session>> Session::make(Fd device, std::string mountpoint, const FuseOptions& options,
                                                unionfs::UnionFs& fs) {

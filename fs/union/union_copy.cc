@@ -79,7 +79,7 @@ Result<bool> Union::clone_object(const Node& from, Ino out, Node to, const Calle
   to.content = ContentKind::kObject;
   to.object = from.object;
   to.size = from.size;
-  LAYERFS_TRY(touch_content(set, out, to, false));
+  LAYERFS_TRY(touch_content(set, out, to, caller.kills_set_id));
   LAYERFS_TRY(put_node(set, out, to));
   LAYERFS_TRY(apply(set));
   return true;
@@ -100,7 +100,7 @@ Result<std::size_t> Union::copy_pieces(std::span<const ReadPiece> pieces, Ino ou
   tree::ChangeSet set = change_of(caller);
   to.size = std::max(to.size, offset + done);
   if (ranged) set.changes.emplace_back(tree::AddExtent{out, offset, done});
-  LAYERFS_TRY(touch_content(set, out, to, false));
+  LAYERFS_TRY(touch_content(set, out, to, caller.kills_set_id));
   LAYERFS_TRY(put_node(set, out, to));
   LAYERFS_TRY(apply(set));
   return done;

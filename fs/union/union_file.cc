@@ -123,7 +123,7 @@ Result<void> Union::fallocate(Ino ino, int mode, std::uint64_t offset, std::uint
     if (!allocated && !(zero && allocated.error().code == EOPNOTSUPP)) return allocated;
     if (!keep_size) node.size = std::max(node.size, end);
   }
-  LAYERFS_TRY(touch_content(set, ino, node, false));
+  LAYERFS_TRY(touch_content(set, ino, node, caller.kills_set_id));
   LAYERFS_TRY(put_node(set, ino, node));
   return apply(set);
 }

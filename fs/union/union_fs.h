@@ -43,6 +43,8 @@ struct Caller {
   Gid gid{0};
   mode_t umask = 0;           ///< applied here, unless the directory has a default ACL (acl(5))
   std::uint64_t request = 0;  ///< FUSE unique, for ChangeSet::request
+  /// Without CAP_FSETID: fallocate and copy_file_range, which have no flag for it, take set-id bits away.
+  bool kills_set_id = false;
 };
 
 /// Fields to set; nullopt leaves one alone. kNow times are taken from the clock once for the call.

@@ -48,6 +48,11 @@ def mode_text(mode):
     return "%s %04o" % (kinds[stat.S_IFMT(mode)], stat.S_IMODE(mode))
 
 
+def in_user_namespace():
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return file.read().split() != ["0", "0", "4294967295"]
+
+
 class Recorder:
     """Calls in one case directory. `trace` is what is compared between the mount and the plain directory."""
 

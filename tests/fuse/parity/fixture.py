@@ -103,9 +103,10 @@ def copy_up(top):
             path = os.path.join(directory, name)
             info = os.lstat(path)
             if stat.S_ISREG(info.st_mode) and info.st_size:
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-                os.pwrite(fd, os.pread(fd, 1, 0), 0)
-                os.close(fd)
+                if os.access(path, os.R_OK | os.W_OK):
+                    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                    os.pwrite(fd, os.pread(fd, 1, 0), 0)
+                    os.close(fd)
                 os.chmod(path, stat.S_IMODE(info.st_mode))
     settle(top)
 
