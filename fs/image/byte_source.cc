@@ -26,6 +26,7 @@ Result<std::size_t> StreamSource::read(std::span<std::byte> buffer) { return rea
 
 Result<std::size_t> MemorySource::read(std::span<std::byte> buffer) {
   std::size_t size = std::min({buffer.size(), rest_.size(), piece_});
+  if (size == 0) return 0;
   std::memcpy(buffer.data(), rest_.data(), size);
   rest_.remove_prefix(size);
   return size;

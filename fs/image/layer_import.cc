@@ -68,6 +68,7 @@ class RingBytes final : public ByteSource {
   Result<std::size_t> read(std::span<std::byte> buffer) override {
     if (rest_.empty()) {
       LAYERFS_ASSIGN(rest_, ring_.next(0));
+      if (rest_.empty()) return 0;  // the end; memcpy(3) takes no null pointer, not even for no bytes
     }
     std::size_t size = std::min(buffer.size(), rest_.size());
     std::memcpy(buffer.data(), rest_.data(), size);

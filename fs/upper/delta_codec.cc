@@ -45,6 +45,12 @@ void append_value(std::string& to, std::string_view value) {
   to.append(value);
 }
 
+std::uint8_t fields_of(const Node& node) {
+  return static_cast<std::uint8_t>(
+      (node.rdev != 0 ? kHasRdev : 0) | (to_number(node.parent) != 0 ? kHasParent : 0) |
+      (node.object.is_zero() ? 0 : kHasObject) | (node.base_size != 0 ? kHasBaseSize : 0));
+}
+
 /// What read_node will take back: a record that could not be read again would take the whole log with it.
 bool is_storable(const Node& node) {
   return is_node_kind(static_cast<std::uint8_t>(node.kind)) && (node.mode & ~07777) == 0 &&
@@ -212,10 +218,7 @@ bool is_node_kind(std::uint8_t kind) {
 }
 
 void append_node(std::string& to, const Node& node) {
-  const bool has_object = !node.object.is_zero();
-  const auto fields = static_cast<std::uint8_t>(
-      (node.rdev != 0 ? kHasRdev : 0) | (to_number(node.parent) != 0 ? kHasParent : 0) |
-      (has_object ? kHasObject : 0) | (node.base_size != 0 ? kHasBaseSize : 0));
+  const std::uint8_t fields = fields_of(node);
   to.push_back(static_cast<char>(fields));
   to.push_back(static_cast<char>(node.kind));
   to.push_back(static_cast<char>(node.content));
@@ -231,7 +234,8 @@ void append_node(std::string& to, const Node& node) {
   }
   if (node.rdev != 0) append_le(to, node.rdev);
   if (to_number(node.parent) != 0) append_ino(to, node.parent);
-  if (has_object) to.append(reinterpret_cast<const char*>(node.object.bytes.data()), Digest::kSize);
+  if ((fields & kHasObject) != 0)
+    to.append(reinterpret_cast<const char*>(node.object.bytes.data()), Digest::kSize);
   if (node.base_size != 0) append_le(to, node.base_size);
 }
 
@@ -261,7 +265,8 @@ bool read_node(ByteReader& from, Node& node) {
     if (object.size() == Digest::kSize) std::memcpy(node.object.bytes.data(), object.data(), Digest::kSize);
   }
   node.base_size = (fields & kHasBaseSize) != 0 ? from.le<std::uint64_t>() : 0;
-  return from.ok() && is_storable(node);
+  // One value has one form: a field that is there is not zero.
+  return from.ok() && is_storable(node) && fields == fields_of(node);
 }
 
 bool is_extent(std::uint64_t offset, std::uint64_t length) {

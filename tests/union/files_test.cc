@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bytes: copy-up, ranges, holes, truncation, fallocate, lseek, copy_file_range; one sentence each.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+
+#include "fs/base/sys_file.h"
+#include "tests/union/union_fixture.h"
+
+namespace layerfs::unionfs {
+namespace {
+
+constexpr std::uint64_t kMiB = 1 << 20;
+
+class Files : public UnionTest {
+ protected:
+  Files() {
+    for (std::size_t i = 0; i < big_.size(); ++i) big_[i] = static_cast<char>('a' + i / 4096 % 26);
+    small_ino_ = lower_file(tree::kRootIno, "small", "0123456789");
+    big_ino_ = lower_file(tree::kRootIno, "big", big_);
+    Node node;
+    node.content = tree::ContentKind::kInline;
+    node.size = 6;
+    lower_->add_node(tree::kRootIno, "inline", node, "inline", {});
+    mount();
+  }
+  tree::ContentKind content_of(const std::string& path) { return node(path).content; }
+  /// Bytes on disk of a data file.
+  std::uint64_t stored(const std::string& path) {
+    auto data = upper_->open_data(ino(path));
+    return data ? static_cast<std::uint64_t>(stat_fd((*data)->get())->st_blocks) * 512 : 0;
+  }
+  int fallocate(const std::string& path, int mode, std::uint64_t offset, std::uint64_t length) {
+    return code(fs().fallocate(ino(path), mode, offset, length, {}));
+  }
+  std::uint64_t seek(const std::string& path, std::uint64_t offset, int whence) {
+    auto found = fs().lseek(ino(path), offset, whence);
+    return found ? *found : ~std::uint64_t{0};
+  }
+  std::string big_ = std::string(4 * kMiB, '\0');
+  Ino small_ino_, big_ino_;
+};
+
+TEST_F(Files, ChangesOfAttributesAndNamesCopyNoData) {
+  ASSERT_EQ(set("big", {.mode = 0600}), 0);
+  ASSERT_EQ(set("big", {.uid = Uid{1}}), 0);
+  ASSERT_EQ(set("big", {.mtime = Time{5, 0}}), 0);
+  ASSERT_EQ(rename("big", "b"), 0);
+  ASSERT_EQ(link("b", "c"), 0);
+  EXPECT_EQ(content_of("b"), tree::ContentKind::kObject);
+  EXPECT_EQ(code(upper_->open_data(big_ino_)), ENOENT);
+  EXPECT_EQ(blobs_->opens(), 0U);
+  EXPECT_EQ(read("c"), big_);
+}
+
+TEST_F(Files, ASmallFileIsCopiedUpWholeAndALargeOneByRange) {
+  ASSERT_EQ(write("small", 3, "XY"), 0);
+  EXPECT_EQ(read("small"), "012XY56789");
+  EXPECT_TRUE(node("small").object.is_zero());
+  ASSERT_EQ(write("big", big_.size(), "!"), 0);
+  EXPECT_EQ(read("big"), big_ + "!");
+  EXPECT_EQ(upper_->extents(big_ino_), (std::vector<tree::Extent>{{big_.size(), 1}}));
+  EXPECT_LT(stored("big"), 64 * 1024U);
+}
+
+TEST_F(Files, RangesAreReadTogetherWithTheirBase) {
+  ASSERT_EQ(write("big", 100, "one"), 0);
+  ASSERT_EQ(write("big", 2 * kMiB, std::string(5000, '2')), 0);
+  ASSERT_EQ(write("big", 5 * kMiB, "three"), 0);  // beyond the base, with a hole between
+  std::string expected = big_;
+  expected.replace(100, 3, "one");
+  expected.replace(2 * kMiB, 5000, std::string(5000, '2'));
+  expected.resize(5 * kMiB);
+  expected += "three";
+  EXPECT_EQ(read("big"), expected);
+  mount();
+  EXPECT_EQ(read("big"), expected);
+  auto pieces = fs().read_pieces(big_ino_, 50, 200);
+  ASSERT_TRUE(pieces);
+  EXPECT_EQ(pieces->size(), 3U);
+}
+
+TEST_F(Files, AFileThatIsWrittenOverWholeIsNotCopiedFirst) {
+  ASSERT_EQ(write("small", 0, "abcdefghijklm"), 0);
+  EXPECT_EQ(blobs_->opens(), 0U);
+  EXPECT_EQ(read("small"), "abcdefghijklm");
+}
+
+TEST_F(Files, TruncationToNothingNeedsNoDataFile) {
+  ASSERT_EQ(set("big", {.size = 0}), 0);
+  EXPECT_EQ(content_of("big"), tree::ContentKind::kNone);
+  EXPECT_EQ(read("big"), "");
+  EXPECT_EQ(code(upper_->open_data(big_ino_)), ENOENT);
+  ASSERT_EQ(set("big", {.size = 5}), 0);
+  EXPECT_EQ(read("big"), std::string(5, '\0'));
+  ASSERT_EQ(write("big", 7, "x"), 0);
+  EXPECT_EQ(read("big"), std::string(7, '\0') + "x");
+}
+
+TEST_F(Files, WhatATruncationCutOffIsZerosWhenTheFileGrowsAgain) {
+  for (const char* path : {"small", "big", "inline"}) {
+    ASSERT_EQ(set(path, {.size = 4}), 0);
+    ASSERT_EQ(set(path, {.size = 8}), 0);
+    EXPECT_EQ(read(path), read(path).substr(0, 4) + std::string(4, '\0')) << path;
+  }
+  ASSERT_EQ(write("big", 6, "zz"), 0);
+  ASSERT_EQ(set("big", {.size = 7}), 0);
+  ASSERT_EQ(set("big", {.size = 9}), 0);
+  EXPECT_EQ(read("big"), std::string("aaaa\0\0z\0\0", 9));
+}
+
+TEST_F(Files, TruncationOfARangedFileCutsBaseAndRanges) {
+  ASSERT_EQ(write("big", 3 * kMiB, "x"), 0);
+  ASSERT_EQ(set("big", {.size = 2 * kMiB}), 0);
+  EXPECT_TRUE(upper_->extents(big_ino_).empty());
+  ASSERT_EQ(set("big", {.size = 4 * kMiB}), 0);
+  EXPECT_EQ(read("big"), big_.substr(0, 2 * kMiB) + std::string(2 * kMiB, '\0'));
+  ASSERT_EQ(set("big", {.size = 0}), 0);
+  EXPECT_TRUE(node("big").object.is_zero());
+}
+
+TEST_F(Files, AWriteWhoseSizeWasNeverRecordedLeavesNoBytesBehind) {
+  ASSERT_EQ(write("small", 0, "abc"), 0);
+  upper_->fail_apply = ENOSPC;
+  EXPECT_EQ(write("small", 10, std::string(100, 'g')), ENOSPC);
+  upper_->fail_apply = 0;
+  EXPECT_EQ(node("small").size, 10U);
+  ASSERT_EQ(write("small", 50, "x"), 0);
+  EXPECT_EQ(read("small"), "abc3456789" + std::string(40, '\0') + "x");
+  upper_->fail_apply = ENOSPC;
+  EXPECT_EQ(write("small", 51, std::string(100, 'g')), ENOSPC);
+  upper_->fail_apply = 0;
+  ASSERT_EQ(set("small", {.size = 60}), 0);
+  EXPECT_EQ(read("small").substr(51), std::string(9, '\0'));
+}
+
+TEST_F(Files, ACopyUpThatFailsLeavesTheLowerBytesAndCanBeTriedAgain) {
+  upper_->fail_apply = EIO;
+  EXPECT_EQ(write("small", 5, std::string(100, 'g')), EIO);
+  upper_->fail_apply = 0;
+  EXPECT_EQ(read("small"), "0123456789");
+  ASSERT_EQ(set("small", {.size = 20}), 0);
+  EXPECT_EQ(read("small"), "0123456789" + std::string(10, '\0'));
+  upper_->fail_create = ENOSPC;
+  EXPECT_EQ(write("big", 5, "x"), ENOSPC);
+  upper_->fail_create = 0;
+  EXPECT_EQ(read("big"), big_);
+}
+
+TEST_F(Files, ASparseFileStaysSparseThroughCopyUp) {
+  std::string bytes(48 * 1024, '\0');
+  bytes.replace(40 * 1024, 3, "end");
+  mount();
+  Ino sparse = lower_file(tree::kRootIno, "sparse", bytes);
+  ASSERT_EQ(write("sparse", 0, "x"), 0);
+  bytes[0] = 'x';
+  EXPECT_EQ(read("sparse"), bytes);
+  EXPECT_LE(stored("sparse"), 3 * 4096U);
+  EXPECT_EQ(ino("sparse"), sparse);
+}
+
+TEST_F(Files, SeekFindsDataAndHolesAcrossObjectRangesAndEnd) {
+  EXPECT_EQ(seek("big", 100, SEEK_DATA), 100U);
+  EXPECT_EQ(seek("big", 0, SEEK_HOLE), big_.size());
+  EXPECT_EQ(code(fs().lseek(big_ino_, big_.size(), SEEK_DATA)), ENXIO);
+  EXPECT_EQ(code(fs().lseek(big_ino_, 0, 77)), EINVAL);
+  ASSERT_EQ(write("big", 6 * kMiB, "x"), 0);
+  EXPECT_EQ(seek("big", 0, SEEK_HOLE), 4 * kMiB);
+  EXPECT_EQ(seek("big", 4 * kMiB, SEEK_DATA), 6 * kMiB);
+  ASSERT_EQ(fallocate("big", FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, kMiB, kMiB), 0);
+  EXPECT_EQ(seek("big", 0, SEEK_HOLE), kMiB);
+  EXPECT_EQ(seek("big", kMiB, SEEK_DATA), 2 * kMiB);
+  ASSERT_EQ(make_file("hole"), 0);
+  ASSERT_EQ(set("hole", {.size = 100}), 0);
+  EXPECT_EQ(seek("hole", 0, SEEK_HOLE), 0U);
+  EXPECT_EQ(code(fs().lseek(ino("hole"), 0, SEEK_DATA)), ENXIO);
+  EXPECT_EQ(seek("inline", 2, SEEK_DATA), 2U);
+  EXPECT_EQ(seek("inline", 2, SEEK_HOLE), 6U);
+}
+
+TEST_F(Files, FallocateAllocatesExtendsZeroesAndPunches) {
+  ASSERT_EQ(fallocate("small", 0, 8, 8), 0);
+  EXPECT_EQ(read("small"), "0123456789" + std::string(6, '\0'));
+  ASSERT_EQ(fallocate("small", FALLOC_FL_KEEP_SIZE, 100, 1000), 0);
+  EXPECT_EQ(node("small").size, 16U);
+  ASSERT_EQ(fallocate("small", FALLOC_FL_ZERO_RANGE, 2, 3), 0);
+  EXPECT_EQ(read("small").substr(0, 6), std::string("01\0\0\0"
+                                                    "5",
+                                                    6));
+  ASSERT_EQ(fallocate("small", FALLOC_FL_ZERO_RANGE, 12, 8), 0);
+  EXPECT_EQ(node("small").size, 20U);
+  ASSERT_EQ(fallocate("small", FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 1000), 0);
+  EXPECT_EQ(read("small"), std::string(20, '\0'));
+}
+
+TEST_F(Files, FallocateRefusesWhatItCannotDo) {
+  EXPECT_EQ(fallocate("small", FALLOC_FL_COLLAPSE_RANGE, 0, 4096), EOPNOTSUPP);
+  EXPECT_EQ(fallocate("small", FALLOC_FL_INSERT_RANGE, 0, 4096), EOPNOTSUPP);
+  EXPECT_EQ(fallocate("small", FALLOC_FL_PUNCH_HOLE, 0, 4096), EOPNOTSUPP);
+  EXPECT_EQ(fallocate("small", 0, 0, 0), EINVAL);
+  EXPECT_EQ(fallocate("small", 0, INT64_MAX, 10), EFBIG);
+  EXPECT_EQ(read("small"), "0123456789");
+}
+
+TEST_F(Files, BytesAreOnlyInRegularFilesAndOnlySoFar) {
+  std::byte one{};
+  EXPECT_EQ(code(fs().read(tree::kRootIno, 0, {&one, 1})), EISDIR);
+  EXPECT_EQ(write("", 0, "x"), EISDIR);
+  EXPECT_EQ(set("", {.size = 0}), EISDIR);
+  ASSERT_EQ(forgotten(fs().mknod(tree::kRootIno, "p", S_IFIFO | 0600, 0, {})), 0);
+  EXPECT_EQ(set("p", {.size = 0}), EINVAL);
+  EXPECT_EQ(write("small", INT64_MAX, "xy"), EFBIG);
+  EXPECT_EQ(set("small", {.size = std::uint64_t{1} << 63}), EFBIG);
+}
+
+TEST_F(Files, CopyOfAWholeObjectNamesItAndMovesNoByte) {
+  ASSERT_EQ(make_file("copy"), 0);
+  auto copied = fs().copy_file_range(big_ino_, 0, ino("copy"), 0, 100 * kMiB, {});
+  EXPECT_EQ(copied.value_or(0), big_.size());
+  EXPECT_EQ(content_of("copy"), tree::ContentKind::kObject);
+  EXPECT_EQ(code(upper_->open_data(ino("copy"))), ENOENT);
+  ASSERT_EQ(write("copy", 0, "X"), 0);
+  EXPECT_EQ(read("big"), big_);
+  EXPECT_EQ(read("copy"), "X" + big_.substr(1));
+}
+
+TEST_F(Files, CopyOfARangeTakesBytesHolesAndBothEnds) {
+  ASSERT_EQ(write("big", 10, "range"), 0);
+  ASSERT_EQ(write("small", 20, "tail"), 0);  // a hole from 10 to 20
+  EXPECT_EQ(fs().copy_file_range(small_ino_, 5, big_ino_, 100, 1000, {}).value_or(0), 19U);
+  EXPECT_EQ(read("big").substr(100, 19), "56789" + std::string(10, '\0') + "tail");
+  EXPECT_EQ(fs().copy_file_range(big_ino_, 8, small_ino_, 0, 9, {}).value_or(0), 9U);
+  EXPECT_EQ(read("small").substr(0, 9), "aarangeaa");
+  EXPECT_EQ(fs().copy_file_range(ino("inline"), 1, small_ino_, 2, 3, {}).value_or(0), 3U);
+  EXPECT_EQ(read("small").substr(0, 6), "aanlig");
+  EXPECT_EQ(fs().copy_file_range(small_ino_, 1000, big_ino_, 0, 10, {}).value_or(9), 0U);
+  EXPECT_EQ(code(fs().copy_file_range(big_ino_, 0, big_ino_, 5, 10, {})), EINVAL);
+  EXPECT_EQ(fs().copy_file_range(big_ino_, 0, big_ino_, 10, 10, {}).value_or(0), 10U);
+}
+
+TEST_F(Files, AMissingObjectIsAnErrorAndNotZeros) {
+  Node node;
+  node.content = tree::ContentKind::kObject;
+  node.size = 5;
+  node.object.bytes[0] = 1;
+  lower_->add_node(tree::kRootIno, "lost", node, {}, {});
+  node.object = blobs_->put("abc").value();  // shorter than the node says
+  lower_->add_node(tree::kRootIno, "short", node, {}, {});
+  std::byte buffer[5];
+  EXPECT_EQ(code(fs().read(ino("lost"), 0, buffer)), ENOENT);
+  EXPECT_EQ(code(fs().read(ino("short"), 0, buffer)), EIO);
+  EXPECT_EQ(write("short", 1, "x"), EIO);
+}
+
+TEST_F(Files, EveryDescriptorMayBeDroppedAndIsOpenedAgain) {
+  // Far more files than the cache holds descriptors of.
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_EQ(make_file("f" + std::to_string(i)), 0);
+    ASSERT_EQ(write("f" + std::to_string(i), 0, std::to_string(i)), 0);
+  }
+  mount();
+  upper_->fail_open = EMFILE;
+  EXPECT_EQ(read("f0"), "0");
+  EXPECT_EQ(upper_->opens, 2);
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(read("f" + std::to_string(i)), std::to_string(i));
+}
+
+TEST_F(Files, ReadersAndWritersOfOneFileSeeWholeWrites) {
+  ASSERT_EQ(write("big", 0, std::string(4096, '0')), 0);
+  std::atomic<bool> done{false};
+  std::atomic<int> torn{0};
+  std::thread reader([&] {
+    std::string bytes(4096, '#');
+    while (!done) {
+      if (!fs().read(big_ino_, 0, std::as_writable_bytes(std::span(bytes)))) ++torn;
+      if (bytes != std::string(4096, bytes[0])) ++torn;
+    }
+  });
+  for (int i = 0; i < 300; ++i)
+    ASSERT_EQ(write_ino(big_ino_, 0, std::string(4096, static_cast<char>('0' + i % 60))), 0);
+  done = true;
+  reader.join();
+  EXPECT_EQ(torn, 0);
+}
+
+}  // namespace
+}  // namespace layerfs::unionfs
