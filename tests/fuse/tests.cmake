@@ -9,4 +9,4 @@ foreach(mode root userns fusermount)
   add_test(NAME fuse/smoke-${mode} COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode ${mode} $<TARGET_FILE:layerfs> smoke)
 endforeach()
 set_tests_properties(fuse/mount-life fuse/smoke-root fuse/smoke-userns fuse/smoke-fusermount
-  PROPERTIES LABELS fuse TIMEOUT 300 SKIP_RETURN_CODE 77)
+  PROPERTIES LABELS fuse TIMEOUT 600 SKIP_RETURN_CODE 77)
