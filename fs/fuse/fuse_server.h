@@ -34,12 +34,13 @@ struct FuseOptions {
 
 class FuseServer {
  public:
-  /// Mounts at `mountpoint`: by mount(2) as root (of this user namespace), else by fusermount3. Errors: EPERM,
-  /// ENOENT, ENOTDIR, EBUSY..., with the path named; fusermount3's own message where it has one.
+  /// Mounts at `mountpoint`: by mount(2) as root (of this user namespace), else by fusermount3. Errors:
+  /// EPERM, ENOENT, ENOTDIR, EBUSY..., with the path named; fusermount3's own message where it has one.
   static Result<std::unique_ptr<FuseServer>> mount(const std::string& mountpoint, const FuseOptions& options,
                                                    unionfs::UnionFs& fs);
   /// Serves a descriptor of /dev/fuse that is mounted already (by the container's init in its namespace).
-  static Result<std::unique_ptr<FuseServer>> attach(Fd device, const FuseOptions& options, unionfs::UnionFs& fs);
+  static Result<std::unique_ptr<FuseServer>> attach(Fd device, const FuseOptions& options,
+                                                    unionfs::UnionFs& fs);
   virtual ~FuseServer() = default;
 
   /// Answers requests until the file system is unmounted or stop() is called. Errors: ENOMEM, EIO.
@@ -53,8 +54,8 @@ class FuseServer {
 /// For `--version`: "libfuse 3.18.3 (static): killpriv_v2 passthrough io_uring ...".
 std::string libfuse_description();
 
-/// Options of mount(2) for a new FUSE mount on `device`: "fd=..,rootmode=40000,user_id=..,..."; for whoever mounts
-/// without libfuse.
+/// Options of mount(2) for a new FUSE mount on `device`: "fd=..,rootmode=40000,user_id=..,..."; for whoever
+/// mounts without libfuse.
 std::string mount_data(int device, const FuseOptions& options);
 
 }  // namespace layerfs::fuse

@@ -37,14 +37,17 @@ struct ImportOptions {
   std::function<void(const ImportProgress&)> progress;  ///< from the calling thread
 };
 
-/// `source`: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:REF]`, `tar:FILE`, `dir:PATH` or `-`.
-/// Returns the image that is now in the store. Errors: kInvalid / kCorrupt naming the blob or the entry.
-Result<store::ImageRecord> import_image(store::Store& store, std::string_view source, const ImportOptions& options);
+/// `source`: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:REF]`, `tar:FILE`, `dir:PATH`
+/// or `-`. Returns the image that is now in the store. Errors: kInvalid / kCorrupt naming the blob or the
+/// entry.
+Result<store::ImageRecord> import_image(store::Store& store, std::string_view source,
+                                        const ImportOptions& options);
 
 /// Adds one layer from an uncompressed tar that `produce` writes piece by piece, as commit does. Returns the
 /// layer's info; the layer is durable.
 using TarSink = std::function<Result<void>(std::string_view)>;
-Result<store::LayerInfo> import_layer_stream(store::Store& store, const std::function<Result<void>(const TarSink&)>& produce,
+Result<store::LayerInfo> import_layer_stream(store::Store& store,
+                                             const std::function<Result<void>(const TarSink&)>& produce,
                                              const ImportLimits& limits);
 
 }  // namespace layerfs::image

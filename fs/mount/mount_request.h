@@ -13,9 +13,9 @@ namespace layerfs::mount {
 
 struct MountRequest {
   std::string store_root;
-  std::vector<Digest> layers;    ///< diffIDs, lowest first
-  std::string upper_dir;         ///< containers/<id>; empty: read-only
-  std::string upper_id;          ///< the container's id; names the control socket
+  std::vector<Digest> layers;  ///< diffIDs, lowest first
+  std::string upper_dir;       ///< containers/<id>; empty: read-only
+  std::string upper_id;        ///< the container's id; names the control socket
   bool is_volatile = false;
   fuse::FuseOptions fuse;
 };

@@ -3,7 +3,8 @@
 // store writes it out; tests use it as a lower tree.
 //
 // (1) Inode numbers are given from one above the base's greatest, in the order of creation.
-// (2) nlink, and parent of directories, are kept right by every change. Of other kinds parent is the directory
+// (2) nlink, and parent of directories, are kept right by every change. Of other kinds parent is the
+// directory
 //     that add_node put them in (node.h), whatever later became of that name.
 #pragma once
 
@@ -41,7 +42,8 @@ class MemoryTree final : public TreeSource {
   void remove_entry(Ino dir, const std::string& name);
   /// Removes all children.
   void clear_directory(Ino dir);
-  /// New attributes, content, bytes and xattrs for an inode of the same kind; its number, nlink and parent stay.
+  /// New attributes, content, bytes and xattrs for an inode of the same kind; its number, nlink and parent
+  /// stay.
   void replace_node(Ino ino, Node node, std::string inline_bytes, XattrList xattrs);
   /// Every node in order of its number, for writing out.
   void for_each_node(FunctionRef<void(Ino, const Node&)> visit) const;

@@ -73,11 +73,11 @@ struct Node {
   Time mtime;
   Time ctime;
   Time atime;
-  /// Directories: the directory that holds it (root: itself). Other kinds in a tree: a directory that had a name
-  /// of it when it was built (0 where not known), so that commit finds a changed file's path without a walk; in an
-  /// upper it means nothing for them.
+  /// Directories: the directory that holds it (root: itself). Other kinds in a tree: a directory that had a
+  /// name of it when it was built (0 where not known), so that commit finds a changed file's path without a
+  /// walk; in an upper it means nothing for them.
   Ino parent{0};
-  Digest object;              ///< kObject, kData over an object
+  Digest object;                ///< kObject, kData over an object
   std::uint64_t base_size = 0;  ///< kData: how much of `object` still shows through
   bool operator==(const Node&) const = default;
 };

@@ -84,8 +84,8 @@ struct TrimExtents {
   Ino ino;
   std::uint64_t size;
 };
-using Change = std::variant<PutNode, EraseNode, PutEntry, PutTombstone, EraseEntry, PutXattr, PutXattrTombstone,
-                            EraseXattr, PutInline, AddExtent, TrimExtents>;
+using Change = std::variant<PutNode, EraseNode, PutEntry, PutTombstone, EraseEntry, PutXattr,
+                            PutXattrTombstone, EraseXattr, PutInline, AddExtent, TrimExtents>;
 
 struct ChangeSet {
   std::vector<Change> changes;
@@ -133,12 +133,14 @@ class UpperLayer {
   virtual UpperEntry find_entry(Ino dir, std::string_view name) const = 0;
   /// Entries and tombstones with a cookie greater than `after`, in directory order. False stops. The
   /// visitor must not call back into the upper.
-  virtual void list_entries(Ino dir, DirCookie after, FunctionRef<bool(const UpperEntryView&)> visit) const = 0;
+  virtual void list_entries(Ino dir, DirCookie after,
+                            FunctionRef<bool(const UpperEntryView&)> visit) const = 0;
   /// `value` is set where the state is kPresent.
   virtual XattrState find_xattr(Ino ino, std::string_view name, std::string& value) const = 0;
   /// In bytewise order of the names. The visitor must not call back into the upper.
   virtual void list_xattrs(
-      Ino ino, FunctionRef<bool(std::string_view name, XattrState state, std::string_view value)> visit) const = 0;
+      Ino ino,
+      FunctionRef<bool(std::string_view name, XattrState state, std::string_view value)> visit) const = 0;
   /// Errors: ENOENT where the upper has no inline bytes for it.
   virtual Result<std::string> get_inline(Ino ino) const = 0;
   /// Sorted, disjoint, not touching. Empty for a file without a base object.
@@ -152,9 +154,9 @@ class UpperLayer {
   }
   /// Every inode whose node has nlink 0: unlinked but perhaps still open when the upper was last used.
   virtual std::vector<Ino> orphans() const = 0;
-  /// Every inode of which the upper has something (a node, an entry or tombstone in it as a directory, an xattr
-  /// or its tombstone), each once, in ascending order; orphans too, and what is left of a removed directory.
-  /// False stops. The visitor must not call back into the upper. For commit: costs what changed.
+  /// Every inode of which the upper has something (a node, an entry or tombstone in it as a directory, an
+  /// xattr or its tombstone), each once, in ascending order; orphans too, and what is left of a removed
+  /// directory. False stops. The visitor must not call back into the upper. For commit: costs what changed.
   virtual void for_each_changed(FunctionRef<bool(Ino ino, const ChangedParts& parts)> visit) const = 0;
 
   /// Makes the change (invariant 1). Errors: ENOSPC, EDQUOT, EIO; then nothing of it happened.
