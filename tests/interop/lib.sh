@@ -73,5 +73,10 @@ same_tree() {
   "$here/compare_trees" "$@" || fail "the trees differ: $what"
 }
 
-# unpack LAYOUT:TAG DIR: by umoci; the tree is in DIR/rootfs.
-unpack() { umoci unpack --image "$1" "$2"; }
+# unpack LAYOUT:TAG DIR: by umoci; the tree is in DIR/rootfs. Layers are decompressed, and verified, before it.
+unpack() {
+  rm -rf "$work/plain"
+  "$here/plain_layout" "$1" "$work/plain"
+  umoci unpack --image "$work/plain:latest" "$2"
+  rm -rf "$work/plain"
+}
