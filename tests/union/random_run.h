@@ -26,6 +26,7 @@
 
 namespace layerfs::unionfs::model {
 
+// clang-format off: it never comes to rest here
 #define LAYERFS_OPS(X)                                                                                      \
   X(mkdir, 8)                                                                                               \
   X(mknod, 8)                                                                                               \
@@ -35,6 +36,7 @@ namespace layerfs::unionfs::model {
       X(chown, 3) X(utimens, 2) X(setxattr, 6) X(removexattr, 3) X(fallocate, 4) X(lseek, 4)                \
           X(copy_range, 5) X(open, 5) X(close, 3) X(tmpfile, 1) X(link_slot, 2) X(readdir, 3) X(remount, 1) \
               X(compare, 1)
+// clang-format on
 
 enum class OpKind : std::uint32_t {
 #define LAYERFS_X(name, weight) name,
