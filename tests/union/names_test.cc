@@ -69,10 +69,14 @@ TEST_F(Names, EveryKindCanBeMadeAgainOverAWhiteoutOfEveryKind) {
       bool was_dir = node(path).kind == NodeKind::kDirectory;
       ASSERT_EQ(was_dir ? rmdir(path) : unlink(path), 0);
       ASSERT_EQ(code(find(path)), ENOENT);
-      if (kind == 0) ASSERT_EQ(make_file(path), 0);
-      if (kind == 1) ASSERT_EQ(make_dir(path), 0);
-      if (kind == 2) ASSERT_EQ(forgotten(fs().symlink(dir_of(path), name_of(path), "t", {})), 0);
-      if (kind == 3) ASSERT_EQ(forgotten(fs().mknod(dir_of(path), name_of(path), S_IFIFO | 0600, 0, {})), 0);
+      switch (kind) {
+        case 0: ASSERT_EQ(make_file(path), 0); break;
+        case 1: ASSERT_EQ(make_dir(path), 0); break;
+        case 2: ASSERT_EQ(forgotten(fs().symlink(dir_of(path), name_of(path), "t", {})), 0); break;
+        default:
+          ASSERT_EQ(forgotten(fs().mknod(dir_of(path), name_of(path), S_IFIFO | 0600, 0, {})), 0);
+          break;
+      }
       EXPECT_GE(to_number(ino(path)), tree::kFirstUpperIno);
       expect_sound();
     }
@@ -336,7 +340,9 @@ TEST_F(Names, AListingBeginsWithDotsAndGoesOnFromAnyCookieWhileEntriesComeAndGo)
       return seen.size() < before + 20;
     }));
     if (seen.size() == before) break;
-    if (round * 2 + 1 < 500) ASSERT_EQ(unlink("dir/n" + std::to_string(round * 2 + 1)), 0);
+    if (round < 250) {
+      ASSERT_EQ(unlink("dir/n" + std::to_string(round * 2 + 1)), 0);
+    }
     ASSERT_EQ(make_file("dir/late" + std::to_string(round)), 0);
   }
   EXPECT_EQ(seen[0], ".");
@@ -349,7 +355,7 @@ TEST_F(Names, AListingBeginsWithDotsAndGoesOnFromAnyCookieWhileEntriesComeAndGo)
 TEST_F(Names, AListingShowsTheUppersAttributesOfLowerEntries) {
   ASSERT_EQ(set("dir/file", {.mode = 0600}), 0);
   ASSERT_TRUE(fs().readdir(dir_, tree::kDirStart, [&](const DirEntryView& entry) {
-    if (entry.name == "file") EXPECT_EQ(entry.node.mode, 0600);
+    EXPECT_TRUE(entry.name != "file" || entry.node.mode == 0600);
     return true;
   }));
   EXPECT_EQ(code(fs().readdir(file_, tree::kDirStart, [](const DirEntryView&) { return true; })), ENOTDIR);

@@ -169,7 +169,7 @@ class UnionTest : public ::testing::Test {
   }
   int write_ino(Ino file, std::uint64_t offset, const std::string& data, WriteFlags flags = {}) {
     auto count = fs_->write(file, offset, as_bytes(data), flags, {});
-    if (count) EXPECT_EQ(*count, data.size());
+    EXPECT_EQ(count.value_or(data.size()), data.size());
     return code(count);
   }
   int write(const std::string& path, std::uint64_t offset, const std::string& data, WriteFlags flags = {}) {
