@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// Small plans: ids, users, capabilities, mount options, run's options.
+#include <gtest/gtest.h>
+#include <linux/mount.h>
+
+#include <algorithm>
+
+#include "runtime/plan/capability_set.h"
+#include "runtime/plan/container_plan.h"
+#include "runtime/plan/id_map.h"
+#include "runtime/plan/mount_options.h"
+#include "runtime/plan/run_spec.h"
+#include "runtime/plan/user_lookup.h"
+
+namespace layerfs::plan {
+namespace {
+
+using Strings = std::vector<std::string>;
+
+TEST(SubIds, LinesOfTheNameOrNumberCount) {
+  const char* text = "# comment\nalice:100000:65536\nbob:200000:1000\n1000:300000:10\nalice:400000:5\n";
+  EXPECT_EQ(parse_sub_ids(text, "alice", 1000),
+            (std::vector<SubIdRange>{{100000, 65536}, {300000, 10}, {400000, 5}}));
+  EXPECT_TRUE(parse_sub_ids(text, "carol", 7).empty());
+}
+
+TEST(SubIds, LinesOfAnotherFormAreSkipped) {
+  for (const char* text :
+       {"", "alice", "alice:", "alice:1", "alice:x:5", "alice:5:x", "alice:0:5", "alice:5:0",
+        "alice:4294967295:2", "alice:99999999999:1", ":1:1", "alice:-1:5", "alice:1:2:3"})
+    EXPECT_TRUE(parse_sub_ids(text, "alice", 1000).empty()) << text;
+}
+
+TEST(IdMap, ContainerZeroIsTheCallerAndRangesFollow) {
+  auto map = rootless_map(1000, {{100000, 65536}, {300000, 10}});
+  EXPECT_EQ(format_map(map), "0 1000 1\n1 100000 65536\n65537 300000 10\n");
+  EXPECT_EQ(helper_arguments(rootless_map(7, {})), (Strings{"0", "7", "1"}));
+  EXPECT_TRUE(maps_id(map, 0) && maps_id(map, 65546));
+  EXPECT_FALSE(maps_id(map, 65547));
+}
+
+TEST(IdMap, OverlappingRangesAreLeftOut) {
+  EXPECT_EQ(rootless_map(1000, {{900, 200}, {2000, 10}, {2005, 10}}),
+            (std::vector<spec::IdMapping>{{0, 1000, 1}, {1, 2000, 10}}));
+}
+
+TEST(IdMap, WhoWritesIt) {
+  std::vector<spec::IdMapping> own{{0, 1000, 1}};
+  std::vector<spec::IdMapping> wide{{0, 1000, 1}, {1, 100000, 65536}};
+  EXPECT_EQ(plan_id_maps({}, {}, false, 1000, 1000).writer, MapWriter::kNone);
+  EXPECT_EQ(plan_id_maps(wide, wide, false, 1000, 1000).writer, MapWriter::kHelper);
+  IdMapPlan single = plan_id_maps(own, own, false, 1000, 1000);
+  EXPECT_EQ(single.writer, MapWriter::kDirect);
+  EXPECT_TRUE(single.deny_setgroups);
+  IdMapPlan root = plan_id_maps(wide, wide, true, 0, 0);
+  EXPECT_EQ(root.writer, MapWriter::kDirect);
+  EXPECT_FALSE(root.deny_setgroups);
+}
+
+constexpr const char* kPasswd =
+    "root:x:0:0:root:/root:/bin/sh\nbroken\n:x:9:9::/:\napp:x:1000:1000::/home/app:/bin/sh\nodd:x:x:1::/:\n";
+constexpr const char* kGroup = "root:x:0:\napp:x:1000:\nextra:x:1001:app,other\nbroken\ntoo:x:no:app\n";
+
+TEST(UserLookup, FindsNamesAndNumbers) {
+  EXPECT_EQ(*find_user("", kPasswd, kGroup), (FoundUser{0, 0, {}, "/root"}));
+  EXPECT_EQ(*find_user("app", kPasswd, kGroup), (FoundUser{1000, 1000, {1001}, "/home/app"}));
+  EXPECT_EQ(*find_user("1000", kPasswd, kGroup), (FoundUser{1000, 1000, {1001}, "/home/app"}));
+  EXPECT_EQ(*find_user("1234", kPasswd, kGroup), (FoundUser{1234, 0, {}, "/"}));
+  EXPECT_EQ(*find_user("1234:4321", kPasswd, kGroup), (FoundUser{1234, 4321, {}, "/"}));
+  EXPECT_EQ(*find_user("app:extra", kPasswd, kGroup), (FoundUser{1000, 1001, {}, "/home/app"}));
+  EXPECT_EQ(*find_user("0", "", ""), (FoundUser{0, 0, {}, "/root"}));
+}
+
+TEST(UserLookup, UnknownNamesAreErrors) {
+  for (const char* text : {"nobody-here", "app:no-group", "4294967295", "99999999999", "-1", "odd"})
+    EXPECT_FALSE(find_user(text, kPasswd, kGroup)) << text;
+}
+
+TEST(Capabilities, NamesInAnyForm) {
+  EXPECT_EQ(find_capability("CAP_SYS_ADMIN"), 21U);
+  EXPECT_EQ(find_capability("sys_admin"), 21U);
+  EXPECT_EQ(find_capability("cap_checkpoint_restore"), 40U);
+  EXPECT_FALSE(find_capability("CAP_WHAT"));
+  EXPECT_EQ(capability_name(0), "CAP_CHOWN");
+}
+
+TEST(Capabilities, DefaultIsFourteen) {
+  EXPECT_EQ(*parse_capabilities(default_capabilities(), "x"), 0xa80425fbU);
+}
+
+TEST(Capabilities, AddAndDrop) {
+  EXPECT_EQ(*adjust_capabilities({"net_admin"}, {"ALL"}), (Strings{"CAP_NET_ADMIN"}));
+  EXPECT_EQ(adjust_capabilities({"all"}, {})->size(), 41U);
+  EXPECT_EQ(adjust_capabilities({"all"}, {"chown"})->size(), 40U);
+  EXPECT_EQ(adjust_capabilities({}, {"mknod"})->size(), 13U);
+  EXPECT_FALSE(adjust_capabilities({"what"}, {}));
+}
+
+TEST(Capabilities, WhatTheKernelLacksIsLeftOut) {
+  spec::Capabilities wanted{{"CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"}, {}, {}, {}, {}};
+  EXPECT_EQ(plan_capabilities(wanted, 39)->bounding, 1U);
+  EXPECT_EQ(plan_capabilities(wanted, 40)->bounding, 1U | (1ULL << 40));
+}
+
+TEST(MountOptions, FlagsDataAndPropagation) {
+  auto options =
+      parse_mount_options({"nosuid", "ro", "rw", "noexec", "mode=755", "size=1m", "rslave"}, "tmpfs");
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->set_flags, static_cast<unsigned long>(MS_NOSUID | MS_NOEXEC));
+  EXPECT_EQ(options->clear_flags, static_cast<unsigned long>(MS_RDONLY));
+  EXPECT_EQ(options->data, "mode=755,size=1m");
+  EXPECT_EQ(options->propagation, (std::vector<spec::Propagation>{spec::Propagation::kRecursiveSlave}));
+  EXPECT_FALSE(options->bind);
+}
+
+TEST(MountOptions, RecursiveOnesAreAttributes) {
+  auto options = parse_mount_options({"rbind", "rro", "rnosuid", "rsuid", "rnoatime"}, "none");
+  ASSERT_TRUE(options);
+  EXPECT_TRUE(options->bind && options->recursive);
+  EXPECT_EQ(options->recursive_set, static_cast<std::uint64_t>(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOATIME));
+  EXPECT_EQ(options->recursive_clear, static_cast<std::uint64_t>(MOUNT_ATTR_NOSUID | MOUNT_ATTR__ATIME));
+}
+
+TEST(MountOptions, WhatCannotBeIsAnError) {
+  EXPECT_FALSE(parse_mount_options({"idmap"}, "bind"));
+  EXPECT_FALSE(parse_mount_options({"bind", "mode=755"}, "bind"));
+  EXPECT_FALSE(parse_mount_options({"tmpcopyup"}, "proc"));
+}
+
+TEST(RunOptions, Volumes) {
+  EXPECT_EQ(*parse_volume("/a:/b"), (Volume{"/a", "/b", {"rbind", "nosuid", "nodev", "rprivate"}}));
+  EXPECT_EQ(*parse_volume("/a:/b:ro,rslave"),
+            (Volume{"/a", "/b", {"rbind", "nosuid", "nodev", "ro", "rslave"}}));
+  EXPECT_EQ(parse_volume("/a:/b:bind")->options.front(), "bind");
+  for (const char* text : {"/a", "a:/b", "/a:b", "/a:/", "/a:/b:what", ":/b", "/a:"})
+    EXPECT_FALSE(parse_volume(text)) << text;
+}
+
+TEST(RunOptions, Sizes) {
+  EXPECT_EQ(*parse_size("512", "x"), 512);
+  EXPECT_EQ(*parse_size("512m", "x"), 512LL << 20);
+  EXPECT_EQ(*parse_size("1.5g", "x"), 3LL << 29);
+  EXPECT_EQ(*parse_size("2Kb", "x"), 2048);
+  for (const char* text : {"", "m", "5x", "5mm", "-1", "1e30", "nan", "5bb"})
+    EXPECT_FALSE(parse_size(text, "x")) << text;
+  EXPECT_EQ(*parse_cpus("0.25"), 25000);
+  for (const char* text : {"", "0", "-1", "0.001", "x", "1x", "inf"}) EXPECT_FALSE(parse_cpus(text)) << text;
+}
+
+TEST(RunSpec, CommandIsEntrypointAndCmd) {
+  spec::ImageConfig image;
+  image.entrypoint = {"/e"};
+  image.cmd = {"c"};
+  RunOptions options;
+  EXPECT_EQ(make_run_spec(image, options)->process.args, (Strings{"/e", "c"}));
+  options.command = {"x", "y"};
+  EXPECT_EQ(make_run_spec(image, options)->process.args, (Strings{"/e", "x", "y"}));
+  options.entrypoint = "/other";
+  EXPECT_EQ(make_run_spec(image, options)->process.args, (Strings{"/other", "x", "y"}));
+  options.command.clear();
+  EXPECT_EQ(make_run_spec(image, options)->process.args, (Strings{"/other"}));
+  options.entrypoint = "";
+  EXPECT_FALSE(make_run_spec(image, options));
+}
+
+TEST(RunSpec, EnvironmentIsTheImagesThenTheOptions) {
+  spec::ImageConfig image;
+  image.cmd = {"c"};
+  image.env = {"A=image", "B=image", "broken"};
+  RunOptions options;
+  options.env = {"B=option"};
+  auto env = make_run_spec(image, options)->process.env;
+  EXPECT_NE(std::ranges::find(env, "A=image"), env.end());
+  EXPECT_NE(std::ranges::find(env, "B=option"), env.end());
+  EXPECT_EQ(std::ranges::find(env, "B=image"), env.end());
+  EXPECT_EQ(std::ranges::count_if(env, [](const auto& item) { return item.starts_with("PATH="); }), 1);
+}
+
+TEST(RunSpec, WithoutARangeThereIsNoTtyGroup) {
+  spec::ImageConfig image;
+  image.cmd = {"c"};
+  RunOptions options;
+  options.uid_map = options.gid_map = {{0, 1000, 1}};
+  auto spec = make_run_spec(image, options);
+  ASSERT_TRUE(spec);
+  EXPECT_TRUE(spec->makes(spec::NamespaceKind::kUser));
+  for (const auto& mount : spec->mounts)
+    EXPECT_EQ(std::ranges::find(mount.options, "gid=5"), mount.options.end()) << mount.destination;
+}
+
+TEST(Rlimits, AreKnownByName) {
+  EXPECT_TRUE(find_rlimit("RLIMIT_NOFILE"));
+  EXPECT_FALSE(find_rlimit("NOFILE"));
+}
+
+}  // namespace
+}  // namespace layerfs::plan

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+
+#include <nlohmann/json.hpp>
+
+#include "runtime/spec/image_config.h"
+#include "runtime/spec/parse_spec.h"
+
+namespace layerfs::spec {
+namespace {
+
+using nlohmann::json;
+
+json minimal() {
+  return json::parse(R"({
+    "ociVersion": "1.0.2",
+    "root": {"path": "rootfs"},
+    "process": {"cwd": "/", "args": ["sh"], "env": ["A=1"]},
+    "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}]}
+  })");
+}
+
+TEST(ParseSpec, ReadsWhatIsThere) {
+  json config = minimal();
+  config["hostname"] = "box";
+  config["linux"]["namespaces"].push_back({{"type", "uts"}});
+  config["linux"]["namespaces"].push_back({{"type", "network"}, {"path", "/run/ns"}});
+  config["linux"]["resources"] = {{"memory", {{"limit", 1024}}}, {"pids", {{"limit", 7}}}};
+  config["linux"]["devices"] = {
+      {{"path", "/dev/x"}, {"type", "c"}, {"major", 1}, {"minor", 3}, {"fileMode", 438}}};
+  config["process"]["user"] = {{"uid", 5}, {"gid", 6}, {"additionalGids", {7, 8}}, {"umask", 18}};
+  auto spec = parse_spec(config.dump());
+  ASSERT_TRUE(spec) << spec.error().message();
+  EXPECT_EQ(spec->hostname, "box");
+  EXPECT_TRUE(spec->makes(NamespaceKind::kPid));
+  EXPECT_FALSE(spec->makes(NamespaceKind::kNetwork));
+  EXPECT_EQ(spec->find_namespace(NamespaceKind::kNetwork)->path, "/run/ns");
+  EXPECT_EQ(spec->resources.memory_limit, 1024);
+  EXPECT_EQ(spec->resources.pids_limit, 7);
+  EXPECT_EQ(spec->devices.at(0).file_mode, 0666U);
+  EXPECT_EQ(spec->process.user.additional_gids, (std::vector<std::uint32_t>{7, 8}));
+  EXPECT_EQ(spec->process.user.umask, 022U);
+}
+
+TEST(ParseSpec, IgnoresWhatTheSpecificationDoesNotKnow) {
+  json config = minimal();
+  config["com.example.extension"] = {{"x", 1}};
+  config["process"]["unknown"] = true;
+  EXPECT_TRUE(parse_spec(config.dump()));
+}
+
+TEST(ParseSpec, NullIsAbsence) {
+  json config = minimal();
+  config["hostname"] = nullptr;
+  config["process"]["capabilities"] = nullptr;
+  config["linux"]["resources"] = nullptr;
+  auto spec = parse_spec(config.dump());
+  ASSERT_TRUE(spec) << spec.error().message();
+  EXPECT_FALSE(spec->process.capabilities);
+}
+
+struct BadField {
+  const char* pointer;  ///< JSON pointer of what is set
+  const char* value;
+  const char* named;  ///< the field in the message
+};
+
+class BadSpec : public testing::TestWithParam<BadField> {};
+
+TEST_P(BadSpec, IsRefusedByTheFieldsName) {
+  json config = minimal();
+  config[json::json_pointer(GetParam().pointer)] = json::parse(GetParam().value);
+  auto spec = parse_spec(config.dump());
+  ASSERT_FALSE(spec);
+  EXPECT_NE(spec.error().message().find(GetParam().named), std::string::npos) << spec.error().message();
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Fields, BadSpec,
+    testing::Values(
+        BadField{"/ociVersion", "\"2.0.0\"", "ociVersion"},
+        BadField{"/ociVersion", "\"1.4.0\"", "ociVersion"}, BadField{"/ociVersion", "\"one\"", "ociVersion"},
+        BadField{"/ociVersion", "1", "ociVersion"}, BadField{"/root", "null", "root"},
+        BadField{"/root", "[]", "root"}, BadField{"/root/path", "\"\"", "root.path"},
+        BadField{"/process/cwd", "\"rel\"", "process.cwd"}, BadField{"/process/cwd", "\"\"", "process.cwd"},
+        BadField{"/process/args", "\"sh\"", "process.args"}, BadField{"/process/args", "[1]", "process.args"},
+        BadField{"/process/args", R"(["a\u0000b"])", "process.args"},
+        BadField{"/process/env", R"(["NOVALUE"])", "process.env"},
+        BadField{"/process/env", R"(["=x"])", "process.env"},
+        BadField{"/process/terminal", "1", "process.terminal"},
+        BadField{"/process/user", R"({"uid": -1})", "process.user.uid"},
+        BadField{"/process/user", R"({"uid": 4294967296})", "process.user.uid"},
+        BadField{"/process/user", R"({"umask": 4096})", "process.user.umask"},
+        BadField{"/process/oomScoreAdj", "1001", "process.oomScoreAdj"},
+        BadField{"/process/rlimits", R"([{"type": "RLIMIT_CPU", "soft": 2, "hard": 1}])", "process.rlimits"},
+        BadField{"/process/rlimits", R"([{"type": "RLIMIT_CPU", "soft": 1}])", "process.rlimits[0].hard"},
+        BadField{"/process/ioPriority", R"({"class": "IOPRIO_CLASS_BE"})", "process.ioPriority"},
+        BadField{"/mounts", R"([{"type": "proc"}])", "mounts[0].destination"},
+        BadField{"/mounts", R"([{"destination": "/x", "uidMappings": [{"a": 1}]}])", "mounts[0].uidMappings"},
+        BadField{"/hooks", R"({"prestart": [{"path": "rel"}]})", "hooks.prestart[0].path"},
+        BadField{"/hooks", R"({"poststop": [{"path": "/x", "timeout": 0}]})", "hooks.poststop[0].timeout"},
+        BadField{"/hostname", "\"x\"", "hostname"}, BadField{"/domainname", "\"x\"", "domainname"},
+        BadField{"/annotations", R"({"a": 1})", "annotations.a"},
+        BadField{"/linux/namespaces", R"([{"type": "what"}])", "linux.namespaces[0].type"},
+        BadField{"/linux/namespaces", R"([{"type": "mount"}, {"type": "mount"}])", "linux.namespaces"},
+        BadField{"/linux/namespaces", R"([{"type": "pid"}])", "linux.namespaces"},
+        BadField{"/linux/namespaces", R"([{"type": "mount"}, {"type": "pid", "path": "rel"}])",
+                 "linux.namespaces"},
+        BadField{"/linux/namespaces", R"([{"type": "mount"}, {"type": "user"}])", "linux.uidMappings"},
+        BadField{"/linux/uidMappings", R"([{"containerID": 0, "hostID": 0, "size": 1}])",
+                 "linux.uidMappings"},
+        BadField{"/linux/uidMappings", R"([{"containerID": 0, "size": 1}])", "linux.uidMappings[0].hostID"},
+        BadField{"/linux/devices", R"([{"path": "/dev/x", "type": "q"}])", "linux.devices[0].type"},
+        BadField{"/linux/devices", R"([{"path": "/dev/x", "type": "c", "minor": 1}])",
+                 "linux.devices[0].major"},
+        BadField{"/linux/devices", R"([{"path": "dev/x", "type": "p"}])", "linux.devices"},
+        BadField{"/linux/maskedPaths", R"(["proc/x"])", "linux.maskedPaths"},
+        BadField{"/linux/readonlyPaths", R"(["proc/x"])", "linux.readonlyPaths"},
+        BadField{"/linux/rootfsPropagation", "\"x\"", "linux.rootfsPropagation"},
+        BadField{"/linux/intelRdt", R"({"closID": "x"})", "linux.intelRdt"},
+        BadField{"/linux/personality", R"({"domain": "LINUX32"})", "linux.personality"},
+        BadField{"/linux/timeOffsets", R"({"boottime": {"secs": 1}})", "linux.timeOffsets"},
+        BadField{"/linux/resources", R"({"devices": [{"access": "r"}]})", "linux.resources.devices[0].allow"},
+        BadField{"/linux/resources", R"({"devices": [{"allow": true, "access": "x"}]})", "devices[0].access"},
+        BadField{"/linux/resources", R"({"memory": {"limit": "1m"}})", "linux.resources.memory.limit"},
+        BadField{"/linux/resources", R"({"memory": {"limit": 2, "swap": 1}})", "linux.resources.memory.swap"},
+        BadField{"/linux/resources", R"({"memory": {"swappiness": 5}})", "linux.resources.memory.swappiness"},
+        BadField{"/linux/resources", R"({"memory": {"useHierarchy": false}})", "memory.useHierarchy"},
+        BadField{"/linux/resources", R"({"cpu": {"idle": 2}})", "linux.resources.cpu.idle"},
+        BadField{"/linux/resources", R"({"rdma": {"x": {}}})", "linux.resources.rdma"},
+        BadField{"/linux/resources", R"({"unified": {"../x": "1"}})", "linux.resources.unified"},
+        BadField{"/linux/seccomp", R"({"defaultAction": "SCMP_ACT_X"})", "linux.seccomp.defaultAction"},
+        BadField{"/linux/seccomp", R"({"defaultAction": "SCMP_ACT_NOTIFY"})", "linux.seccomp.defaultAction"},
+        BadField{"/linux/seccomp", R"({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"})",
+                 "linux.seccomp.listenerPath"},
+        BadField{"/linux/seccomp",
+                 R"({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"action": "SCMP_ACT_LOG"}]})",
+                 "linux.seccomp.syscalls[0].names"},
+        BadField{
+            "/linux/seccomp",
+            R"({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["x"], "action": "SCMP_ACT_LOG",
+                     "args": [{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]}]})",
+            "linux.seccomp.syscalls[0].args[0].index"}));
+
+TEST(ParseSpec, NeverFailsOtherwiseThanByAnError) {
+  for (const char* text :
+       {"", "{", "[]", "null", "\"x\"", "{}", "\xff\xfe", R"({"ociVersion":"1.0.2","root":{"path":"x"}})"})
+    EXPECT_FALSE(parse_spec(text)) << text;
+  std::string deep(100'000, '[');
+  EXPECT_FALSE(parse_spec(deep));
+}
+
+TEST(SeccompProfile, TakesWhatItsCapabilitiesAndMachineSay) {
+  const char* profile = R"({
+    "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
+    "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
+    "syscalls": [
+      {"names": ["read"], "action": "SCMP_ACT_ALLOW"},
+      {"names": ["bpf"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}},
+      {"names": ["mount"], "action": "SCMP_ACT_ERRNO", "excludes": {"caps": ["CAP_SYS_ADMIN"]}},
+      {"names": ["strange"], "action": "SCMP_ACT_ALLOW", "includes": {"arches": ["vax"]}}
+    ]})";
+  auto names = [&](const std::vector<std::string>& capabilities) {
+    std::vector<std::string> list;
+    auto parsed = parse_seccomp_profile(profile, capabilities);
+    EXPECT_TRUE(parsed) << parsed.error().message();
+    for (const auto& rule : parsed->rules) list.push_back(rule.names.at(0));
+    return list;
+  };
+  EXPECT_EQ(names({}), (std::vector<std::string>{"read", "mount"}));
+  EXPECT_EQ(names({"CAP_SYS_ADMIN"}), (std::vector<std::string>{"read", "bpf"}));
+}
+
+TEST(ParseProcess, NeedsArguments) {
+  EXPECT_FALSE(parse_process(R"({"cwd": "/", "args": []})"));
+  auto process = parse_process(R"({"cwd": "/", "args": ["a", "b"]})");
+  ASSERT_TRUE(process);
+  EXPECT_EQ(process->args, (std::vector<std::string>{"a", "b"}));
+}
+
+TEST(ImageConfig, ReadsWhatRunningNeeds) {
+  auto config = parse_image_config(R"({"architecture": "amd64", "config": {
+    "User": "app:1", "WorkingDir": "/w", "Env": ["A=1"], "Entrypoint": ["/e"], "Cmd": null,
+    "Volumes": {"/v": {}}, "StopSignal": "SIGQUIT"}})");
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(config->user, "app:1");
+  EXPECT_EQ(config->entrypoint, (std::vector<std::string>{"/e"}));
+  EXPECT_TRUE(config->cmd.empty());
+  EXPECT_EQ(config->volumes, (std::vector<std::string>{"/v"}));
+  EXPECT_TRUE(parse_image_config("{}"));
+  EXPECT_FALSE(parse_image_config(R"({"config": {"Env": "A=1"}})"));
+  EXPECT_FALSE(parse_image_config("no json"));
+}
+
+TEST(Propagation, NamesAreMountFlags) {
+  EXPECT_EQ(mount_flags(*find_propagation("rslave")), static_cast<unsigned long>(MS_SLAVE | MS_REC));
+  EXPECT_EQ(mount_flags(*find_propagation("private")), static_cast<unsigned long>(MS_PRIVATE));
+  EXPECT_FALSE(find_propagation("rsomething"));
+}
+
+}  // namespace
+}  // namespace layerfs::spec
