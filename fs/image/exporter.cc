@@ -215,6 +215,7 @@ Result<void> export_archive(store::Store& store, const store::ImageRecord& image
 Result<void> write_tree(store::Store& store, const store::ImageRecord& image, Compression compression,
                         int level, const ByteSink& sink) {
   std::vector<Digest> diff_ids;
+  diff_ids.reserve(image.layers.size());
   for (const auto& layer : image.layers) diff_ids.push_back(layer.diff_id);
   LAYERFS_ASSIGN(auto tree, store.get_tree(diff_ids));
   LAYERFS_ASSIGN(auto encoder, make_encoder({.compression = compression, .level = level, .size = {}}, sink));
