@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "fs/base/bytes.h"
+#include "fs/base/log.h"
 #include "fs/base/sys_file.h"
 #include "fs/upper/crc32c.h"
 
@@ -282,8 +283,9 @@ Result<void> CheckpointFile::replace(Fill fill) {
   if (written && mode_ == CheckpointMode::kDurable) written = sync_.sync_data(fresh.get());
   if (written) written = rename_file(fresh_path, path_);
   if (!written) {
-    // Its space is wanted where the disk is full.
-    static_cast<void>(unlink_at(AT_FDCWD, fresh_path, 0));
+    // Its space is wanted where the disk is full; the first error is the one to tell.
+    if (auto removed = unlink_at(AT_FDCWD, fresh_path, 0); !removed)
+      log_debug("{}", removed.error().message());
     return written;
   }
   // From here on the new file is the file, whatever the flush of the directory says.

@@ -32,6 +32,7 @@ class StageBuilder {
   std::uint32_t add_string(const std::string& text) { return add(text.c_str(), text.size() + 1, 1); }
   std::uint32_t add_strings(const std::vector<std::string>& list) {
     std::vector<std::uint32_t> offsets;
+    offsets.reserve(list.size());
     for (const auto& text : list) offsets.push_back(add_string(text));
     return add(offsets.data(), offsets.size() * sizeof(std::uint32_t), alignof(std::uint32_t));
   }
