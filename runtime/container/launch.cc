@@ -60,10 +60,28 @@ Result<void> write_maps(const plan::IdMapPlan& ids, pid_t pid) {
   return first;
 }
 
+/// The score is inherited by children. An undumpable process of an ordinary user could not write its own any
+/// more.
+Result<void> set_oom_score(plan::ProcessPlan& process) {
+  if (!process.oom_score_adj) return {};
+  LAYERFS_ASSIGN(Fd fd, open_file("/proc/self/oom_score_adj", O_WRONLY));
+  std::string text = std::to_string(*process.oom_score_adj);
+  if (auto written = write_full(fd.get(), std::as_bytes(std::span(text))); !written)
+    return with_context(written.error(), "set", "process.oomScoreAdj");
+  process.oom_score_adj.reset();
+  return {};
+}
+
 /// With namespaces to join, the init is born of a process that has joined them: those of user and pid count
 /// only for children, and the creator must stay where it is.
 [[noreturn]] void run_joiner(InitRequest& request, SyncChannel& sync, SyncChannel& creator_end) {
   auto joined = [&]() -> Result<pid_t> {
+    // Before a namespace with other processes is entered: what has no maps to be written hides from them at
+    // once.
+    if (request.plan.ids.writer == MapWriter::kNone) {
+      LAYERFS_TRY(set_oom_score(request.plan.process));
+      LAYERFS_TRY(sys::set_undumpable());
+    }
     std::vector<Fd> fds;
     for (const auto& entry : request.plan.joins) {
       auto fd = open_file(entry.path, O_RDONLY);
