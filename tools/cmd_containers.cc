@@ -188,28 +188,28 @@ void add_container_commands(CLI::App& app, Tool& tool) {
   {
     auto [command, options] = add("rm", "Remove containers");
     command->add_flag("-f,--force", options->force, "Kill those that run");
-    command->callback([options = options, &tool] {
-      for (const auto& name : options->names) finish(tool, remove_container(tool, name, options->force));
+    command->callback([wanted = options, &tool] {
+      for (const auto& name : wanted->names) finish(tool, remove_container(tool, name, wanted->force));
     });
   }
   {
     auto [command, options] = add("stop", "Stop containers: TERM, then KILL");
     command->add_option("-t,--time", options->seconds, "Seconds between the two")
         ->check(CLI::NonNegativeNumber);
-    command->callback([options = options, &tool] {
-      for (const auto& name : options->names) finish(tool, stop_container(tool, name, options->seconds));
+    command->callback([wanted = options, &tool] {
+      for (const auto& name : wanted->names) finish(tool, stop_container(tool, name, wanted->seconds));
     });
   }
   {
     auto [command, options] = add("kill", "Send a signal to containers");
     command->add_option("-s,--signal", options->signal, "Name or number");
-    command->callback([options = options, &tool] {
-      for (const auto& name : options->names) finish(tool, kill_container(tool, name, options->signal));
+    command->callback([wanted = options, &tool] {
+      for (const auto& name : wanted->names) finish(tool, kill_container(tool, name, wanted->signal));
     });
   }
   auto [logs, options] = add("logs", "Print what a detached container wrote");
-  logs->callback([options = options, &tool] {
-    for (const auto& name : options->names) finish(tool, print_output(tool, name));
+  logs->callback([wanted = options, &tool] {
+    for (const auto& name : wanted->names) finish(tool, print_output(tool, name));
   });
 }
 
