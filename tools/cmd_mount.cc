@@ -54,6 +54,7 @@ struct Upper {
 /// made over: its inode numbers are theirs.
 Result<Upper> get_upper(store::Store& store, const std::string& name, const store::ImageRecord& image) {
   std::vector<Digest> layers;
+  layers.reserve(image.layers.size());
   for (const auto& layer : image.layers) layers.push_back(layer.diff_id);
   LAYERFS_ASSIGN(auto found, store.find_container(name));
   if (found && found->name == name) {

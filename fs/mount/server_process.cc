@@ -104,12 +104,14 @@ void prepare_server_process() {
 }
 
 Result<void> run_server(const MountRequest& request, const std::string& mountpoint, Fd ready) {
-  auto fail = [&](const Error& error) -> Result<void> {
-    send_outcome(ready, std::unexpected(error));
-    return std::unexpected(error);
-  };
   // The upper and its lock first: a failure leaves no mount behind.
   auto stack = MountedStack::open(request);
+  // Closed before the failure is told: whoever hears of it may remove the upper at once.
+  auto fail = [&](Error error) -> Result<void> {
+    if (stack) stack->reset();
+    send_outcome(ready, std::unexpected(error));
+    return std::unexpected(std::move(error));
+  };
   if (!stack) return fail(stack.error());
   if (auto started = (*stack)->start_control(); !started) return fail(started.error());
   auto server = fuse::FuseServer::mount(mountpoint, request.fuse, (*stack)->fs());
