@@ -168,7 +168,7 @@ void add_lifecycle(CLI::App& app, OciTool& tool) {
 
 void add_queries(CLI::App& app, OciTool& tool) {
   auto id = std::make_shared<std::string>();
-  auto add = [&](const char* name, const char* help, auto action) {
+  auto add = [&](const char* name, const char* help, const auto& action) {
     CLI::App* command = app.add_subcommand(name, help);
     command->add_option("ID", *id, "Container id")->required();
     command->callback([id, &tool, action] { action(OciRuntime(tool.root), *id); });
