@@ -29,8 +29,6 @@ Result<std::uint64_t> seek_in_file(int fd, std::uint64_t begin, std::uint64_t en
   return system_error(code, "lseek");
 }
 
-std::uint64_t end_of(const tree::Extent& extent) { return extent.offset + extent.length; }
-
 }  // namespace
 
 Result<void> zero_range(int fd, std::uint64_t offset, std::uint64_t length) {
@@ -73,16 +71,13 @@ Result<std::vector<ReadPiece>> Content::ranged_pieces(Ino ino, const Node& node,
     return {};
   };
 
-  auto extents = upper_->extents(ino);
-  auto extent = std::partition_point(extents.begin(), extents.end(),
-                                     [begin](const tree::Extent& one) { return end_of(one) <= begin; });
   DataFile data;
-  for (; extent != extents.end() && extent->offset < end; ++extent) {
-    if (extent->offset > done) LAYERFS_TRY(add_below(extent->offset));
+  for (const tree::Extent& extent : upper_->extents_within(ino, begin, end)) {
+    if (extent.offset > done) LAYERFS_TRY(add_below(extent.offset));
     if (!data) {
       LAYERFS_ASSIGN(data, descriptors_.open_data(ino));
     }
-    std::uint64_t until = std::min(end_of(*extent), end);
+    std::uint64_t until = std::min(extent.offset + extent.length, end);
     pieces.push_back(ReadPiece{data, done, until - done, {}, true});
     done = until;
   }

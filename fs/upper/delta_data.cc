@@ -93,6 +93,7 @@ Result<std::shared_ptr<const Fd>> DeltaData::create(tree::Ino ino) {
 
 Result<std::shared_ptr<const Fd>> DeltaData::open(tree::Ino ino) const {
   const std::lock_guard lock(mutex_);
+  if (doomed_.contains(to_number(ino))) return errno_error(ENOENT);
   return open_locked(ino, access_ == DataAccess::kReadOnly ? O_RDONLY : O_RDWR);
 }
 

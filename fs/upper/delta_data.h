@@ -36,7 +36,7 @@ class DeltaData {
   Result<std::shared_ptr<const Fd>> create(tree::Ino ino);
   /// Errors: ENOENT, EMFILE, EIO.
   Result<std::shared_ptr<const Fd>> open(tree::Ino ino) const;
-  /// The files of erased inodes, to be removed once that is durable. create() of one gives a new file.
+  /// The files of erased inodes, to be removed once that is durable; for open() and create() they are gone.
   void doom(std::span<const tree::Ino> inos);
   /// Removes those that are still doomed; nothing there is success.
   Result<void> remove_doomed(std::span<const tree::Ino> inos);

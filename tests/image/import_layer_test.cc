@@ -206,17 +206,41 @@ TEST_F(ImportLayer, LimitsOnEntriesBytesAndExpansion) {
   EXPECT_TRUE(stream(tar));
 }
 
-TEST_F(ImportLayer, ABombStopsAtItsLimit) {
-  // 101 MiB of zeros in a few KiB.
-  TarBuilder tar;
-  tar.file("zeros", std::string(std::size_t{101} << 20, '\0'));
-  std::string bomb = compress(tar.finish(), Compression::kZstd);
-  ASSERT_LT(bomb.size(), 100'000U);
-  write_text(dir_ / "bomb.tar", bomb);
-  EXPECT_THAT(import_error("tar:" + (dir_ / "bomb.tar")),
-              HasSubstr("more than 1000 times its compressed size"));
+TEST_F(ImportLayer, ACompressedLayerStopsAtTheLimitOfItsBytes) {
+  write_text(dir_ / "zeros.tar",
+             compress(TarBuilder().file("zeros", std::string(3 << 20, '\0')).finish(), Compression::kGzip));
   options_.limits.layer_bytes = 1 << 20;
-  EXPECT_THAT(import_error("tar:" + (dir_ / "bomb.tar")), HasSubstr("more than 1048576 bytes"));
+  EXPECT_THAT(import_error("tar:" + (dir_ / "zeros.tar")), HasSubstr("more than 1048576 bytes"));
+}
+
+TEST(ProduceBlob, ABombStopsAtTheLimitOfItsExpansion) {
+  // Far above 100 MiB of zeros in a few KiB: one frame, again and again.
+  std::string frame = compress(std::string(1 << 20, '\0'), Compression::kZstd);
+  std::string bomb;
+  for (int i = 0; i < 150; ++i) bomb += frame;
+  ASSERT_LT(bomb.size(), 50'000U);
+  auto produce = [&](std::uint64_t expansion) {
+    ChunkRing ring(1);
+    std::uint64_t drained = 0;
+    std::jthread consumer([&] {
+      for (auto chunk = ring.next(0); chunk && !chunk->empty(); chunk = ring.next(0))
+        drained += chunk->size();
+    });
+    ImportLimits limits;
+    limits.expansion = expansion;
+    MemorySource source(bomb);
+    auto produced = produce_blob(source, {}, limits, ring);
+    if (produced) {
+      ring.close();
+    } else {
+      ring.abort();
+    }
+    consumer.join();
+    EXPECT_TRUE(!produced || drained == std::uint64_t{150} << 20);
+    return produced ? std::string() : produced.error().message();
+  };
+  EXPECT_THAT(produce(1000), HasSubstr("more than 1000 times its compressed size"));
+  EXPECT_EQ(produce(1'000'000), "");
 }
 
 TEST_F(ImportLayer, ASparseBombStopsAtTheLimitOfTheLayer) {

@@ -149,7 +149,6 @@ std::vector<Hostile> hostile_archives() {
       {"sparse map of letters", with_sparse_map("five\n"), "invalid sparse map"},
       {"sparse map of endless digits", with_sparse_map(std::string(600, '1')), "invalid sparse map"},
       {"sparse map of too many", with_sparse_map("99999999\n"), "more than a million extents"},
-      {"sparse map in endless blocks", endless_gnu_map(), "more than a million extents"},
   };
 }
 
@@ -159,6 +158,10 @@ TEST(TarReaderHostile, EveryArchiveIsRefusedByName) {
     if (archive.tar.size() > 4096) continue;
     EXPECT_THAT(read_tar(archive.tar, 7).error, HasSubstr(archive.error)) << archive.title;
   }
+}
+
+TEST(TarReaderHostile, ASparseMapInEndlessBlocksStopsAtItsLimit) {
+  EXPECT_THAT(read_tar(endless_gnu_map()).error, HasSubstr("more than a million extents"));
 }
 
 TEST(TarReaderHostile, NamesInMessagesAreHarmlessOnATerminal) {

@@ -10,8 +10,10 @@
 #include <chrono>
 #include <filesystem>
 #include <map>
+#include <mutex>
 #include <random>
 #include <string>
+#include <thread>
 
 #include "fs/base/bytes.h"
 #include "fs/base/sys_file.h"
@@ -45,12 +47,14 @@ class Shadow final : public SyncOps {
   explicit Shadow(std::string real) : real_(std::move(real)) {}
 
   Result<void> sync_data(int fd) override {
-    if (on_sync) on_sync();
+    begin_sync();
+    const std::lock_guard lock(mutex_);
     keep(stdfs::read_symlink("/proc/self/fd/" + std::to_string(fd)).string());
     return {};
   }
   Result<void> sync_all(int fd) override {
-    if (on_sync) on_sync();
+    begin_sync();
+    const std::lock_guard lock(mutex_);
     // A file that was renamed has its new name from here on.
     if (stdfs::read_symlink("/proc/self/fd/" + std::to_string(fd)) != real_) return {};
     const auto fresh = flushed_.find("/checkpoint.new");
@@ -60,13 +64,15 @@ class Shadow final : public SyncOps {
     return {};
   }
   Result<void> sync_file_system(int) override {
-    if (on_sync) on_sync();
+    begin_sync();
+    const std::lock_guard lock(mutex_);
     for (const auto& file : stdfs::recursive_directory_iterator(real_))
       if (file.is_regular_file()) keep(file.path().string());
     return {};
   }
   /// What is on disk after a failure now, in `to`.
   void picture(const std::string& to, std::mt19937_64& random) const {
+    const std::lock_guard lock(mutex_);
     stdfs::create_directories(to);
     for (const auto& [name, flushed] : flushed_) {
       const bool gone = !stdfs::exists(real_ + name);
@@ -85,9 +91,14 @@ class Shadow final : public SyncOps {
         write_whole(to + name, *read_file(real_ + name));
     }
   }
+  /// Called before a flush by the thread that made this: the delta's own thread flushes too, when segments
+  /// are full.
   std::function<void()> on_sync;
 
  private:
+  void begin_sync() const {
+    if (std::this_thread::get_id() == maker_ && on_sync) on_sync();
+  }
   void keep(const std::string& path) {
     if (path.starts_with(real_) && stdfs::exists(path))
       flushed_[path.substr(real_.size())] = *read_file(path);
@@ -103,8 +114,10 @@ class Shadow final : public SyncOps {
         bytes.replace(at, length, newer, at, length);
       }
   }
+  const std::thread::id maker_ = std::this_thread::get_id();
   std::string real_;
-  std::map<std::string, std::string> flushed_;
+  mutable std::mutex mutex_;
+  std::map<std::string, std::string> flushed_;  // guarded by mutex_
 };
 
 class DeltaPowerTest : public ::testing::TestWithParam<std::uint64_t> {

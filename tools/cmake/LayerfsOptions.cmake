@@ -19,7 +19,8 @@ endif()
 add_library(layerfs_options INTERFACE)
 target_include_directories(layerfs_options INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_definitions(layerfs_options INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64 LAYERFS_VERSION="${PROJECT_VERSION}")
-target_compile_options(layerfs_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual)
+# Designated initialisers are there to leave fields to their defaults.
+target_compile_options(layerfs_options INTERFACE -Wall -Wextra -Wno-missing-field-initializers -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual)
 # Two of g++ 12's warnings are wrong at -O2 and under sanitizers (GCC bugs 105329, 80635): std::string's
 # operator+ is no overlapping memcpy, and an engaged std::optional is not uninitialised.
 target_compile_options(layerfs_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
