@@ -89,7 +89,7 @@ void add_commit_commands(CLI::App& app, Tool& tool) {
   command->callback([arguments, &tool] {
     auto image = run_commit(tool, *arguments);
     auto done = image ? print_commit(*arguments, *image) : std::unexpected(image.error());
-    if (!done) tool.status = report_error(tool, done.error());
+    finish(tool, done);
   });
 }
 

@@ -146,10 +146,6 @@ Result<void> print_output(const Tool& tool, const std::string& name) {
   }
 }
 
-void finish(Tool& tool, const Result<void>& result) {
-  if (!result) tool.status = report_error(tool, result.error());
-}
-
 struct NamesAndFlags {
   std::vector<std::string> names;
   bool force = false;

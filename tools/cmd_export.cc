@@ -50,9 +50,7 @@ void add_export_commands(CLI::App& app, Tool& tool) {
       ->check(CLI::IsMember({"gzip", "zstd", "none"}));
   command->add_option("--compression-level", arguments->level, "gzip: 1 to 9, zstd: 1 to 22; 0: the default")
       ->check(CLI::Range(0, 22));
-  command->callback([arguments, &tool] {
-    if (auto done = run_export(tool, *arguments); !done) tool.status = report_error(tool, done.error());
-  });
+  command->callback([arguments, &tool] { finish(tool, run_export(tool, *arguments)); });
 }
 
 }  // namespace layerfs::tools

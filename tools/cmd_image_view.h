@@ -38,6 +38,10 @@ Json history_of(const ImageView& view);
 std::optional<std::int64_t> parse_time(std::string_view text);
 std::string format_time(std::int64_t seconds);
 
+/// Four blanks a level, and a newline at the end. Image configs are somebody else's bytes: what is no
+/// UTF-8 in them is replaced, never an exception.
+std::string json_text(const Json& json);
+
 /// A string of a JSON object, or "" where it is absent or no string.
 std::string text_of(const Json& object, const char* key);
 

@@ -18,11 +18,6 @@ using store::StoreAccess;
 
 constexpr std::size_t kShortId = 12;
 
-std::string to_text(const Json& json) {
-  // Image configs are somebody else's bytes: what is no UTF-8 is replaced, never an exception.
-  return json.dump(4, ' ', false, Json::error_handler_t::replace) + '\n';
-}
-
 // --- images
 
 struct ImagesArguments {
@@ -82,7 +77,7 @@ Result<void> run_images(const Tool& tool, const ImagesArguments& arguments) {
     LAYERFS_ASSIGN(views, view_images(**opened));
   }
   if (!arguments.all) std::erase_if(views, [](const auto& view) { return view.names.empty(); });
-  if (arguments.json) return print(to_text(images_json(views)));
+  if (arguments.json) return print(json_text(images_json(views)));
   if (!arguments.quiet) return print(images_table(views, arguments));
   std::string text;
   for (const auto& view : views)
@@ -139,7 +134,7 @@ Result<void> run_inspect(const Tool& tool, const InspectArguments& arguments) {
     else if (!first)
       first = one.error();
   }
-  LAYERFS_TRY(print(to_text(list)));
+  LAYERFS_TRY(print(json_text(list)));
   if (first) return std::unexpected(*first);
   return {};
 }
@@ -151,7 +146,7 @@ Result<void> run_history(const Tool& tool, const std::string& name, bool json) {
   LAYERFS_ASSIGN(auto record, get_image_by_name(*store, name));
   LAYERFS_ASSIGN(ImageView view, view_image(*store, record));
   Json steps = history_of(view);
-  if (json) return print(to_text(steps));
+  if (json) return print(json_text(steps));
   constexpr std::size_t kCommand = 45;
   std::vector<std::array<std::string, 5>> rows{{"ID", "CREATED", "CREATED BY", "SIZE", "COMMENT"}};
   for (const Json& step : steps) {
@@ -254,10 +249,6 @@ Result<void> run_rmi(const Tool& tool, const std::vector<std::string>& names, Fo
 }
 
 // --- the commands' options
-
-void finish(Tool& tool, const Result<void>& done) {
-  if (!done) tool.status = report_error(tool, done.error());
-}
 
 void add_images(CLI::App& app, Tool& tool) {
   auto* command = app.add_subcommand("images", "List the images of the store");

@@ -24,7 +24,6 @@
 namespace layerfs::tools {
 namespace {
 
-using nlohmann::json;
 
 struct MountArguments {
   std::string image;
@@ -167,7 +166,7 @@ Result<void> list_uppers(const Tool& tool, bool as_json) {
   LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kRead));
   LAYERFS_ASSIGN(auto containers, store->list_containers());
   LAYERFS_ASSIGN(auto mounts, mount::list_mounts());
-  json list = json::array();
+  nlohmann::json list = json::array();
   std::vector<std::vector<std::string>> rows{{"NAME", "ID", "IMAGE", "CREATED", "MOUNTED ON"}};
   for (const auto& upper : containers) {
     if (!upper.is_mount) continue;
@@ -193,10 +192,6 @@ Result<void> remove_upper(const Tool& tool, const std::string& name) {
   if (auto removed = store->remove_container(found->id); !removed)
     return with_context(removed.error(), "remove upper", name);
   return {};
-}
-
-void finish(Tool& tool, const Result<void>& done) {
-  if (!done) tool.status = report_error(tool, done.error());
 }
 
 void add_mount(CLI::App& app, Tool& tool) {

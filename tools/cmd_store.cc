@@ -14,14 +14,9 @@ namespace layerfs::tools {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
 using store::Store;
 using store::StoreAccess;
 using Rows = std::vector<std::array<std::string, 2>>;
-
-std::string to_text(const Json& json) {
-  return json.dump(4, ' ', false, Json::error_handler_t::replace) + '\n';
-}
 
 std::string count_and(std::uint64_t count, const char* name) {
   return fmt::format("{} {}{}", count, name, count == 1 ? "" : "s");
@@ -41,7 +36,7 @@ Result<void> run_df(const Tool& tool, bool json) {
     out["MetadataDiskBytes"] = usage.metadata_disk_bytes;
     out["ContainerDiskBytes"] = usage.container_disk_bytes;
     out["DiskBytes"] = disk;
-    return print(to_text(out));
+    return print(json_text(out));
   }
   Rows rows{{"WHAT", "SIZE"},
             {"contents of " + count_and(usage.images, "image"), human_size(usage.logical_bytes)},
@@ -65,7 +60,7 @@ Result<void> run_gc(const Tool& tool, bool json, store::GcWait wait) {
     out["BlobsRemoved"] = report.blobs_removed;
     out["LeftoversRemoved"] = report.leftovers_removed;
     out["BytesFreed"] = report.bytes_freed;
-    return print(to_text(out));
+    return print(json_text(out));
   }
   return print(fmt::format("removed {}, {}, {}, {} and {}: {} freed\n",
                            count_and(report.objects_removed, "object"),
@@ -83,10 +78,10 @@ Result<bool> run_check(const Tool& tool, bool json, store::CheckDepth depth) {
     Json problems = Json::array();
     for (const auto& problem : report.problems)
       problems.push_back({{"Subject", problem.subject}, {"Reason", problem.reason}});
-    text = to_text({{"ObjectsChecked", report.objects_checked},
-                    {"LayersChecked", report.layers_checked},
-                    {"TreesChecked", report.trees_checked},
-                    {"Problems", problems}});
+    text = json_text({{"ObjectsChecked", report.objects_checked},
+                      {"LayersChecked", report.layers_checked},
+                      {"TreesChecked", report.trees_checked},
+                      {"Problems", problems}});
   } else {
     for (const auto& problem : report.problems)
       text += fmt::format("{}: {}\n", problem.subject, problem.reason);
@@ -114,9 +109,7 @@ void add_store_commands(CLI::App& app, Tool& tool) {
 
   auto* df = group->add_subcommand("df", "Show what the store holds and what it takes");
   df->add_flag("--json", arguments->json, "As JSON");
-  df->callback([arguments, &tool] {
-    if (auto done = run_df(tool, arguments->json); !done) tool.status = report_error(tool, done.error());
-  });
+  df->callback([arguments, &tool] { finish(tool, run_df(tool, arguments->json)); });
 
   auto* gc = group->add_subcommand(
       "gc", "Remove what no image, container or mount needs, and what dead writers left");
@@ -124,7 +117,7 @@ void add_store_commands(CLI::App& app, Tool& tool) {
   gc->add_flag("--wait", arguments->wait, "Wait for imports and commits under way, instead of failing");
   gc->callback([arguments, &tool] {
     auto done = run_gc(tool, arguments->json, arguments->wait ? store::GcWait::kYes : store::GcWait::kNo);
-    if (!done) tool.status = report_error(tool, done.error());
+    finish(tool, done);
   });
 
   auto* check =

@@ -15,6 +15,10 @@ int report_error(const Tool& tool, const Error& error) {
   return kExitError;
 }
 
+void finish(Tool& tool, const Result<void>& done) {
+  if (!done) tool.status = report_error(tool, done.error());
+}
+
 Result<void> print(std::string_view text) {
   if (auto written = write_full(STDOUT_FILENO, std::as_bytes(std::span(text))); !written)
     return with_context(written.error(), "standard output");

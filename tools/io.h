@@ -24,6 +24,8 @@ struct Tool {
 
 /// Prints `program: message` on standard error and returns kExitError.
 int report_error(const Tool& tool, const Error& error);
+/// The end of a command: an error is reported and becomes the program's status.
+void finish(Tool& tool, const Result<void>& done);
 /// Writes all of `text` to standard output. Errors: EPIPE, ENOSPC...
 Result<void> print(std::string_view text);
 /// "1.2 MB": decimal units, as Podman prints sizes.

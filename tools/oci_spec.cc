@@ -10,17 +10,17 @@ namespace layerfs::tools {
 
 namespace {
 
-using json = nlohmann::ordered_json;
+using Json = nlohmann::ordered_json;
 
-json mounts(const SpecOptions& options) {
-  json list = json::array();
-  auto add = [&](const char* destination, const char* type, const char* source, json flags) {
+Json mounts(const SpecOptions& options) {
+  Json list = Json::array();
+  auto add = [&](const char* destination, const char* type, const char* source, Json flags) {
     list.push_back(
         {{"destination", destination}, {"type", type}, {"source", source}, {"options", std::move(flags)}});
   };
   add("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"});
   add("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"});
-  json pts{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"};
+  Json pts{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"};
   if (!options.rootless) pts.push_back("gid=5");
   add("/dev/pts", "devpts", "devpts", std::move(pts));
   add("/dev/shm", "tmpfs", "shm", {"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"});
@@ -30,8 +30,8 @@ json mounts(const SpecOptions& options) {
   return list;
 }
 
-json namespaces(const SpecOptions& options) {
-  json list = json::array();
+Json namespaces(const SpecOptions& options) {
+  Json list = Json::array();
   for (const char* kind : {"pid", "network", "ipc", "uts", "mount", "cgroup"})
     list.push_back({{"type", kind}});
   if (options.rootless) list.push_back({{"type", "user"}});
@@ -41,8 +41,8 @@ json namespaces(const SpecOptions& options) {
 }  // namespace
 
 std::string default_config(const SpecOptions& options) {
-  json capabilities = {"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"};
-  json config;
+  Json capabilities = {"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"};
+  Json config;
   config["ociVersion"] = "1.0.2";
   config["process"] = {
       {"terminal", true},
@@ -56,7 +56,7 @@ std::string default_config(const SpecOptions& options) {
   config["root"] = {{"path", "rootfs"}, {"readonly", true}};
   config["hostname"] = "layerfs";
   config["mounts"] = mounts(options);
-  json linux_part;
+  Json linux_part;
   if (options.rootless) {
     linux_part["uidMappings"] = {{{"containerID", 0}, {"hostID", options.uid}, {"size", 1}}};
     linux_part["gidMappings"] = {{{"containerID", 0}, {"hostID", options.gid}, {"size", 1}}};
@@ -71,7 +71,7 @@ std::string default_config(const SpecOptions& options) {
 }
 
 std::string features() {
-  json document;
+  Json document;
   document["ociVersionMin"] = "1.0.0";
   document["ociVersionMax"] = "1.3.0";
   document["hooks"] = {"prestart",       "createRuntime", "createContainer",
@@ -87,9 +87,9 @@ std::string features() {
                               "rshared",     "rslave",      "rstrictatime", "rsuid",         "rsymfollow",
                               "runbindable", "rw",          "shared",       "silent",        "slave",
                               "strictatime", "suid",        "sync",         "tmpcopyup",     "unbindable"};
-  json linux_part;
+  Json linux_part;
   linux_part["namespaces"] = {"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"};
-  json names = json::array();
+  Json names = Json::array();
   for (unsigned number = 0; number <= 40; ++number) names.push_back(plan::capability_name(number));
   linux_part["capabilities"] = std::move(names);
   linux_part["cgroup"] = {

@@ -25,7 +25,7 @@ namespace layerfs::image {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 struct Destination {
   std::string transport;
@@ -136,8 +136,8 @@ class ImageExport {
     auto old = parse_manifest(text);
     if (!old) return format_manifest(manifest);
     if (old->media_type == media::kOciManifest && same_blobs(*old)) return text;
-    Json json = Json::parse(format_manifest(manifest));
-    Json old_json = Json::parse(text, nullptr, false);
+    OrderedJson json = OrderedJson::parse(format_manifest(manifest));
+    OrderedJson old_json = OrderedJson::parse(text, nullptr, false);
     if (old_json.is_object() && old_json.contains("annotations"))
       json["annotations"] = old_json["annotations"];
     return json.dump();
@@ -173,10 +173,10 @@ Result<void> export_layout(store::Store& store, const store::ImageRecord& image,
 /// manifest.json and repositories, as `docker load` reads them.
 Result<void> put_docker_documents(const ImageExport& image, const std::string& reference,
                                   ImageOutput& output) {
-  Json layers = Json::array();
+  OrderedJson layers = OrderedJson::array();
   for (const auto& layer : image.layers()) layers.push_back(blob_path(layer.digest));
-  Json tags = Json::array();
-  Json repositories = Json::object();
+  OrderedJson tags = OrderedJson::array();
+  OrderedJson repositories = OrderedJson::object();
   if (!reference.empty()) {
     tags.push_back(reference);
     std::string tag = tag_of(reference);
@@ -185,8 +185,8 @@ Result<void> put_docker_documents(const ImageExport& image, const std::string& r
       repositories[repository][tag] = image.layers().empty() ? "" : image.layers().back().digest.hex();
     }
   }
-  Json entry = {{"Config", blob_path(image.config().digest)}, {"RepoTags", tags}, {"Layers", layers}};
-  Json manifest = Json::array();
+  OrderedJson entry = {{"Config", blob_path(image.config().digest)}, {"RepoTags", tags}, {"Layers", layers}};
+  OrderedJson manifest = OrderedJson::array();
   manifest.push_back(std::move(entry));
   LAYERFS_TRY(output.put_document("manifest.json", manifest.dump()));
   return output.put_document("repositories", repositories.dump());

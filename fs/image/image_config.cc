@@ -15,7 +15,7 @@ namespace layerfs::image {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 std::string_view trimmed(std::string_view text) {
   constexpr std::string_view kBlanks = " \t\r\n";
@@ -64,7 +64,7 @@ Result<std::vector<std::string>> split_words(std::string_view text) {
 /// A JSON array of strings; nullopt where it is none.
 std::optional<std::vector<std::string>> parse_exec_form(std::string_view text) {
   if (!text.starts_with('[')) return std::nullopt;
-  Json json = Json::parse(text, nullptr, false);
+  OrderedJson json = OrderedJson::parse(text, nullptr, false);
   if (!json.is_array()) return std::nullopt;
   std::vector<std::string> words;
   for (const auto& word : json) {
@@ -74,9 +74,9 @@ std::optional<std::vector<std::string>> parse_exec_form(std::string_view text) {
   return words;
 }
 
-Json command_of(std::string_view value) {
+OrderedJson command_of(std::string_view value) {
   if (auto words = parse_exec_form(value)) return *words;
-  return Json{"/bin/sh", "-c", std::string(value)};
+  return OrderedJson{"/bin/sh", "-c", std::string(value)};
 }
 
 /// "A=1 B=2", or "A 1" as ENV and LABEL allowed before.
@@ -100,13 +100,13 @@ Result<std::vector<std::pair<std::string, std::string>>> split_pairs(std::string
   return pairs;
 }
 
-Json& member(Json& object, const char* name, Json empty) {
+OrderedJson& member(OrderedJson& object, const char* name, OrderedJson empty) {
   if (!object.contains(name) || object[name].type() != empty.type()) object[name] = std::move(empty);
   return object[name];
 }
 
-void set_env(Json& settings, const std::string& name, const std::string& value) {
-  Json& env = member(settings, "Env", Json::array());
+void set_env(OrderedJson& settings, const std::string& name, const std::string& value) {
+  OrderedJson& env = member(settings, "Env", OrderedJson::array());
   for (auto& item : env)
     if (item.is_string() && item.get_ref<const std::string&>().starts_with(name + '=')) {
       item = name + '=' + value;
@@ -116,7 +116,7 @@ void set_env(Json& settings, const std::string& name, const std::string& value) 
 }
 
 /// "80", "80/tcp", "53/udp", "8000-8010/tcp".
-Result<void> expose(Json& settings, std::string_view change, const std::string& text) {
+Result<void> expose(OrderedJson& settings, std::string_view change, const std::string& text) {
   std::string_view ports = std::string_view(text).substr(0, text.find('/'));
   std::string protocol = ports.size() == text.size() ? "tcp" : text.substr(ports.size() + 1);
   if (protocol != "tcp" && protocol != "udp" && protocol != "sctp")
@@ -131,13 +131,13 @@ Result<void> expose(Json& settings, std::string_view change, const std::string& 
   unsigned first = number(ports.substr(0, dash));
   unsigned last = dash == std::string_view::npos ? first : number(ports.substr(dash + 1));
   if (first == 0 || last < first) return bad_change(change, fmt::format("'{}' is no port", ports));
-  Json& exposed = member(settings, "ExposedPorts", Json::object());
+  OrderedJson& exposed = member(settings, "ExposedPorts", OrderedJson::object());
   for (unsigned port = first; port <= last; ++port)
-    exposed[fmt::format("{}/{}", port, protocol)] = Json::object();
+    exposed[fmt::format("{}/{}", port, protocol)] = OrderedJson::object();
   return {};
 }
 
-std::string working_dir(const Json& settings, std::string_view value) {
+std::string working_dir(const OrderedJson& settings, std::string_view value) {
   std::string path(value);
   if (!path.starts_with('/')) {
     std::string base;
@@ -148,7 +148,7 @@ std::string working_dir(const Json& settings, std::string_view value) {
   return path;
 }
 
-Result<void> apply_words(Json& settings, const std::string& instruction, std::string_view change,
+Result<void> apply_words(OrderedJson& settings, const std::string& instruction, std::string_view change,
                          std::string_view value) {
   auto words = parse_exec_form(value);
   if (!words) {
@@ -158,13 +158,13 @@ Result<void> apply_words(Json& settings, const std::string& instruction, std::st
     if (instruction == "EXPOSE") {
       LAYERFS_TRY(expose(settings, change, word));
     } else {
-      member(settings, "Volumes", Json::object())[word] = Json::object();
+      member(settings, "Volumes", OrderedJson::object())[word] = OrderedJson::object();
     }
   }
   return {};
 }
 
-Result<void> apply_change(Json& settings, std::string_view change) {
+Result<void> apply_change(OrderedJson& settings, std::string_view change) {
   std::string_view text = trimmed(change);
   std::size_t cut = text.find_first_of(" \t=");
   if (cut == std::string_view::npos) return bad_change(change, "an instruction and its value are wanted");
@@ -177,14 +177,14 @@ Result<void> apply_change(Json& settings, std::string_view change) {
 
   if (is_command) {
     // An empty one takes the image's away.
-    settings[instruction == "CMD" ? "Cmd" : "Entrypoint"] = value.empty() ? Json() : command_of(value);
+    settings[instruction == "CMD" ? "Cmd" : "Entrypoint"] = value.empty() ? OrderedJson() : command_of(value);
   } else if (instruction == "ENV" || instruction == "LABEL") {
     LAYERFS_ASSIGN(auto pairs, split_pairs(change, value));
     for (const auto& [name, text_value] : pairs) {
       if (instruction == "ENV") {
         set_env(settings, name, text_value);
       } else {
-        member(settings, "Labels", Json::object())[name] = text_value;
+        member(settings, "Labels", OrderedJson::object())[name] = text_value;
       }
     }
   } else if (instruction == "EXPOSE" || instruction == "VOLUME") {
@@ -205,14 +205,14 @@ Result<void> apply_change(Json& settings, std::string_view change) {
 }
 
 /// Lines of history that a layer belongs to.
-std::size_t layer_lines(const Json& history) {
-  return static_cast<std::size_t>(std::count_if(history.begin(), history.end(), [](const Json& line) {
+std::size_t layer_lines(const OrderedJson& history) {
+  return static_cast<std::size_t>(std::count_if(history.begin(), history.end(), [](const OrderedJson& line) {
     return !(line.is_object() && line.contains("empty_layer") && line["empty_layer"] == true);
   }));
 }
 
-Json history_line(const ConfigLayer& layer) {
-  Json line = {{"created", rfc3339(layer.created)}, {"created_by", layer.created_by}};
+OrderedJson history_line(const ConfigLayer& layer) {
+  OrderedJson line = {{"created", rfc3339(layer.created)}, {"created_by", layer.created_by}};
   if (!layer.author.empty()) line["author"] = layer.author;
   if (!layer.comment.empty()) line["comment"] = layer.comment;
   return line;
@@ -226,16 +226,16 @@ std::string rfc3339(std::int64_t seconds) {
 
 Result<std::string> edit_config(std::string_view config, const ConfigLayer& layer,
                                 const std::vector<std::string>& changes) {
-  Json json = Json::parse(config, nullptr, false);
+  OrderedJson json = OrderedJson::parse(config, nullptr, false);
   if (!json.is_object() || !json.contains("rootfs") || !json["rootfs"].is_object() ||
       !json["rootfs"].contains("diff_ids") || !json["rootfs"]["diff_ids"].is_array())
     return invalid_error("edit", "image config", "it has no rootfs.diff_ids");
-  Json& settings = member(json, "config", Json::object());
+  OrderedJson& settings = member(json, "config", OrderedJson::object());
   for (const auto& change : changes) LAYERFS_TRY(apply_change(settings, change));
 
-  Json& history = member(json, "history", Json::array());
+  OrderedJson& history = member(json, "history", OrderedJson::array());
   for (std::size_t lines = layer_lines(history); lines < json["rootfs"]["diff_ids"].size(); ++lines)
-    history.push_back(Json{{"created_by", "unknown"}});
+    history.push_back(OrderedJson{{"created_by", "unknown"}});
   history.push_back(history_line(layer));
   json["rootfs"]["diff_ids"].push_back(layer.diff_id.str());
   json["created"] = rfc3339(layer.created);
@@ -244,7 +244,7 @@ Result<std::string> edit_config(std::string_view config, const ConfigLayer& laye
   json.erase("container");
   json.erase("container_config");
   // Text that is no UTF-8 (an author's name of another charset) is replaced, not an exception.
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
 }  // namespace layerfs::image

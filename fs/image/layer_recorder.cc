@@ -7,15 +7,12 @@
 #include <algorithm>
 
 #include "fs/base/bytes.h"
+#include "fs/image/refuse.h"
 #include "fs/image/whiteout_name.h"
 
 namespace layerfs::image {
 
 namespace {
-
-std::unexpected<Error> refuse(std::string reason) {
-  return std::unexpected(Error{ErrorKind::kInvalid, EINVAL, {}, std::move(reason)});
-}
 
 tree::NodeKind node_kind(TarType type) {
   switch (type) {

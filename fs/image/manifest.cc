@@ -7,15 +7,13 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "fs/image/refuse.h"
+
 namespace layerfs::image {
 
 namespace {
 
 using Json = nlohmann::json;
-
-std::unexpected<Error> refuse(std::string reason) {
-  return std::unexpected(Error{ErrorKind::kInvalid, EINVAL, {}, std::move(reason)});
-}
 
 Result<Json> parse_json(std::string_view text, Json::value_t type) {
   if (text.size() > kMaxDocument) return refuse("longer than 8 MiB");

@@ -14,7 +14,7 @@
 
 namespace layerfs::image {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 std::string blob_path(const Digest& digest) { return "blobs/sha256/" + digest.hex(); }
 
@@ -30,7 +30,7 @@ namespace {
 
 class LayoutDirectory final : public OciLayoutWriter {
  public:
-  LayoutDirectory(std::string target, std::string work, Fd lock, Json index)
+  LayoutDirectory(std::string target, std::string work, Fd lock, OrderedJson index)
       : target_(std::move(target)),
         work_(std::move(work)),
         lock_(std::move(lock)),
@@ -75,20 +75,20 @@ class LayoutDirectory final : public OciLayoutWriter {
   }
 
   Result<void> put_index_entry(const Descriptor& manifest, const std::string& tag) override {
-    Json kept = Json::array();
+    OrderedJson kept = OrderedJson::array();
     for (const auto& entry : index_["manifests"]) {
       auto annotations = entry.find("annotations");
       bool same = annotations != entry.end() && annotations->is_object() &&
-                  annotations->value(std::string(kRefNameAnnotation), Json()) == Json(tag);
+                  annotations->value(std::string(kRefNameAnnotation), OrderedJson()) == OrderedJson(tag);
       if (!same) kept.push_back(entry);
     }
-    Json entry = {
+    OrderedJson entry = {
         {"mediaType", manifest.media_type}, {"digest", manifest.digest.str()}, {"size", manifest.size}};
     if (manifest.platform) {
       entry["platform"] = {{"architecture", manifest.platform->architecture}, {"os", manifest.platform->os}};
       if (!manifest.platform->variant.empty()) entry["platform"]["variant"] = manifest.platform->variant;
     }
-    entry["annotations"] = Json::object();
+    entry["annotations"] = OrderedJson::object();
     for (const auto& [key, value] : manifest.annotations) entry["annotations"][key] = value;
     entry["annotations"][std::string(kRefNameAnnotation)] = tag;
     kept.push_back(std::move(entry));
@@ -115,15 +115,15 @@ class LayoutDirectory final : public OciLayoutWriter {
   std::string target_;
   std::string work_;  // target_ itself, or the new directory beside it
   Fd lock_;
-  Json index_;
+  OrderedJson index_;
   Fd blob_;
   std::vector<std::string> added_;
   bool finished_ = false;
 };
 
-Result<Json> read_index(const std::string& directory) {
+Result<OrderedJson> read_index(const std::string& directory) {
   LAYERFS_ASSIGN(std::string text, read_file(join_path(directory, "index.json"), kMaxDocument));
-  Json index = Json::parse(text, nullptr, false);
+  OrderedJson index = OrderedJson::parse(text, nullptr, false);
   if (!index.is_object() || !index.contains("manifests") || !index["manifests"].is_array())
     return invalid_error("read index.json of", directory, "not an OCI image index");
   return index;
@@ -132,7 +132,7 @@ Result<Json> read_index(const std::string& directory) {
 Result<std::unique_ptr<OciLayoutWriter>> open_existing(const std::string& directory) {
   LAYERFS_ASSIGN(Fd lock, open_file(join_path(directory, "oci-layout"), O_RDONLY | O_NOFOLLOW));
   LAYERFS_TRY(lock_file(lock.get(), LockMode::kExclusive, LockWait::kYes));
-  LAYERFS_ASSIGN(Json index, read_index(directory));
+  LAYERFS_ASSIGN(OrderedJson index, read_index(directory));
   LAYERFS_TRY(make_dirs(join_path(directory, "blobs/sha256"), 0755));
   return std::make_unique<LayoutDirectory>(directory, directory, std::move(lock), std::move(index));
 }
@@ -140,7 +140,8 @@ Result<std::unique_ptr<OciLayoutWriter>> open_existing(const std::string& direct
 Result<std::unique_ptr<OciLayoutWriter>> open_new(const std::string& directory) {
   std::string work = directory + ".layerfs-" + std::to_string(::getpid());
   LAYERFS_TRY(remove_tree(work));
-  Json index = {{"schemaVersion", 2}, {"mediaType", media::kOciIndex}, {"manifests", Json::array()}};
+  OrderedJson index = {
+      {"schemaVersion", 2}, {"mediaType", media::kOciIndex}, {"manifests", OrderedJson::array()}};
   auto writer = std::make_unique<LayoutDirectory>(directory, work, Fd(), std::move(index));
   LAYERFS_TRY(make_dirs(join_path(work, "blobs/sha256"), 0755));
   LAYERFS_TRY(writer->put_document("oci-layout", kLayoutMark));

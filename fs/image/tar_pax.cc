@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "fs/image/refuse.h"
 #include "fs/image/whiteout_name.h"
 
 namespace layerfs::image {
@@ -16,10 +17,6 @@ constexpr std::string_view kXattr = "SCHILY.xattr.";
 constexpr std::string_view kLibarchiveXattr = "LIBARCHIVE.xattr.";
 constexpr std::size_t kMaxXattrName = 255;         // XATTR_NAME_MAX
 constexpr std::size_t kMaxXattrValue = 64 * 1024;  // XATTR_SIZE_MAX
-
-std::unexpected<Error> refuse(std::string reason) {
-  return std::unexpected(Error{ErrorKind::kInvalid, EINVAL, {}, std::move(reason)});
-}
 
 int hex_value(char digit) {
   if (digit >= '0' && digit <= '9') return digit - '0';

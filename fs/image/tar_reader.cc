@@ -7,15 +7,12 @@
 #include <cstring>
 
 #include "fs/base/check.h"
+#include "fs/image/refuse.h"
 #include "fs/image/whiteout_name.h"
 
 namespace layerfs::image {
 
 namespace {
-
-std::unexpected<Error> refuse(std::string reason) {
-  return std::unexpected(Error{ErrorKind::kInvalid, EINVAL, {}, std::move(reason)});
-}
 
 std::unexpected<Error> truncated() {
   return std::unexpected(Error{ErrorKind::kCorrupt, EIO, {}, "truncated"});

@@ -3,15 +3,12 @@
 
 #include <fmt/format.h>
 
+#include "fs/image/refuse.h"
 #include "fs/tree/node.h"
 
 namespace layerfs::image {
 
 namespace {
-
-std::unexpected<Error> refuse(std::string reason) {
-  return std::unexpected(Error{ErrorKind::kInvalid, EINVAL, {}, std::move(reason)});
-}
 
 /// Drops empty and "." components; refuses what no tree can hold.
 Result<std::string> canonical(std::string_view name) {

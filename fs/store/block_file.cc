@@ -16,9 +16,9 @@ namespace layerfs::store {
 
 namespace {
 
-constexpr std::string_view kMagic = "LFSBLOCK";
+constexpr std::string_view kBlockMagic = "LFSBLOCK";
 constexpr std::string_view kEndMagic = "LEND";
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kBlockVersion = 1;
 constexpr std::size_t kHeadSize = 16;
 constexpr std::size_t kBlockHeadSize = 16;
 constexpr std::size_t kTailSize = 24;
@@ -54,8 +54,8 @@ BlockWriter::~BlockWriter() = default;
 
 Result<BlockWriter> BlockWriter::make(Fd fd, BlockFileKind kind) {
   BlockWriter writer(std::move(fd));
-  std::string head(kMagic);
-  append_le(head, kVersion);
+  std::string head(kBlockMagic);
+  append_le(head, kBlockVersion);
   append_le(head, static_cast<std::uint32_t>(kind));
   LAYERFS_TRY(write_full(writer.fd_.get(), as_bytes(head)));
   writer.offset_ = head.size();
@@ -114,8 +114,8 @@ Result<BlockFile> BlockFile::open(const std::string& path, BlockFileKind kind) {
   std::string bytes;
   if (size < kHeadSize + kTailSize) return corrupt_error("open", path, "the file is cut short");
   LAYERFS_TRY(read_exactly(file.fd_.get(), bytes, kHeadSize, 0, path));
-  if (!bytes.starts_with(kMagic)) return corrupt_error("open", path, "not a block file");
-  if (load_le<std::uint32_t>(bytes.data() + 8) != kVersion)
+  if (!bytes.starts_with(kBlockMagic)) return corrupt_error("open", path, "not a block file");
+  if (load_le<std::uint32_t>(bytes.data() + 8) != kBlockVersion)
     return unsupported_error("open", path, "written by a newer version of layerfs");
   if (load_le<std::uint32_t>(bytes.data() + 12) != static_cast<std::uint32_t>(kind))
     return corrupt_error("open", path, "a block file of another kind");

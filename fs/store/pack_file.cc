@@ -13,8 +13,8 @@ namespace layerfs::store {
 
 namespace {
 
-constexpr std::string_view kMagic = "LFSPACK1";
-constexpr std::uint32_t kVersion = 1;
+constexpr std::string_view kPackMagic = "LFSPACK1";
+constexpr std::uint32_t kPackVersion = 1;
 constexpr std::size_t kBuffer = 512 * 1024;
 constexpr std::uint64_t kWritebackStep = std::uint64_t{8} << 20;
 
@@ -24,9 +24,9 @@ Result<void> check_pack_head(int fd, const std::string& path) {
   char head[kPackHeadSize];
   auto got = pread_full(fd, std::as_writable_bytes(std::span(head)), 0);
   if (!got) return with_context(got.error(), "open pack", path);
-  if (*got != sizeof head || std::string_view(head, kMagic.size()) != kMagic)
+  if (*got != sizeof head || std::string_view(head, kPackMagic.size()) != kPackMagic)
     return corrupt_error("open pack", path, "not a pack file");
-  if (load_le<std::uint32_t>(head + 8) != kVersion)
+  if (load_le<std::uint32_t>(head + 8) != kPackVersion)
     return unsupported_error("open pack", path, "written by a newer version of layerfs");
   return {};
 }
@@ -39,8 +39,8 @@ void start_writeback(int fd, std::uint64_t from, std::uint64_t to) {
 
 PackFile::PackFile(std::string path, Fd fd) : path_(std::move(path)), fd_(std::move(fd)), id_(random_id()) {
   buffer_.reserve(kBuffer);
-  buffer_ += kMagic;
-  append_le(buffer_, kVersion);
+  buffer_ += kPackMagic;
+  append_le(buffer_, kPackVersion);
   append_le(buffer_, std::uint32_t{0});
 }
 

@@ -19,8 +19,8 @@ namespace layerfs::upper {
 
 namespace {
 
-constexpr std::string_view kMagic = "LFSCKPT1";
-constexpr std::uint32_t kVersion = 1;
+constexpr std::string_view kCheckpointMagic = "LFSCKPT1";
+constexpr std::uint32_t kCheckpointVersion = 1;
 constexpr std::size_t kHeaderSize = 32;
 constexpr std::size_t kBlockHeaderSize = 24;
 constexpr std::uint32_t kFlagCommit = 1;
@@ -32,7 +32,7 @@ constexpr std::size_t kLongestKey = 1024;
 /// Blocks of the disk kept ready behind the end, so that a batch can still be written when it is full.
 constexpr off_t kReservedBytes = off_t{1} << 20;
 
-enum Op : std::uint8_t { kPut = 1, kErase = 2, kErasePrefix = 3 };
+enum RecordOp : std::uint8_t { kPut = 1, kErase = 2, kErasePrefix = 3 };
 
 struct BlockHeader {
   std::uint32_t crc;
@@ -42,8 +42,8 @@ struct BlockHeader {
 };
 
 std::string encode_header() {
-  std::string header(kMagic);
-  append_le(header, kVersion);
+  std::string header(kCheckpointMagic);
+  append_le(header, kCheckpointVersion);
   header.resize(kHeaderSize - 4, '\0');
   append_le(header, crc32c(header));
   return header;
@@ -132,7 +132,7 @@ class CheckpointFile::Batch final : public RecordSink {
   std::uint64_t number() const { return number_; }
 
  private:
-  Result<void> add(Op op, std::string_view key, std::size_t further) {
+  Result<void> add(RecordOp op, std::string_view key, std::size_t further) {
     if (key.size() > kLongestKey || further > kLongestBlock / 2)
       return invalid_error("write checkpoint", {}, "a record is too long");
     if (block_.size() >= kBlockSize) LAYERFS_TRY(write_block(0));
@@ -190,10 +190,10 @@ Result<void> CheckpointFile::find_end() {
   has_tail_ = file_size != 0;
   // Nothing, or zeros: it was made and a power failure came before its first flush.
   if (header.find_first_not_of('\0') == std::string::npos) return {};
-  if (got < kHeaderSize || !header.starts_with(kMagic))
+  if (got < kHeaderSize || !header.starts_with(kCheckpointMagic))
     return corrupt_error("open", path_, "not a checkpoint");
-  const auto version = load_le<std::uint32_t>(header.data() + kMagic.size());
-  if (version != kVersion)
+  const auto version = load_le<std::uint32_t>(header.data() + kCheckpointMagic.size());
+  if (version != kCheckpointVersion)
     return unsupported_error("open", path_, fmt::format("version {} is not known", version));
   if (header != encode_header()) return corrupt_error("open", path_, "its header is damaged");
   end_ = kHeaderSize;

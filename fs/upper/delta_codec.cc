@@ -12,7 +12,7 @@ namespace {
 using tree::Ino;
 using tree::Node;
 
-enum Op : std::uint8_t {
+enum ChangeOp : std::uint8_t {
   kPutNode = 1,
   kEraseNode = 2,
   kPutEntry = 3,
@@ -67,7 +67,7 @@ struct ChangeAppender {
     return value.size() <= std::numeric_limits<std::uint32_t>::max();
   }
 
-  bool named(Op op, Ino ino, std::string_view name) const {
+  bool named(ChangeOp op, Ino ino, std::string_view name) const {
     to.push_back(static_cast<char>(op));
     append_ino(to, ino);
     append_name(to, name);

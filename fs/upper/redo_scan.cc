@@ -14,8 +14,8 @@ namespace layerfs::upper {
 
 namespace {
 
-constexpr std::string_view kMagic = "LFSREDO1";
-constexpr std::uint32_t kVersion = 1;
+constexpr std::string_view kRedoMagic = "LFSREDO1";
+constexpr std::uint32_t kRedoVersion = 1;
 constexpr std::uint32_t kFlagVolatile = 1;
 constexpr std::uint32_t kSegmentMagic = 0x47455352;  // "RSEG"
 constexpr std::size_t kHeaderFields = 56;
@@ -23,11 +23,11 @@ constexpr std::size_t kHeaderFields = 56;
 std::unexpected<Error> bad_log(std::string_view reason) { return corrupt_error("read redo log", {}, reason); }
 
 Result<LogHeader> parse_header(std::string_view page) {
-  if (page.substr(0, kMagic.size()) != kMagic) return bad_log("not a redo log");
-  ByteReader from(page.substr(kMagic.size(), kHeaderFields + 4 - kMagic.size()));
+  if (page.substr(0, kRedoMagic.size()) != kRedoMagic) return bad_log("not a redo log");
+  ByteReader from(page.substr(kRedoMagic.size(), kHeaderFields + 4 - kRedoMagic.size()));
   LogHeader header;
   const auto version = from.le<std::uint32_t>();
-  if (version != kVersion)
+  if (version != kRedoVersion)
     return unsupported_error("read redo log", {}, fmt::format("version {} is not known", version));
   const auto flags = from.le<std::uint32_t>();
   const std::string_view boot_id = from.take(header.boot_id.size());
@@ -62,8 +62,8 @@ std::optional<std::uint64_t> find_segment(std::string_view segment, std::uint64_
 }  // namespace
 
 std::string encode_log_header(const LogHeader& header) {
-  std::string page(kMagic);
-  append_le(page, kVersion);
+  std::string page(kRedoMagic);
+  append_le(page, kRedoVersion);
   append_le(page, header.is_volatile ? kFlagVolatile : std::uint32_t{0});
   page.append(reinterpret_cast<const char*>(header.boot_id.data()), header.boot_id.size());
   append_le(page, header.log_id);

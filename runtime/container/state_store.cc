@@ -87,26 +87,27 @@ std::string StateStore::default_root() {
 }
 
 std::string StateStore::directory(const std::string& id) const { return root_ + '/' + id; }
+std::string StateStore::removed_directory(const std::string& id) const { return root_ + "/~" + id; }
 std::string StateStore::start_fifo(const std::string& id) const { return directory(id) + "/start"; }
 
 Result<StateStore::Locked> StateStore::create(const std::string& id) const {
   LAYERFS_TRY(check_container_id(id));
   LAYERFS_TRY(make_dirs(root_, 0700));
   std::string path = directory(id);
+  LAYERFS_TRY(remove_tree(removed_directory(id)));  // of a delete that died
   if (::mkdir(path.c_str(), 0700) != 0) {
     if (errno == EEXIST)
       return std::unexpected(Error{ErrorKind::kSystem, EEXIST, "container '" + id + "'", "exists already"});
     return system_error(errno, "create directory", path);
   }
-  LAYERFS_ASSIGN(Fd fd, open_file(path + "/lock", O_RDWR | O_CREAT, 0600));
-  LAYERFS_TRY(lock_file(fd.get(), LockMode::kExclusive, LockWait::kYes));
-  return Locked{std::move(path), std::move(fd)};
+  return lock(id);
 }
 
 Result<StateStore::Locked> StateStore::lock(const std::string& id) const {
   LAYERFS_TRY(check_container_id(id));
   std::string path = directory(id);
-  auto fd = open_file(path + "/lock", O_RDWR);
+  // Made where it is missing: a creator that died after its mkdir left a directory without one.
+  auto fd = open_file(path + "/lock", O_RDWR | O_CREAT, 0600);
   if (!fd && (fd.error().code == ENOENT || fd.error().code == ENOTDIR)) return absent(id);
   if (!fd) return std::unexpected(fd.error());
   LAYERFS_TRY(lock_file(fd->get(), LockMode::kExclusive, LockWait::kYes));
@@ -151,7 +152,12 @@ Result<void> StateStore::write(const ContainerState& state) const {
   return rename_file(temporary, path);
 }
 
-Result<void> StateStore::remove(const std::string& id) const { return remove_tree(directory(id)); }
+Result<void> StateStore::remove(const std::string& id) const {
+  // Renamed first: there is never half a directory that has the container's name.
+  LAYERFS_TRY(remove_tree(removed_directory(id)));  // of a delete that died
+  LAYERFS_TRY(rename_file(directory(id), removed_directory(id)));
+  return remove_tree(removed_directory(id));
+}
 
 Result<std::vector<std::string>> StateStore::list() const {
   auto names = list_dir(root_);

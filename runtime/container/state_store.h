@@ -56,6 +56,8 @@ class StateStore {
   Result<void> remove(const std::string& id) const;
   Result<std::vector<std::string>> list() const;
   std::string directory(const std::string& id) const;
+  /// Where remove() moves it before it takes it apart; '~' is no character of an id.
+  std::string removed_directory(const std::string& id) const;
   /// The fifo that `start` writes to: there from create to start.
   std::string start_fifo(const std::string& id) const;
 

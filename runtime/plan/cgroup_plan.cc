@@ -9,7 +9,7 @@ namespace layerfs::plan {
 
 namespace {
 
-std::vector<std::string_view> split(std::string_view text, char separator) {
+std::vector<std::string_view> split_words(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
   for (;;) {
     std::size_t at = text.find(separator);
@@ -50,7 +50,7 @@ constexpr std::string_view kKnown[] = {"cpu",      "cpuacct",    "cpuset",  "mem
 /// Own paths by controller; "" is the unified one.
 std::map<std::string, std::string, std::less<>> own_paths(std::string_view self_cgroup) {
   std::map<std::string, std::string, std::less<>> paths;
-  for (std::string_view line : split(self_cgroup, '\n')) {
+  for (std::string_view line : split_words(self_cgroup, '\n')) {
     std::size_t first = line.find(':');
     if (first == std::string_view::npos) continue;
     std::size_t second = line.find(':', first + 1);
@@ -58,7 +58,7 @@ std::map<std::string, std::string, std::less<>> own_paths(std::string_view self_
     std::string path(line.substr(second + 1));
     std::string_view controllers = line.substr(first + 1, second - first - 1);
     if (controllers.empty()) paths[""] = path;
-    for (std::string_view name : split(controllers, ',')) paths[std::string(name)] = path;
+    for (std::string_view name : split_words(controllers, ',')) paths[std::string(name)] = path;
   }
   return paths;
 }
@@ -282,11 +282,11 @@ const CgroupHierarchy* CgroupLayout::find_unified() const {
 CgroupLayout parse_cgroup_layout(std::string_view mountinfo, std::string_view self_cgroup) {
   CgroupLayout layout;
   auto paths = own_paths(self_cgroup);
-  for (std::string_view line : split(mountinfo, '\n')) {
+  for (std::string_view line : split_words(mountinfo, '\n')) {
     std::size_t dash = line.find(" - ");
     if (dash == std::string_view::npos) continue;
-    auto before = split(line.substr(0, dash), ' ');
-    auto after = split(line.substr(dash + 3), ' ');
+    auto before = split_words(line.substr(0, dash), ' ');
+    auto after = split_words(line.substr(dash + 3), ' ');
     if (before.size() < 6 || after.size() < 3) continue;
     if (after[0] != "cgroup" && after[0] != "cgroup2") continue;
     CgroupHierarchy hierarchy;
@@ -294,7 +294,7 @@ CgroupLayout parse_cgroup_layout(std::string_view mountinfo, std::string_view se
     hierarchy.mount_point = unescape(before[4]);
     std::string key;
     if (!hierarchy.unified) {
-      for (std::string_view option : split(after[2], ','))
+      for (std::string_view option : split_words(after[2], ','))
         if (std::ranges::find(kKnown, option) != std::end(kKnown) || option.starts_with("name="))
           hierarchy.controllers.emplace_back(option);
       if (hierarchy.controllers.empty()) continue;

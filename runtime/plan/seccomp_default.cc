@@ -429,17 +429,17 @@ constexpr std::string_view kRefused[] = {
 
 #if defined(__x86_64__)
 constexpr std::string_view kMachine[] = {"arch_prctl", "modify_ldt"};
-constexpr const char* kArchitectures[] = {"SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"};
+constexpr const char* kDefaultArchitectures[] = {"SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"};
 #elif defined(__aarch64__)
 constexpr std::string_view kMachine[] = {
     "arm_fadvise64_64", "arm_sync_file_range", "breakpoint", "cacheflush", "set_tls", "sync_file_range2"};
-constexpr const char* kArchitectures[] = {"SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"};
+constexpr const char* kDefaultArchitectures[] = {"SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"};
 #elif defined(__powerpc64__)
 constexpr std::string_view kMachine[] = {"sync_file_range2"};
-constexpr std::span<const char* const> kArchitectures;
+constexpr std::span<const char* const> kDefaultArchitectures;
 #else
 constexpr Names kMachine;
-constexpr std::span<const char* const> kArchitectures;
+constexpr std::span<const char* const> kDefaultArchitectures;
 #endif
 
 constexpr std::string_view kOpenByHandle[] = {"open_by_handle_at"};
@@ -503,7 +503,7 @@ spec::Seccomp default_seccomp(const std::vector<std::string>& capabilities) {
   spec::Seccomp profile;
   profile.default_action = SeccompAction::kErrno;
   profile.default_errno = ENOSYS;
-  profile.architectures.assign(std::begin(kArchitectures), std::end(kArchitectures));
+  profile.architectures.assign(std::begin(kDefaultArchitectures), std::end(kDefaultArchitectures));
   auto& rules = profile.rules;
   rules.push_back(make_rule(kAllowed, SeccompAction::kAllow));
   rules.push_back(make_rule(kMachine, SeccompAction::kAllow));

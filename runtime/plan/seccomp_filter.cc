@@ -23,7 +23,7 @@ using Program = std::vector<sock_filter>;
 
 constexpr std::uint32_t kX32Bit = 0x40000000;
 
-constexpr std::array<SeccompArchitecture, 12> kArchitectures{{
+constexpr std::array<SeccompArchitecture, 12> kKnownArchitectures{{
     {"SCMP_ARCH_X86_64", AUDIT_ARCH_X86_64, false},
     {"SCMP_ARCH_X86", AUDIT_ARCH_I386, false},
     {"SCMP_ARCH_X32", AUDIT_ARCH_X86_64, true},
@@ -221,8 +221,8 @@ std::vector<Range> to_ranges(const Decisions& decisions, std::uint32_t default_a
 Result<SeccompArchitecture> get_seccomp_architecture(const std::string& name) {
   if (name == "SCMP_ARCH_NATIVE") return native_seccomp_architecture();
   const auto* found = std::ranges::find_if(
-      kArchitectures, [&](const SeccompArchitecture& known) { return name == known.name; });
-  if (found != kArchitectures.end()) return *found;
+      kKnownArchitectures, [&](const SeccompArchitecture& known) { return name == known.name; });
+  if (found != kKnownArchitectures.end()) return *found;
   if (name.starts_with("SCMP_ARCH_"))
     return unsupported_error("field", "linux.seccomp.architectures",
                              "'" + name + "' is not known to this runtime");
@@ -231,17 +231,17 @@ Result<SeccompArchitecture> get_seccomp_architecture(const std::string& name) {
 
 SeccompArchitecture native_seccomp_architecture() {
 #if defined(__x86_64__)
-  return kArchitectures[0];
+  return kKnownArchitectures[0];
 #elif defined(__aarch64__)
-  return kArchitectures[3];
+  return kKnownArchitectures[3];
 #elif defined(__riscv)
-  return kArchitectures[5];
+  return kKnownArchitectures[5];
 #elif defined(__powerpc64__)
-  return kArchitectures[6];
+  return kKnownArchitectures[6];
 #elif defined(__s390x__)
-  return kArchitectures[7];
+  return kKnownArchitectures[7];
 #else
-#error "name this architecture's AUDIT_ARCH in kArchitectures"
+#error "name this architecture's AUDIT_ARCH in kKnownArchitectures"
 #endif
 }
 

@@ -22,7 +22,7 @@ bool is_all_digits(std::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
-std::vector<std::string_view> split(std::string_view line, char separator) {
+std::vector<std::string_view> split_fields(std::string_view line, char separator) {
   std::vector<std::string_view> fields;
   for (;;) {
     std::size_t at = line.find(separator);
@@ -41,8 +41,8 @@ struct PasswdEntry {
 
 std::optional<PasswdEntry> find_passwd(std::string_view text, std::string_view name,
                                        std::optional<std::uint32_t> uid) {
-  for (std::string_view line : split(text, '\n')) {
-    auto fields = split(line, ':');
+  for (std::string_view line : split_fields(text, '\n')) {
+    auto fields = split_fields(line, ':');
     if (fields.size() < 6 || fields[0].empty()) continue;
     auto entry_uid = parse_number(fields[2]);
     auto entry_gid = parse_number(fields[3]);
@@ -54,8 +54,8 @@ std::optional<PasswdEntry> find_passwd(std::string_view text, std::string_view n
 }
 
 std::optional<std::uint32_t> find_group(std::string_view text, std::string_view name) {
-  for (std::string_view line : split(text, '\n')) {
-    auto fields = split(line, ':');
+  for (std::string_view line : split_fields(text, '\n')) {
+    auto fields = split_fields(line, ':');
     if (fields.size() >= 3 && fields[0] == name && !name.empty())
       if (auto gid = parse_number(fields[2])) return gid;
   }
@@ -64,11 +64,11 @@ std::optional<std::uint32_t> find_group(std::string_view text, std::string_view 
 
 std::vector<std::uint32_t> memberships(std::string_view text, std::string_view user) {
   std::vector<std::uint32_t> gids;
-  for (std::string_view line : split(text, '\n')) {
-    auto fields = split(line, ':');
+  for (std::string_view line : split_fields(text, '\n')) {
+    auto fields = split_fields(line, ':');
     if (fields.size() < 4) continue;
     auto gid = parse_number(fields[2]);
-    auto members = split(fields[3], ',');
+    auto members = split_fields(fields[3], ',');
     if (gid && std::ranges::find(members, user) != members.end() &&
         std::ranges::find(gids, *gid) == gids.end())
       gids.push_back(*gid);

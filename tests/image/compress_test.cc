@@ -13,7 +13,7 @@
 namespace layerfs::image {
 namespace {
 
-std::string sample(std::size_t size) {
+std::string compressible_text(std::size_t size) {
   std::mt19937 random(static_cast<unsigned>(size));
   std::string text;
   while (text.size() < size) {
@@ -66,7 +66,7 @@ class CompressTest : public testing::TestWithParam<Compression> {};
 
 TEST_P(CompressTest, OutputDecodesToTheInput) {
   for (std::size_t size : kSizes) {
-    std::string input = sample(size);
+    std::string input = compressible_text(size);
     EXPECT_EQ(decode(encode(input, {.compression = GetParam(), .level = 0, .size = size}, 10000)), input)
         << size;
     EXPECT_EQ(decode(encode(input, {.compression = GetParam(), .level = 1, .size = {}}, SIZE_MAX)), input)
@@ -75,7 +75,7 @@ TEST_P(CompressTest, OutputDecodesToTheInput) {
 }
 
 TEST_P(CompressTest, OutputIsTheSameForAnyThreadsAndWrites) {
-  std::string input = sample(3 * kGzipPiece + 77);
+  std::string input = compressible_text(3 * kGzipPiece + 77);
   EncoderOptions options{.compression = GetParam(), .level = 0, .size = input.size(), .threads = 1};
   std::string one = encode(input, options, SIZE_MAX);
   for (unsigned threads : {2U, 3U, 8U}) {
@@ -89,7 +89,7 @@ TEST_P(CompressTest, ErrorOfTheSinkStopsIt) {
                               [](std::string_view) -> Result<void> { return errno_error(ENOSPC); });
   ASSERT_TRUE(encoder);
   Result<void> result;
-  std::string input = sample(100000);
+  std::string input = compressible_text(100000);
   for (int i = 0; i < 1000 && result; ++i) result = (*encoder)->write(input);
   if (result) result = (*encoder)->finish();
   ASSERT_FALSE(result);
@@ -100,7 +100,7 @@ TEST_P(CompressTest, EncoderMayBeDroppedHalfWay) {
   auto encoder = make_encoder({.compression = GetParam(), .level = 0, .size = {}},
                               [](std::string_view) -> Result<void> { return {}; });
   ASSERT_TRUE(encoder);
-  EXPECT_TRUE((*encoder)->write(sample(2 * kGzipPiece)));
+  EXPECT_TRUE((*encoder)->write(compressible_text(2 * kGzipPiece)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Formats, CompressTest,
@@ -112,7 +112,7 @@ INSTANTIATE_TEST_SUITE_P(Formats, CompressTest,
                          });
 
 TEST(Gzip, IsOneMemberThatZlibReads) {
-  std::string input = sample(2 * kGzipPiece + 5);
+  std::string input = compressible_text(2 * kGzipPiece + 5);
   std::string packed = encode(input, {.compression = Compression::kGzip, .level = 6, .size = {}}, 30000);
   z_stream stream{};
   ASSERT_EQ(inflateInit2(&stream, 16 + MAX_WBITS), Z_OK);
@@ -129,7 +129,7 @@ TEST(Gzip, IsOneMemberThatZlibReads) {
 }
 
 TEST(Gzip, LevelChangesTheSize) {
-  std::string input = sample(2 * kGzipPiece);
+  std::string input = compressible_text(2 * kGzipPiece);
   auto size = [&](int level) {
     return encode(input, {.compression = Compression::kGzip, .level = level, .size = {}}, SIZE_MAX).size();
   };

@@ -54,7 +54,7 @@ Decoded decode(std::string_view bytes, Codec codec, std::size_t in = SIZE_MAX, s
   }
 }
 
-std::string sample(std::size_t size) {
+std::string numbered_lines(std::size_t size) {
   std::string text;
   for (std::size_t i = 0; text.size() < size; ++i) text += "line " + std::to_string(i * i % 977) + "\n";
   text.resize(size);
@@ -69,7 +69,7 @@ class BothCodecs : public testing::TestWithParam<Codec> {
 };
 
 TEST_P(BothCodecs, GiveTheTextWhateverThePieces) {
-  const std::string text = sample(300'000);
+  const std::string text = numbered_lines(300'000);
   const std::string bytes = compress(text);
   EXPECT_EQ(*detect_codec(bytes), GetParam());
   for (std::size_t in : {1UL, 7UL, 1000UL, SIZE_MAX})
@@ -84,7 +84,7 @@ TEST_P(BothCodecs, ManyMembersOrFramesAreOneStream) {
   std::string bytes;
   std::string text;
   for (std::size_t size : {0UL, 1UL, 100'000UL, 0UL, 5UL}) {
-    std::string part = sample(size);
+    std::string part = numbered_lines(size);
     bytes += compress(part);
     text += part;
   }
@@ -96,7 +96,7 @@ TEST_P(BothCodecs, ManyMembersOrFramesAreOneStream) {
 }
 
 TEST_P(BothCodecs, CutAnywhereIsTruncated) {
-  const std::string text = sample(2000);
+  const std::string text = numbered_lines(2000);
   const std::string bytes = compress(text);
   for (std::size_t size = 1; size < bytes.size(); ++size) {
     Decoded decoded = decode(std::string_view(bytes).substr(0, size), GetParam());
@@ -106,7 +106,7 @@ TEST_P(BothCodecs, CutAnywhereIsTruncated) {
 }
 
 TEST_P(BothCodecs, ChangedBytesNeverCrashAndNeverPass) {
-  const std::string text = sample(2000);
+  const std::string text = numbered_lines(2000);
   const std::string bytes = compress(text);
   for (std::size_t at = 0; at < bytes.size(); ++at) {
     for (unsigned char flip : {0x01, 0x80, 0xff}) {
@@ -150,7 +150,7 @@ TEST(Gzip, OptionalHeaderFields) {
 TEST(Zstd, SkippableFramesAreSkippedWhereverTheyStand) {
   std::string skippable = "\x53\x2a\x4d\x18\x05\x00\x00\x00"s + "hello";
   EXPECT_EQ(*detect_codec(skippable), Codec::kZstd);
-  std::string text = sample(50'000);
+  std::string text = numbered_lines(50'000);
   std::string bytes = skippable + encode(text, Compression::kZstd) + skippable + skippable +
                       encode(text, Compression::kZstd) + skippable;
   for (std::size_t in : {1UL, SIZE_MAX}) {

@@ -24,6 +24,7 @@
 namespace layerfs::upper {
 namespace {
 
+using test::write_whole;
 using tree::ChangeSet;
 using tree::Ino;
 using tree::SyncScope;
@@ -50,12 +51,6 @@ struct FaultySync final : SyncOps {
   std::atomic<int> calls{0};
   std::chrono::milliseconds pause{0};
 };
-
-void write_whole(const std::string& path, std::string_view bytes) {
-  const auto file = open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  ASSERT_TRUE(file);
-  ASSERT_TRUE(write_full(file->get(), as_bytes(bytes)));
-}
 
 class DeltaFaultTest : public ::testing::Test {
  protected:

@@ -3,8 +3,11 @@
 // that two of them can be compared. Shared by the delta's tests.
 #pragma once
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <random>
@@ -14,11 +17,21 @@
 #include <variant>
 #include <vector>
 
+#include "fs/base/bytes.h"
+#include "fs/base/sys_file.h"
 #include "fs/tree/upper_layer.h"
 
 namespace layerfs::test {
 
 using tree::Ino;
+
+/// The whole file `path`, its directory too where that is missing.
+inline void write_whole(const std::string& path, std::string_view bytes) {
+  std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+  const auto file = open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  ASSERT_TRUE(file);
+  ASSERT_TRUE(write_full(file->get(), as_bytes(bytes)));
+}
 
 inline std::string describe(const tree::Node& node) {
   return fmt::format(

@@ -25,6 +25,7 @@ namespace layerfs::upper {
 namespace {
 
 namespace stdfs = std::filesystem;
+using test::write_whole;
 using tree::ChangeSet;
 using tree::Ino;
 
@@ -32,13 +33,6 @@ BootId boot(std::uint8_t number) {
   BootId id{};
   id.fill(number);
   return id;
-}
-
-void write_whole(const std::string& path, std::string_view bytes) {
-  stdfs::create_directories(stdfs::path(path).parent_path());
-  auto file = open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  ASSERT_TRUE(file);
-  ASSERT_TRUE(write_full(file->get(), as_bytes(bytes)));
 }
 
 /// Keeps what has been flushed; sometimes takes a picture of what a failure just now would leave.

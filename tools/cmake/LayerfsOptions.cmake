@@ -24,6 +24,8 @@ target_compile_options(layerfs_options INTERFACE -Wall -Wextra -Wno-missing-fiel
 # Two of g++ 12's warnings are wrong at -O2 and under sanitizers (GCC bugs 105329, 80635): std::string's
 # operator+ is no overlapping memcpy, and an engaged std::optional is not uninitialised.
 target_compile_options(layerfs_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
+# clang sees std::stable_sort of libstdc++ 12 use what C++17 deprecates.
+target_compile_options(layerfs_options INTERFACE $<$<CXX_COMPILER_ID:Clang>:-Wno-deprecated-declarations>)
 if(LAYERFS_WERROR)
   target_compile_options(layerfs_options INTERFACE -Werror)
 endif()

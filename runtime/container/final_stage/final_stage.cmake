@@ -3,7 +3,7 @@ add_executable(layerfs_final_stage ${CMAKE_SOURCE_DIR}/runtime/container/final_s
 target_include_directories(layerfs_final_stage PRIVATE ${CMAKE_SOURCE_DIR})
 target_compile_definitions(layerfs_final_stage PRIVATE _GNU_SOURCE)
 target_compile_options(layerfs_final_stage PRIVATE -Wall -Wextra -Os -g0 -ffreestanding -fno-exceptions -fno-rtti
-  -fno-stack-protector -fno-builtin -fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns -fno-pie -fcf-protection=none
+  -fno-stack-protector -fno-builtin -fno-asynchronous-unwind-tables $<$<CXX_COMPILER_ID:GNU>:-fno-tree-loop-distribute-patterns> -fno-pie -fcf-protection=none
   -fno-sanitize=all -U_FORTIFY_SOURCE)
 target_link_options(layerfs_final_stage PRIVATE -static -no-pie -nostdlib -nostartfiles -Wl,--build-id=none -Wl,-z,noexecstack -s)
 set(final_stage_dir ${CMAKE_BINARY_DIR}/final_stage)
