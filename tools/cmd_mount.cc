@@ -24,7 +24,6 @@
 namespace layerfs::tools {
 namespace {
 
-
 struct MountArguments {
   std::string image;
   std::string mountpoint;
@@ -166,7 +165,7 @@ Result<void> list_uppers(const Tool& tool, bool as_json) {
   LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kRead));
   LAYERFS_ASSIGN(auto containers, store->list_containers());
   LAYERFS_ASSIGN(auto mounts, mount::list_mounts());
-  nlohmann::json list = json::array();
+  nlohmann::json list = nlohmann::json::array();
   std::vector<std::vector<std::string>> rows{{"NAME", "ID", "IMAGE", "CREATED", "MOUNTED ON"}};
   for (const auto& upper : containers) {
     if (!upper.is_mount) continue;
@@ -179,7 +178,7 @@ Result<void> list_uppers(const Tool& tool, bool as_json) {
                     {"chain", upper.chain.str()},
                     {"created_at", upper.created_at},
                     {"directory", store->container_dir(upper.id)},
-                    {"mountpoint", path.empty() ? json(nullptr) : json(path)}});
+                    {"mountpoint", path.empty() ? nlohmann::json(nullptr) : nlohmann::json(path)}});
   }
   return print(as_json ? list.dump(2) + '\n' : format_table(rows));
 }
