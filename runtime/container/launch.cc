@@ -122,7 +122,8 @@ int failure_status(int code) { return code == ENOENT ? 127 : 126; }
 
 }  // namespace
 
-Result<LaunchedInit> launch(InitRequest& request, const sys::CgroupDirs& cgroup) {
+Result<LaunchedInit> launch(InitRequest& request, const sys::CgroupDirs& cgroup,
+                            const std::function<Result<void>(pid_t)>& on_born) {
   LAYERFS_ASSIGN(auto ends, SyncChannel::make_pair());
   bool joins = !request.plan.joins.empty();
   auto cloned = sys::clone_process(joins ? 0 : request.plan.clone_flags);
@@ -149,6 +150,7 @@ Result<LaunchedInit> launch(InitRequest& request, const sys::CgroupDirs& cgroup)
     if (!pidfd) return std::unexpected(pidfd.error());
     LAYERFS_TRY(write_maps(request.plan.ids, pid));
     LAYERFS_TRY(cgroup.add(pid));
+    if (on_born) LAYERFS_TRY(on_born(pid));
     return init.send_go();
   };
   if (auto prepared = prepare(); !prepared) {

@@ -59,9 +59,11 @@ class LaunchedInit {
   SyncChannel sync_;
 };
 
-/// `cgroup` may be empty. Errors: those of clone3(2) with what the host may forbid said; newuidmap's; the
-/// init's own.
-Result<LaunchedInit> launch(InitRequest& request, const sys::CgroupDirs& cgroup);
+/// `cgroup` may be empty. `on_born`, where there is one, is called with the init's pid before the init goes
+/// on: until then it ends by itself when its creator dies. Errors: those of clone3(2) with what the host may
+/// forbid said; newuidmap's; the init's own.
+Result<LaunchedInit> launch(InitRequest& request, const sys::CgroupDirs& cgroup,
+                            const std::function<Result<void>(pid_t)>& on_born = {});
 
 /// The plan's groups, made. A limit that cannot be set is an error, or with kEnabled a warning and no group.
 Result<sys::CgroupDirs> make_cgroup(const plan::CgroupPlan& plan, plan::CgroupMode mode);

@@ -143,11 +143,15 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   LAYERFS_ASSIGN(init_request.start_fifo, open_file(fifo, O_RDWR));
 
   init_request.hook_state = state_json(state, Status::kCreating);
-  LAYERFS_ASSIGN(LaunchedInit init, launch(init_request, cgroup));
+  // Known before it goes on: an init whose creator dies ends by itself before that, and by delete after it.
+  auto remember = [&](pid_t pid) -> Result<void> {
+    LAYERFS_ASSIGN(auto start_time, sys::find_start_time(pid));
+    state.pid = pid;
+    state.start_time = start_time.value_or(0);
+    return store_.write(state);
+  };
+  LAYERFS_ASSIGN(LaunchedInit init, launch(init_request, cgroup, remember));
   ScopeExit kill_init([&] { init.destroy(); });
-  LAYERFS_ASSIGN(auto start_time, sys::find_start_time(init.pid()));
-  state.pid = init.pid();
-  state.start_time = start_time.value_or(0);
   Fd master;
   LaunchEvents events;
   events.fuse_device = [](Fd) { return system_error(EPROTO, "unexpected FUSE device"); };
@@ -164,6 +168,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   if (failure.status != 0)
     return std::unexpected(
         Error{ErrorKind::kSystem, failure.status == 127 ? ENOENT : EACCES, {}, failure.message});
+  state.ready = true;
   LAYERFS_TRY(store_.write(state));
   LAYERFS_TRY(write_pid_file(request.pid_file, state.pid));
   kill_init.release();

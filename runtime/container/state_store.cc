@@ -46,6 +46,8 @@ Result<ContainerState> parse_state(const std::string& text, const std::string& i
   state.pid = static_cast<pid_t>(number("pid"));
   state.start_time = static_cast<std::uint64_t>(number("startTime"));
   state.created_at = number("created");
+  if (auto found = document.find("ready"); found != document.end() && found->is_boolean())
+    state.ready = found->get<bool>();
   state.owner_uid = static_cast<std::uint32_t>(number("owner"));
   if (auto found = document.find("cgroups"); found != document.end() && found->is_array())
     for (const auto& item : *found)
@@ -140,6 +142,7 @@ Result<void> StateStore::write(const ContainerState& state) const {
                 {"pid", state.pid},
                 {"startTime", state.start_time},
                 {"created", state.created_at},
+                {"ready", state.ready},
                 {"cgroups", state.cgroups},
                 {"annotations", state.annotations},
                 {"owner", state.owner_uid}};
@@ -171,6 +174,7 @@ Result<Status> find_status(const StateStore& store, const ContainerState& state)
   if (state.pid == 0) return Status::kCreating;
   LAYERFS_ASSIGN(auto start_time, sys::find_start_time(state.pid));
   if (!start_time || *start_time != state.start_time) return Status::kStopped;
+  if (!state.ready) return Status::kCreating;
   if (!state.cgroups.empty() && sys::CgroupDirs(state.cgroups).is_frozen()) return Status::kPaused;
   return ::access(store.start_fifo(state.id).c_str(), F_OK) == 0 ? Status::kCreated : Status::kRunning;
 }

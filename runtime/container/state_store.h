@@ -28,7 +28,8 @@ struct ContainerState {
   std::string oci_version;
   std::string bundle;  ///< absolute
   std::string rootfs;
-  pid_t pid = 0;  ///< 0: creating
+  pid_t pid = 0;       ///< 0: the init is not made yet
+  bool ready = false;  ///< the init waits for start, or is past it
   std::uint64_t start_time = 0;
   std::int64_t created_at = 0;  ///< seconds since 1970
   std::vector<std::string> cgroups;
