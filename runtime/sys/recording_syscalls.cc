@@ -52,7 +52,7 @@ void RecordingSyscalls::add_dir(const std::string& path, long fs_type) {
   if (fs_type != 0) entries[path].fs_type = fs_type;
 }
 
-Result<void> RecordingSyscalls::record(std::string line) {
+Result<void> RecordingSyscalls::record(const std::string& line) {
   log.push_back(line);
   for (const auto& [prefix, code] : failures)
     if (line.starts_with(prefix)) return system_error(code, "");

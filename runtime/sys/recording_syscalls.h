@@ -64,7 +64,7 @@ class RecordingSyscalls : public Syscalls {
   Result<void> set_rlimit(int resource, std::uint64_t soft, std::uint64_t hard) override;
 
  private:
-  Result<void> record(std::string line);
+  Result<void> record(const std::string& line);
   Result<Fd> open_named(const std::string& path, int flags);
   /// Follows links inside `root`, as the kernel would; the last one only where `flags` allow it.
   Result<std::string> resolve(const std::string& root, const std::string& path, int flags);
