@@ -25,7 +25,9 @@ need_fuse() {
 }
 
 # No capitals in it: Podman makes an image's name of its layout's path.
-work=${TMPDIR:-/tmp}/layerfs-interop.$$.$(date +%N)
+work=${TMPDIR:-/tmp}
+[[ $work != *[A-Z]* ]] || work=/tmp
+work=$work/layerfs-interop.$$.$(date +%N)
 mkdir -m 700 "$work"
 mounts=()
 clean_up() {
