@@ -86,6 +86,7 @@ TEST_F(StateStoreTest, WritesAndReadsBack) {
   state.oci_version = "1.0.2";
   state.bundle = "/b";
   state.pid = 7;
+  state.ready = true;
   state.start_time = 12345678901ULL;
   state.cgroups = {"/a", "/b"};
   state.annotations = {{"k", "v \xff"}};
@@ -94,6 +95,7 @@ TEST_F(StateStoreTest, WritesAndReadsBack) {
   auto read = store.read("c1");
   ASSERT_TRUE(read) << read.error().message();
   EXPECT_EQ(read->pid, 7);
+  EXPECT_TRUE(read->ready);
   EXPECT_EQ(read->start_time, state.start_time);
   EXPECT_EQ(read->cgroups, state.cgroups);
   EXPECT_EQ(*store.list(), (std::vector<std::string>{"c1"}));
@@ -117,11 +119,26 @@ TEST_F(StateStoreTest, StatusIsReadOffTheFacts) {
   EXPECT_EQ(*find_status(store, state), Status::kCreating);
   state.pid = ::getpid();
   state.start_time = **sys::find_start_time(::getpid());
+  EXPECT_EQ(*find_status(store, state), Status::kCreating);  // or its creator died
+  state.ready = true;
   EXPECT_EQ(*find_status(store, state), Status::kRunning);
   ASSERT_EQ(::mkfifo(store.start_fifo("c").c_str(), 0600), 0);
   EXPECT_EQ(*find_status(store, state), Status::kCreated);
   state.start_time += 1;  // another process of that pid
   EXPECT_EQ(*find_status(store, state), Status::kStopped);
+}
+
+TEST_F(StateStoreTest, WhatACreatorOrADeleteLeftGoesWithTheNext) {
+  StateStore store(path_);
+  ASSERT_EQ(::mkdir((path_ + "/c").c_str(), 0700), 0);  // a create that died after its first step: no lock
+  ASSERT_TRUE(store.lock("c"));
+  ASSERT_TRUE(store.remove("c"));
+  EXPECT_TRUE(store.list()->empty());
+  ASSERT_EQ(::mkdir((path_ + "/~c").c_str(), 0700), 0);  // a delete that died
+  write("~c/state.json", "{}");
+  EXPECT_TRUE(store.list()->empty());
+  ASSERT_TRUE(store.create("c"));
+  EXPECT_NE(::access((path_ + "/~c").c_str(), F_OK), 0);
 }
 
 TEST_F(StateStoreTest, DamagedStateIsNamed) {
