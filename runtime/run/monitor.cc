@@ -34,7 +34,8 @@ namespace {
 using container::MessageKind;
 using container::SyncChannel;
 
-constexpr int kServerPatience = 30'000;  // ms that the server may take to see that its mount is gone
+constexpr int kServerPatience = 30'000;     // ms that the server may take to see that its mount is gone
+constexpr int kServerDeathTimeout = 1'000;  // ms that the server's death may be seen after the program's
 
 /// Descriptors 0 to 2 are /dev/null; standard error the file `log` where it can be opened.
 void leave_streams(const std::string& log) {
@@ -128,7 +129,9 @@ class Monitor {
     LAYERFS_TRY(wait_for_end(init.pidfd()));
     LAYERFS_ASSIGN(int status, sys::wait_child(init.pid()));
     destroy_init.release();
-    return judge(sys::exit_code(status));
+    int code = sys::exit_code(status);
+    notice_servers_death(code);
+    return judge(code);
   }
 
   Result<void> start_server() {
@@ -243,6 +246,13 @@ class Monitor {
     server_died_ = !status || *status != 0;
   }
 
+  /// A page of the dead mount may end the program before the server itself can be waited for.
+  void notice_servers_death(int code) {
+    if (server_ended_) return;
+    pollfd server{server_pidfd_.get(), POLLIN, 0};
+    if (::poll(&server, 1, code > 128 ? kServerDeathTimeout : 0) > 0) reap_server();
+  }
+
   /// A detached terminal: what the container writes goes to the file, as conmon's log.
   void drain_terminal() {
     if (!master_) return;
@@ -264,6 +274,8 @@ class Monitor {
   Outcome judge(int status) {
     Outcome outcome{status, {}, false};
     if (server_died_) {
+      // Whatever the program made of it: a page, a library or a command that was not there any more.
+      outcome.status = 128 + SIGKILL;
       outcome.message =
           "the file system server died; the container was killed (see '" + directory() + "/log')";
       return outcome;
