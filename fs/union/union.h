@@ -119,6 +119,9 @@ class Union final : public UnionFs {
   // Applies, and closes the data files of what was erased.
   Result<void> apply(const tree::ChangeSet& set);
   void erase_if_unused(Ino ino);
+  // With the lock of `ino` held, after its name was removed: a forget() that came between the choice to keep
+  // the node and the change saw it with a name still, and left it.
+  void erase_if_forgotten(Ino ino);
 
   Result<Entry> create(Ino dir, const NewNode& what, const Caller& caller);
   Result<void> inherit(tree::ChangeSet& set, Ino dir, const Node& parent, Ino ino, Node& node,

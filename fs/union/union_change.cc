@@ -170,7 +170,9 @@ Result<void> Union::remove(Ino dir, std::string_view name, NodeKind kind, const 
   LAYERFS_TRY(drop_link(set, ino, node, time));
   touch_directory(parent, time);
   LAYERFS_TRY(put_node(set, dir, parent));
-  return apply(set);
+  LAYERFS_TRY(apply(set));
+  erase_if_forgotten(ino);
+  return {};
 }
 
 Result<void> Union::unlink(Ino dir, std::string_view name, const Caller& caller) {

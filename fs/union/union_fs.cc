@@ -180,6 +180,10 @@ Result<void> Union::apply(const tree::ChangeSet& set) {
 
 void Union::erase_if_unused(Ino ino) {
   ExclusiveLocks locks(locks_, ino);
+  erase_if_forgotten(ino);
+}
+
+void Union::erase_if_forgotten(Ino ino) {
   auto node = upper_->find_node(ino);
   if (!node || node->nlink != 0 || counts_.count(ino) != 0) return;
   tree::ChangeSet set;

@@ -86,7 +86,9 @@ Result<void> Union::apply_rename(RenamePlan& plan, const Caller& caller) {
     new_parent.mtime = new_parent.ctime = time;
     LAYERFS_TRY(put_node(set, plan.to.dir, new_parent));
   }
-  return apply(set);
+  LAYERFS_TRY(apply(set));
+  if (plan.to.entry && !plan.exchange) erase_if_forgotten(plan.to.entry->ino);
+  return {};
 }
 
 Result<void> Union::rename(Ino dir, std::string_view name, Ino new_dir, std::string_view new_name,
