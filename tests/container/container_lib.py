@@ -135,7 +135,7 @@ class Stage:
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             states = [state for state in self.running() if state["pid"]]
-            if states and len(children_of(states[0]["pid"])) > 0:
+            if states and program_runs(states[0]["pid"]):
                 return states[0]
             assert process.poll() is None, "ended early: %s" % process.returncode
             time.sleep(0.02)
@@ -176,6 +176,15 @@ def children_of(pid):
             return file.read().split()
     except OSError:
         return []
+
+
+def program_runs(init):
+    """Whether an init's child is past its exec: before it, it is the init's own program."""
+    try:
+        own = os.readlink("/proc/%s/exe" % init)
+        return any(os.readlink("/proc/%s/exe" % pid) != own for pid in children_of(init))
+    except OSError:
+        return False
 
 
 def processes_with(text):

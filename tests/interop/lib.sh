@@ -24,10 +24,11 @@ need_fuse() {
   (exec 3<>/dev/fuse) 2>/dev/null || skip "/dev/fuse cannot be opened"
 }
 
-# No capitals in it: Podman makes an image's name of its layout's path.
+# No capitals in it: Podman makes an image's name of its layout's path. Short: Podman's run root ($work/podman/run)
+# may have 50 characters.
 work=${TMPDIR:-/tmp}
-[[ $work != *[A-Z]* ]] || work=/tmp
-work=$work/layerfs-interop.$$.$(date +%N)
+[[ $work != *[A-Z]* && ${#work} -le 25 ]] || work=/tmp
+work=$work/interop.$$
 mkdir -m 700 "$work"
 mounts=()
 clean_up() {
