@@ -14,6 +14,7 @@
 #include "fs/base/sys_file.h"
 #include "runtime/container/oci_runtime.h"
 #include "tools/io.h"
+#include "tools/oci_limits.h"
 #include "tools/oci_spec.h"
 
 namespace layerfs::tools {
@@ -276,6 +277,8 @@ void add_oci_commands(CLI::App& app, OciTool& tool) {
   add_lifecycle(app, tool);
   add_queries(app, tool);
   add_exec(app, tool);
+  add_update(app, tool);
+  add_events(app, tool);
   add_documents(app, tool);
 }
 

@@ -19,7 +19,7 @@ struct OciTool {
   void fail(const Error& error, int exit_status = 1);
 };
 
-/// create, start, run, kill, delete, state, list, pause, resume, ps, exec, spec, features.
+/// create, start, run, kill, delete, state, list, pause, resume, ps, exec, update, events, spec, features.
 void add_oci_commands(CLI::App& app, OciTool& tool);
 
 }  // namespace layerfs::tools

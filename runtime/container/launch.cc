@@ -214,7 +214,7 @@ Result<ProgramFailure> LaunchedInit::await_program() {
   }
 }
 
-Result<sys::CgroupDirs> make_cgroup(const plan::CgroupPlan& plan, plan::CgroupMode mode) {
+std::vector<sys::CgroupRequest> cgroup_requests(const plan::CgroupPlan& plan) {
   std::vector<sys::CgroupRequest> requests;
   for (const auto& group : plan.groups) {
     sys::CgroupRequest request;
@@ -228,7 +228,11 @@ Result<sys::CgroupDirs> make_cgroup(const plan::CgroupPlan& plan, plan::CgroupMo
       request.settings.push_back({write.file, write.value, write.field, write.optional});
     requests.push_back(std::move(request));
   }
-  auto made = sys::CgroupDirs::create(requests, plan.path);
+  return requests;
+}
+
+Result<sys::CgroupDirs> make_cgroup(const plan::CgroupPlan& plan, plan::CgroupMode mode) {
+  auto made = sys::CgroupDirs::create(cgroup_requests(plan), plan.path);
   if (made || mode == plan::CgroupMode::kRequired) return made;
   int code = made.error().code;
   if (code != EACCES && code != EPERM && code != EROFS) return made;

@@ -65,6 +65,8 @@ class LaunchedInit {
 Result<LaunchedInit> launch(InitRequest& request, const sys::CgroupDirs& cgroup,
                             const std::function<Result<void>(pid_t)>& on_born = {});
 
+/// What the plan asks of the host's hierarchies.
+std::vector<sys::CgroupRequest> cgroup_requests(const plan::CgroupPlan& plan);
 /// The plan's groups, made. A limit that cannot be set is an error, or with kEnabled a warning and no group.
 Result<sys::CgroupDirs> make_cgroup(const plan::CgroupPlan& plan, plan::CgroupMode mode);
 

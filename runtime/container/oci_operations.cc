@@ -38,7 +38,14 @@ constexpr std::array<SignalName, 31> kSignals{{
     {"SYS", SIGSYS},
 }};
 
-/// The container's init, held so that its pid cannot become another's. Empty where it is gone.
+Result<void> wait_for_death(int pidfd, const std::string& id) {
+  pollfd process{pidfd, POLLIN, 0};
+  if (::poll(&process, 1, kDeathTimeout) > 0) return {};
+  return system_error(ETIMEDOUT, "wait for the end of container", id);
+}
+
+}  // namespace
+
 Result<Fd> open_init(const ContainerState& state) {
   if (state.pid <= 0) return Fd();
   auto pidfd = sys::open_pidfd(state.pid);
@@ -49,14 +56,6 @@ Result<Fd> open_init(const ContainerState& state) {
   if (!start_time || *start_time != state.start_time) return Fd();
   return pidfd;
 }
-
-Result<void> wait_for_death(int pidfd, const std::string& id) {
-  pollfd process{pidfd, POLLIN, 0};
-  if (::poll(&process, 1, kDeathTimeout) > 0) return {};
-  return system_error(ETIMEDOUT, "wait for the end of container", id);
-}
-
-}  // namespace
 
 Result<int> parse_signal(const std::string& text) {
   int number = 0;

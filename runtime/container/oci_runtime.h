@@ -6,6 +6,7 @@
 // (3) Requires a single-threaded process, for create(), run() and exec().
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "fs/base/result.h"
 #include "runtime/container/launch.h"
 #include "runtime/container/state_store.h"
+#include "runtime/plan/cgroup_stats.h"
 #include "runtime/spec/container_spec.h"
 
 namespace layerfs::container {
@@ -68,6 +70,20 @@ class OciRuntime {
   Result<void> pause(const std::string& id);
   Result<void> resume(const std::string& id);
   Result<std::vector<pid_t>> processes(const std::string& id);
+
+  /// Changes limits of a container that is not stopped; what `resources` does not set stays. Device rules are
+  /// added to those there are (v1). Errors: kInvalid, kUnsupported naming the field.
+  Result<void> update(const std::string& id, spec::Resources resources);
+  /// What its groups use now. Errors: kInvalid where it is stopped.
+  Result<plan::CgroupStats> stats(const std::string& id);
+  /// Calls `on_stats` at once and then every `interval` milliseconds, and `on_out_of_memory` for each process
+  /// that the kernel has killed for lack of memory meanwhile; returns when the container has stopped.
+  struct Watcher {
+    int interval = 5'000;
+    std::function<Result<void>(const plan::CgroupStats&)> on_stats;
+    std::function<Result<void>()> on_out_of_memory;
+  };
+  Result<void> watch(const std::string& id, const Watcher& watcher);
 
   struct Listed {
     ContainerState state;

@@ -9,9 +9,12 @@
 
 #include "fs/base/fd.h"
 #include "fs/base/result.h"
+#include "runtime/container/state_store.h"
 
 namespace layerfs::container {
 
+/// The container's init, held so that its pid cannot become another's. Empty where it is gone.
+Result<Fd> open_init(const ContainerState& state);
 Result<Fd> connect_console_socket(const std::string& path);
 /// Replaced by rename, as conmon reads it while it is written. Nothing where `path` is empty.
 Result<void> write_pid_file(const std::string& path, pid_t pid);

@@ -167,7 +167,8 @@ Result<void> plan_cpu(const spec::Resources& resources, Builder& builder) {
       std::string quota = limit_text(resources.cpu_quota.value_or(-1), "max");
       LAYERFS_TRY(builder.add("cpu", {"cpu.max", quota + ' ' + period, "linux.resources.cpu.quota"}));
     } else {
-      LAYERFS_TRY(builder.add("cpu", {"cpu.cfs_period_us", period, "linux.resources.cpu.period"}));
+      if (resources.cpu_period)
+        LAYERFS_TRY(builder.add("cpu", {"cpu.cfs_period_us", period, "linux.resources.cpu.period"}));
       if (resources.cpu_quota)
         LAYERFS_TRY(builder.add("cpu", {"cpu.cfs_quota_us", limit_text(*resources.cpu_quota, "-1"),
                                         "linux.resources.cpu.quota"}));

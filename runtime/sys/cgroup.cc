@@ -48,6 +48,16 @@ std::optional<std::uint64_t> find_counter(const std::string& path, std::string_v
   return std::nullopt;
 }
 
+Result<void> write_setting(const std::string& directory, const CgroupSetting& setting) {
+  std::string path = directory + '/' + setting.file;
+  auto written = write_value(path, setting.value);
+  if (written) return {};
+  if (setting.optional && written.error().code == ENOENT) return {};
+  if (written.error().code == ENOENT)
+    return unsupported_error("field", setting.field, "this kernel has no '" + setting.file + "'");
+  return with_context(written.error(), "set", setting.field);
+}
+
 /// Builds one request's group and remembers which directories are new.
 class Maker {
  public:
@@ -131,16 +141,6 @@ class Maker {
     return {};
   }
 
-  static Result<void> write_setting(const std::string& directory, const CgroupSetting& setting) {
-    std::string path = directory + '/' + setting.file;
-    auto written = write_value(path, setting.value);
-    if (written) return {};
-    if (setting.optional && written.error().code == ENOENT) return {};
-    if (written.error().code == ENOENT)
-      return unsupported_error("field", setting.field, "this kernel has no '" + setting.file + "'");
-    return with_context(written.error(), "set", setting.field);
-  }
-
   const CgroupRequest& request_;
   const std::string& path_;
   std::vector<std::string> made_;
@@ -195,6 +195,37 @@ Result<CgroupDirs> CgroupDirs::create(const std::vector<CgroupRequest>& requests
     dirs.paths_.push_back(*made);
   }
   return dirs;
+}
+
+Result<void> CgroupDirs::update(const std::vector<CgroupRequest>& requests) const {
+  for (const auto& request : requests) {
+    if (request.settings.empty()) continue;
+    auto in_hierarchy = [&](const std::string& path) {
+      return path.starts_with(request.mount_point) &&
+             path.substr(request.mount_point.size()).starts_with('/');
+    };
+    auto directory = std::ranges::find_if(paths_, in_hierarchy);
+    if (directory == paths_.end())
+      return unsupported_error("field", request.settings.front().field,
+                               "the container has no group in '" + request.mount_point + "'");
+    std::vector<const CgroupSetting*> again;
+    for (const auto& setting : request.settings) {
+      auto written = write_setting(*directory, setting);
+      if (!written && written.error().code == EINVAL)
+        again.push_back(&setting);
+      else
+        LAYERFS_TRY(written);
+    }
+    for (const auto* setting : again) LAYERFS_TRY(write_setting(*directory, *setting));
+  }
+  return {};
+}
+
+std::string CgroupDirs::text_of(const std::string& file) const {
+  std::string all;
+  for (const auto& path : paths_)
+    if (auto text = read_file(path + '/' + file, std::size_t{1} << 20)) all += *text;
+  return all;
 }
 
 Result<void> CgroupDirs::add(pid_t pid) const {

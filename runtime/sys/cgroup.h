@@ -46,6 +46,13 @@ class CgroupDirs {
   /// its field.
   static Result<CgroupDirs> create(const std::vector<CgroupRequest>& requests, const std::string& path);
 
+  /// Writes the settings of `requests` to the groups that are there. What the kernel refuses as it stands
+  /// (EINVAL: memory above memory plus swap, a quota below its period) is tried again after what follows it.
+  /// Errors: kUnsupported naming the field where the container has no group in that hierarchy.
+  Result<void> update(const std::vector<CgroupRequest>& requests) const;
+  /// The text of `file` in every group that has it, one after the other: v1 and v2 have files of one name.
+  std::string text_of(const std::string& file) const;
+
   bool empty() const { return paths_.empty(); }
   const std::vector<std::string>& paths() const { return paths_; }
   /// Moves a process in.
