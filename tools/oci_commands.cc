@@ -248,6 +248,7 @@ void add_exec(CLI::App& app, OciTool& tool) {
   exec->add_option("--cwd", request.cwd, "Working directory");
   exec->add_option("-u,--user", request.user, "UID[:GID]");
   exec->add_option("-c,--cap", request.capabilities, "One more capability")->allow_extra_args(false);
+  exec->add_option("--cgroup", request.cgroup, "A group below the container's, to join instead");
   exec->add_option("--pid-file", request.pid_file, "Where to write the process's pid");
   exec->add_option("--console-socket", request.console_socket, "Unix socket that gets the terminal's master");
   exec->add_option("--preserve-fds", request.preserve_fds, "Pass so many descriptors from 3 on");

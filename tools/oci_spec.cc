@@ -93,7 +93,7 @@ std::string features() {
   for (unsigned number = 0; number <= 40; ++number) names.push_back(plan::capability_name(number));
   linux_part["capabilities"] = std::move(names);
   linux_part["cgroup"] = {
-      {"v1", true}, {"v2", true}, {"systemd", false}, {"systemdUser", false}, {"rdma", false}};
+      {"v1", true}, {"v2", true}, {"systemd", false}, {"systemdUser", false}, {"rdma", true}};
   linux_part["seccomp"] = {
       {"enabled", true},
       {"actions",
@@ -115,6 +115,11 @@ std::string features() {
   linux_part["intelRdt"] = {{"enabled", false}};
   linux_part["mountExtensions"] = {{"idmap", {{"enabled", false}}}};
   linux_part["netDevices"] = {{"enabled", false}};
+  linux_part["memoryPolicy"] = {
+      {"modes",
+       {"MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED",
+        "MPOL_PREFERRED_MANY", "MPOL_LOCAL"}},
+      {"flags", {"MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"}}};
   document["linux"] = std::move(linux_part);
   return document.dump(4) + '\n';
 }

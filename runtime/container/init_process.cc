@@ -18,6 +18,7 @@
 #include "runtime/container/run_steps.h"
 #include "runtime/sys/clone.h"
 #include "runtime/sys/identity.h"
+#include "runtime/sys/scheduling.h"
 #include "runtime/sys/terminal.h"
 
 namespace layerfs::container {
@@ -188,6 +189,30 @@ class Init {
     return run_hooks(hooks, "startContainer", request_.hook_state);
   }
 
+  /// Kept over exec. Late, so that the set-up runs as the creator does; before ids and capabilities go, since
+  /// some of it needs CAP_SYS_NICE.
+  Result<void> set_scheduling() {
+    const plan::ProcessPlan& plan = process();
+    auto named = [](Result<void> done, const char* field) -> Result<void> {
+      if (!done) return with_context(done.error(), "field", field);
+      return done;
+    };
+    if (plan.memory_policy)
+      LAYERFS_TRY(named(sys::set_memory_policy(plan.memory_policy->mode, plan.memory_policy->nodes),
+                        "linux.memoryPolicy"));
+    if (plan.io_priority)
+      LAYERFS_TRY(named(sys::set_io_priority(plan.io_priority->io_class, plan.io_priority->priority),
+                        "process.ioPriority"));
+    if (plan.scheduler) {
+      const spec::Scheduler& from = *plan.scheduler;
+      LAYERFS_TRY(named(sys::set_scheduler({from.policy, from.flags, from.nice, from.priority, from.runtime,
+                                            from.deadline, from.period}),
+                        "process.scheduler"));
+    }
+    if (plan.personality) LAYERFS_TRY(named(sys::set_personality(*plan.personality), "linux.personality"));
+    return {};
+  }
+
   std::string make_stage_bytes(const std::string& program) {
     StageBuilder builder;
     stage::StageHeader header{};
@@ -243,6 +268,7 @@ class Init {
     for (const auto& limit : process().rlimits)
       if (auto set = calls_.set_rlimit(limit.resource, limit.soft, limit.hard); !set)
         return with_context(set.error(), "process.rlimits", limit.name);
+    LAYERFS_TRY(set_scheduling());
     return sys::execute_fd(request_.stage_program.get(), "layerfs-init", std::to_string(stage.get()).c_str());
   }
 

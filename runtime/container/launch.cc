@@ -13,6 +13,8 @@
 #include "fs/base/sys_file.h"
 #include "runtime/sys/child_process.h"
 #include "runtime/sys/clone.h"
+#include "runtime/sys/scheduling.h"
+#include "runtime/sys/syscalls.h"
 
 namespace layerfs::container {
 
@@ -72,6 +74,16 @@ Result<void> set_oom_score(plan::ProcessPlan& process) {
   return {};
 }
 
+Result<void> make_time_namespace(const std::string& offsets) {
+  sys::LinuxSyscalls calls;
+  auto made = calls.unshare(CLONE_NEWTIME);
+  if (!made) return with_context(made.error(), "field", "linux.timeOffsets");
+  LAYERFS_ASSIGN(Fd fd, open_file("/proc/self/timens_offsets", O_WRONLY));
+  if (auto written = write_full(fd.get(), std::as_bytes(std::span(offsets))); !written)
+    return with_context(written.error(), "field", "linux.timeOffsets");
+  return {};
+}
+
 /// With namespaces to join, the init is born of a process that has joined them: those of user and pid count
 /// only for children, and the creator must stay where it is.
 [[noreturn]] void run_joiner(InitRequest& request, SyncChannel& sync, SyncChannel& creator_end) {
@@ -93,7 +105,14 @@ Result<void> set_oom_score(plan::ProcessPlan& process) {
       if (auto done = sys::join_namespace(fds[i].get(), spec::clone_flag(entry.kind)); !done)
         return with_context(done.error(), "linux.namespaces", spec::to_text(entry.kind));
     }
-    return sys::clone_process(request.plan.clone_flags | CLONE_PARENT);
+    std::uint64_t flags = request.plan.clone_flags;
+    if (!request.plan.time_offsets.empty()) {
+      // A time namespace can be given its offsets only while nobody is in it: unshare(2) makes one for the
+      // children, clone3(2) would put the child in at once (time_namespaces(7)).
+      flags &= ~std::uint64_t{CLONE_NEWTIME};
+      LAYERFS_TRY(make_time_namespace(request.plan.time_offsets));
+    }
+    return sys::clone_process(flags | CLONE_PARENT);
   }();
   if (joined && *joined == 0) {
     creator_end.close();
@@ -125,7 +144,7 @@ int failure_status(int code) { return code == ENOENT ? 127 : 126; }
 Result<LaunchedInit> launch(InitRequest& request, const sys::CgroupDirs& cgroup,
                             const std::function<Result<void>(pid_t)>& on_born) {
   LAYERFS_ASSIGN(auto ends, SyncChannel::make_pair());
-  bool joins = !request.plan.joins.empty();
+  bool joins = !request.plan.joins.empty() || !request.plan.time_offsets.empty();
   auto cloned = sys::clone_process(joins ? 0 : request.plan.clone_flags);
   if (!cloned) return explain_clone(cloned.error(), request.plan);
   pid_t pid = *cloned;
@@ -149,7 +168,13 @@ Result<LaunchedInit> launch(InitRequest& request, const sys::CgroupDirs& cgroup,
   auto prepare = [&]() -> Result<void> {
     if (!pidfd) return std::unexpected(pidfd.error());
     LAYERFS_TRY(write_maps(request.plan.ids, pid));
+    if (!request.plan.process.initial_cpus.empty())
+      if (auto set = sys::set_affinity(pid, request.plan.process.initial_cpus); !set)
+        return with_context(set.error(), "field", "process.execCPUAffinity.initial");
     LAYERFS_TRY(cgroup.add(pid));
+    if (!request.plan.process.final_cpus.empty())
+      if (auto set = sys::set_affinity(pid, request.plan.process.final_cpus); !set)
+        return with_context(set.error(), "field", "process.execCPUAffinity.final");
     if (on_born) LAYERFS_TRY(on_born(pid));
     return init.send_go();
   };

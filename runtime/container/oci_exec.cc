@@ -77,6 +77,23 @@ Result<spec::Process> make_process(const ExecRequest& request, const spec::Conta
   return process;
 }
 
+/// Those of the container's groups, or the one below them that `name` says, where a hierarchy has it.
+Result<sys::CgroupDirs> find_exec_groups(const std::vector<std::string>& own, const std::string& name) {
+  if (name.empty()) return sys::CgroupDirs(own);
+  if (('/' + name + '/').find("/../") != std::string::npos)
+    return invalid_error("--cgroup", name, "must not have '..'");
+  std::vector<std::string> paths;
+  bool found = false;
+  for (const auto& path : own) {
+    std::string below = path + '/' + name;
+    bool there = ::access((below + "/cgroup.procs").c_str(), F_OK) == 0;
+    paths.push_back(there ? below : path);
+    found = found || there;
+  }
+  if (!found) return system_error(ENOENT, "--cgroup", name);
+  return sys::CgroupDirs(std::move(paths));
+}
+
 /// Every namespace of `pid` that is not ours already.
 Result<std::vector<spec::Namespace>> namespaces_of(pid_t pid) {
   using spec::NamespaceKind;
@@ -119,8 +136,10 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
     return invalid_error("exec in container", request.id, "a detached terminal needs --console-socket");
 
   LAYERFS_ASSIGN(plan::HostFacts host, read_host_facts());
+  LAYERFS_ASSIGN(sys::CgroupDirs groups, find_exec_groups(state.cgroups, request.cgroup));
   InitRequest init_request;
   LAYERFS_ASSIGN(init_request.plan.process, plan::plan_process(process, host));
+  LAYERFS_TRY(plan::plan_inherited(container, init_request.plan.process));
   LAYERFS_ASSIGN(init_request.plan.joins, namespaces_of(state.pid));
   // The paths are of a pid: the container's still, if its time still fits after they were read.
   LAYERFS_ASSIGN(auto start_time, sys::find_start_time(state.pid));
@@ -141,7 +160,7 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
   if (!request.console_socket.empty()) {
     LAYERFS_ASSIGN(init_request.console_socket, connect_console_socket(request.console_socket));
   }
-  LAYERFS_ASSIGN(LaunchedInit init, launch(init_request, sys::CgroupDirs(state.cgroups)));
+  LAYERFS_ASSIGN(LaunchedInit init, launch(init_request, groups));
   ScopeExit kill_init([&] { init.destroy(); });
   Fd master;
   LaunchEvents events;

@@ -71,6 +71,12 @@ Result<void> OciRuntime::update(const std::string& id, spec::Resources resources
   if (!resources.devices.empty() && host.cgroups.find_v1("devices") == nullptr)
     return unsupported_error("field", "linux.resources.devices",
                              "the host has no v1 'devices' cgroup controller");
+  if (resources.check_before_update && resources.memory_limit.value_or(-1) >= 0) {
+    std::uint64_t used = stats_of(cgroup).memory.memory.usage;
+    if (used > static_cast<std::uint64_t>(*resources.memory_limit))
+      return invalid_error("field", "linux.resources.memory.limit",
+                           "is below the " + std::to_string(used) + " bytes that are used");
+  }
   fill_from_now(cgroup, resources);
   LAYERFS_ASSIGN(plan::CgroupPlan plan,
                  plan::plan_cgroup(resources, host.cgroups, "", plan::CgroupExtent::kNeeded));

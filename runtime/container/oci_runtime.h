@@ -39,6 +39,7 @@ struct ExecRequest {
   std::string cwd;
   std::string user;  ///< "uid[:gid]"
   std::vector<std::string> capabilities;
+  std::string cgroup;  ///< a group below the container's; it stays in its own where that is not there
   std::string pid_file;
   std::string console_socket;
   unsigned preserve_fds = 0;

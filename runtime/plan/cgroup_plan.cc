@@ -107,6 +107,29 @@ std::string limit_text(std::int64_t value, std::string_view unlimited) {
   return value < 0 ? std::string(unlimited) : std::to_string(value);
 }
 
+/// What only v1 has. -1 is what v2 does anyway.
+Result<void> plan_kernel_memory(const spec::Resources& resources, Builder& builder) {
+  struct Limit {
+    const std::optional<std::int64_t>& value;
+    const char* file;
+    const char* field;
+  };
+  const Limit limits[] = {
+      {resources.memory_kernel, "memory.kmem.limit_in_bytes", "linux.resources.memory.kernel"},
+      {resources.memory_kernel_tcp, "memory.kmem.tcp.limit_in_bytes", "linux.resources.memory.kernelTCP"}};
+  bool unified = builder.unified_for("memory");
+  for (const auto& limit : limits) {
+    if (limit.value.value_or(0) == 0 || (unified && *limit.value < 0)) continue;
+    if (unified) return unsupported_error("field", limit.field, "cgroup v2 has no such limit");
+    LAYERFS_TRY(builder.add("memory", {limit.file, limit_text(*limit.value, "-1"), limit.field}));
+  }
+  if (!resources.memory_swappiness) return {};
+  if (unified)
+    return unsupported_error("field", "linux.resources.memory.swappiness", "cgroup v2 has no such setting");
+  return builder.add("memory", {"memory.swappiness", std::to_string(*resources.memory_swappiness),
+                                "linux.resources.memory.swappiness"});
+}
+
 Result<void> plan_memory_v2(const spec::Resources& resources, Builder& builder) {
   if (resources.memory_limit)
     LAYERFS_TRY(builder.add("memory", {"memory.max", limit_text(*resources.memory_limit, "max"),
@@ -174,6 +197,20 @@ Result<void> plan_cpu(const spec::Resources& resources, Builder& builder) {
                                         "linux.resources.cpu.quota"}));
     }
   }
+  if (resources.cpu_burst)
+    LAYERFS_TRY(builder.add("cpu", {unified ? "cpu.max.burst" : "cpu.cfs_burst_us",
+                                    std::to_string(*resources.cpu_burst), "linux.resources.cpu.burst"}));
+  if (resources.cpu_realtime_period || resources.cpu_realtime_runtime) {
+    const char* field = resources.cpu_realtime_period ? "linux.resources.cpu.realtimePeriod"
+                                                      : "linux.resources.cpu.realtimeRuntime";
+    if (unified) return unsupported_error("field", field, "cgroup v2 has no realtime groups");
+    if (resources.cpu_realtime_period)
+      LAYERFS_TRY(
+          builder.add("cpu", {"cpu.rt_period_us", std::to_string(*resources.cpu_realtime_period), field}));
+    if (resources.cpu_realtime_runtime)
+      LAYERFS_TRY(builder.add("cpu", {"cpu.rt_runtime_us", std::to_string(*resources.cpu_realtime_runtime),
+                                      "linux.resources.cpu.realtimeRuntime"}));
+  }
   if (!resources.cpuset_cpus.empty())
     LAYERFS_TRY(builder.add("cpuset", {"cpuset.cpus", resources.cpuset_cpus, "linux.resources.cpu.cpus"}));
   if (!resources.cpuset_mems.empty())
@@ -197,16 +234,51 @@ Result<void> plan_throttle(const std::vector<spec::BlockThrottle>& list, const c
   return {};
 }
 
+/// 10 to 1000 of v1 as 1 to 10000 of v2.
+std::uint64_t io_weight(std::uint16_t weight) {
+  return 1 + (std::max<std::uint64_t>(weight, 10) - 10) * 9999 / 990;
+}
+
+Result<void> plan_block_weights(const spec::BlockIo& io, Builder& builder) {
+  const std::string field = "linux.resources.blockIO.";
+  bool unified = builder.unified_for("blkio");
+  auto leaf_is_v1 = [&](const std::string& name) {
+    return unsupported_error("field", name, "cgroup v2 has no weights of leaves");
+  };
+  if (io.leaf_weight) {
+    if (unified) return leaf_is_v1(field + "leafWeight");
+    LAYERFS_TRY(
+        builder.add("blkio", {"blkio.leaf_weight", std::to_string(*io.leaf_weight), field + "leafWeight"}));
+  }
+  for (const auto& item : io.device_weights) {
+    std::string device = std::to_string(item.major) + ':' + std::to_string(item.minor) + ' ';
+    if (item.weight.value_or(0) != 0) {
+      if (unified)
+        LAYERFS_TRY(builder.add(
+            "io", {"io.weight", device + std::to_string(io_weight(*item.weight)), field + "weightDevice"}));
+      else
+        LAYERFS_TRY(builder.add(
+            "blkio", {"blkio.weight_device", device + std::to_string(*item.weight), field + "weightDevice"}));
+    }
+    if (item.leaf_weight.value_or(0) == 0) continue;
+    if (unified) return leaf_is_v1(field + "weightDevice");
+    LAYERFS_TRY(builder.add("blkio", {"blkio.leaf_weight_device", device + std::to_string(*item.leaf_weight),
+                                      field + "weightDevice"}));
+  }
+  return {};
+}
+
 Result<void> plan_block_io(const spec::BlockIo& io, Builder& builder) {
   const std::string field = "linux.resources.blockIO.";
   if (io.weight) {
     if (builder.unified_for("blkio")) {
-      std::uint64_t weight = 1 + (std::uint64_t{*io.weight} - 10) * 9999 / 990;
-      LAYERFS_TRY(builder.add("io", {"io.weight", "default " + std::to_string(weight), field + "weight"}));
+      LAYERFS_TRY(builder.add(
+          "io", {"io.weight", "default " + std::to_string(io_weight(*io.weight)), field + "weight"}));
     } else {
       LAYERFS_TRY(builder.add("blkio", {"blkio.weight", std::to_string(*io.weight), field + "weight"}));
     }
   }
+  LAYERFS_TRY(plan_block_weights(io, builder));
   LAYERFS_TRY(plan_throttle(io.read_bps, "blkio.throttle.read_bps_device", "rbps",
                             field + "throttleReadBpsDevice", builder));
   LAYERFS_TRY(plan_throttle(io.write_bps, "blkio.throttle.write_bps_device", "wbps",
@@ -225,6 +297,25 @@ Result<void> plan_rest(const spec::Resources& resources, Builder& builder) {
     std::string file =
         "hugetlb." + page.page_size + (builder.unified_for("hugetlb") ? ".max" : ".limit_in_bytes");
     LAYERFS_TRY(builder.add("hugetlb", {file, std::to_string(page.limit), "linux.resources.hugepageLimits"}));
+  }
+  for (const auto& [device, limit] : resources.rdma) {
+    std::string value = device;
+    if (limit.handles) value += " hca_handle=" + std::to_string(*limit.handles);
+    if (limit.objects) value += " hca_object=" + std::to_string(*limit.objects);
+    LAYERFS_TRY(builder.add("rdma", {"rdma.max", value, "linux.resources.rdma"}));
+  }
+  if (resources.network_class) {
+    if (builder.unified_for("net_cls"))
+      return unsupported_error("field", "linux.resources.network.classID", "cgroup v2 has no such setting");
+    LAYERFS_TRY(builder.add("net_cls", {"net_cls.classid", std::to_string(*resources.network_class),
+                                        "linux.resources.network.classID"}));
+  }
+  for (const auto& [name, priority] : resources.network_priorities) {
+    if (builder.unified_for("net_prio"))
+      return unsupported_error("field", "linux.resources.network.priorities",
+                               "cgroup v2 has no such setting");
+    LAYERFS_TRY(builder.add("net_prio", {"net_prio.ifpriomap", name + ' ' + std::to_string(priority),
+                                         "linux.resources.network.priorities"}));
   }
   for (const auto& [file, value] : resources.unified) {
     std::string controller = file.substr(0, file.find('.'));
@@ -339,6 +430,7 @@ Result<CgroupPlan> plan_cgroup(const spec::Resources& resources, const CgroupLay
     for (const auto& hierarchy : layout.hierarchies) builder.group_in(hierarchy);
   LAYERFS_TRY(plan_devices(resources.devices, layout, builder));
   LAYERFS_TRY(plan_memory(resources, builder));
+  LAYERFS_TRY(plan_kernel_memory(resources, builder));
   LAYERFS_TRY(plan_cpu(resources, builder));
   LAYERFS_TRY(plan_block_io(resources.block_io, builder));
   LAYERFS_TRY(plan_rest(resources, builder));

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <set>
+#include <tuple>
 
 #include "runtime/plan/rootfs_plan.h"
 
@@ -98,6 +100,32 @@ std::optional<int> find_rlimit(std::string_view name) {
   return std::nullopt;
 }
 
+Result<std::vector<unsigned>> parse_number_list(std::string_view text, std::string_view field) {
+  constexpr unsigned kHighest = 65535;
+  std::set<unsigned> numbers;
+  auto wrong = [&] {
+    return invalid_error("field", field, "is no list of numbers: '" + std::string(text) + "'");
+  };
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    std::string_view item = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(rest.size(), item.size() + 1));
+    while (item.starts_with(' ')) item.remove_prefix(1);
+    unsigned first = 0;
+    const char* end = item.data() + item.size();
+    auto [at, code] = std::from_chars(item.data(), end, first);
+    unsigned last = first;
+    if (code == std::errc{} && at != end && *at == '-')
+      std::tie(at, code) = [&] {
+        auto second = std::from_chars(at + 1, end, last);
+        return std::pair(second.ptr, second.ec);
+      }();
+    if (code != std::errc{} || at != end || last < first || last > kHighest) return wrong();
+    for (unsigned number = first; number <= last; ++number) numbers.insert(number);
+  }
+  return std::vector<unsigned>(numbers.begin(), numbers.end());
+}
+
 Result<ProcessPlan> plan_process(const spec::Process& process, const HostFacts& host) {
   ProcessPlan plan;
   plan.args = process.args;
@@ -111,6 +139,11 @@ Result<ProcessPlan> plan_process(const spec::Process& process, const HostFacts& 
   plan.no_new_privileges = process.no_new_privileges;
   plan.oom_score_adj = process.oom_score_adj;
   plan.terminal = process.terminal;
+  plan.scheduler = process.scheduler;
+  plan.io_priority = process.io_priority;
+  LAYERFS_ASSIGN(plan.initial_cpus,
+                 parse_number_list(process.initial_cpus, "process.execCPUAffinity.initial"));
+  LAYERFS_ASSIGN(plan.final_cpus, parse_number_list(process.final_cpus, "process.execCPUAffinity.final"));
   if (process.args.empty()) return invalid_error("field", "process.args", "is empty");
   if (!process.apparmor_profile.empty())
     return unsupported_error("field", "process.apparmorProfile", "is not supported");
@@ -125,6 +158,16 @@ Result<ProcessPlan> plan_process(const spec::Process& process, const HostFacts& 
     plan.rlimits.push_back({*number, limit.soft, limit.hard, limit.type});
   }
   return plan;
+}
+
+Result<void> plan_inherited(const spec::ContainerSpec& spec, ProcessPlan& plan) {
+  plan.personality = spec.personality;
+  if (!spec.memory_policy) return {};
+  MemoryPolicyPlan policy;
+  policy.mode = spec.memory_policy->mode;
+  LAYERFS_ASSIGN(policy.nodes, parse_number_list(spec.memory_policy->nodes, "linux.memoryPolicy.nodes"));
+  plan.memory_policy = std::move(policy);
+  return {};
 }
 
 Result<ContainerPlan> plan_container(const spec::ContainerSpec& spec, const HostFacts& host,
@@ -142,6 +185,13 @@ Result<ContainerPlan> plan_container(const spec::ContainerSpec& spec, const Host
   if (plan.ids.deny_setgroups && !spec.process.user.additional_gids.empty())
     return unsupported_error("field", "process.user.additionalGids", "this user namespace denies setgroups");
   plan.hooks = spec.hooks;
+  // Of a process that exec adds only (runtime-spec, config.md, "execCPUAffinity").
+  plan.process.initial_cpus.clear();
+  plan.process.final_cpus.clear();
+  LAYERFS_TRY(plan_inherited(spec, plan.process));
+  for (const auto& offset : spec.time_offsets)
+    plan.time_offsets +=
+        offset.clock + ' ' + std::to_string(offset.seconds) + ' ' + std::to_string(offset.nanoseconds) + '\n';
   return plan;
 }
 

@@ -52,6 +52,11 @@ struct RlimitPlan {
   bool operator==(const RlimitPlan&) const = default;
 };
 
+struct MemoryPolicyPlan {
+  int mode = 0;
+  std::vector<unsigned> nodes;
+};
+
 /// What the final stage makes of itself before it becomes the program.
 struct ProcessPlan {
   std::vector<std::string> args;
@@ -67,6 +72,12 @@ struct ProcessPlan {
   std::vector<RlimitPlan> rlimits;
   bool no_new_privileges = false;
   std::optional<int> oom_score_adj;
+  std::optional<unsigned long> personality;
+  std::optional<spec::Scheduler> scheduler;
+  std::optional<spec::IoPriority> io_priority;
+  std::optional<MemoryPolicyPlan> memory_policy;
+  std::vector<unsigned> initial_cpus;  ///< of an exec; empty: as they are
+  std::vector<unsigned> final_cpus;
   std::optional<spec::Seccomp> seccomp;
   bool terminal = false;
   bool use_init = false;
@@ -80,6 +91,7 @@ struct ContainerPlan {
   std::vector<Step> steps;
   ProcessPlan process;
   spec::Hooks hooks;
+  std::string time_offsets;  ///< lines of timens_offsets; empty: none
 };
 
 /// Errors: kInvalid, kUnsupported naming the field.
@@ -88,6 +100,10 @@ Result<ContainerPlan> plan_container(const spec::ContainerSpec& spec, const Host
 /// The part of a process alone, for `exec` in a container that runs. `ids`: the container's mappings.
 Result<ProcessPlan> plan_process(const spec::Process& process, const HostFacts& host);
 
+/// What a process of the container has besides its own settings: personality and memory policy.
+Result<void> plan_inherited(const spec::ContainerSpec& spec, ProcessPlan& plan);
+/// "0-3,7" -> 0, 1, 2, 3, 7, in order and each once. Errors: kInvalid naming `field`.
+Result<std::vector<unsigned>> parse_number_list(std::string_view text, std::string_view field);
 /// "RLIMIT_NOFILE" -> RLIMIT_NOFILE.
 std::optional<int> find_rlimit(std::string_view name);
 

@@ -222,7 +222,9 @@ class RootfsPlanner {
   Result<void> plan_device(const spec::Device& device) {
     DeviceStep step;
     step.path = device.path;
-    step.making = device.type == 'p' ? DeviceMaking::kNode : default_making();
+    // One that the configuration lists is made as it says, which need not be as the host has it.
+    bool may_make = host_.privileged && !in_user_namespace();
+    step.making = device.type == 'p' || may_make ? DeviceMaking::kNode : DeviceMaking::kBind;
     mode_t kind = device.type == 'b' ? S_IFBLK : device.type == 'p' ? S_IFIFO : S_IFCHR;
     step.mode = kind | (device.file_mode.value_or(0666) & 07777);
     if (device.type != 'p')

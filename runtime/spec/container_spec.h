@@ -93,6 +93,36 @@ struct Rlimit {
   std::uint64_t hard = 0;
 };
 
+/// sched_setattr(2), whose names these are.
+struct Scheduler {
+  std::uint32_t policy = 0;  ///< SCHED_OTHER...
+  std::int32_t nice = 0;
+  std::uint32_t priority = 0;
+  std::uint64_t flags = 0;  ///< SCHED_FLAG_*
+  std::uint64_t runtime = 0;
+  std::uint64_t deadline = 0;
+  std::uint64_t period = 0;
+};
+
+/// ioprio_set(2).
+struct IoPriority {
+  int io_class = 2;  ///< IOPRIO_CLASS_*
+  int priority = 0;
+};
+
+/// set_mempolicy(2).
+struct MemoryPolicy {
+  int mode = 0;       ///< MPOL_*, with its MPOL_F_* flags
+  std::string nodes;  ///< "0-1,3"
+};
+
+/// /proc/PID/timens_offsets (time_namespaces(7)).
+struct TimeOffset {
+  std::string clock;  ///< "monotonic" or "boottime"
+  std::int64_t seconds = 0;
+  std::uint32_t nanoseconds = 0;
+};
+
 struct Process {
   bool terminal = false;
   ConsoleSize console_size;
@@ -106,6 +136,10 @@ struct Process {
   std::optional<int> oom_score_adj;
   std::string apparmor_profile;
   std::string selinux_label;
+  std::optional<Scheduler> scheduler;
+  std::optional<IoPriority> io_priority;
+  std::string initial_cpus;  ///< execCPUAffinity: "0-3,7", before the process is in its cgroup
+  std::string final_cpus;    ///< ... and once it is
 };
 
 struct Hook {
@@ -143,8 +177,22 @@ struct BlockThrottle {
   std::uint64_t rate = 0;
 };
 
+struct BlockWeight {
+  std::int64_t major = 0;
+  std::int64_t minor = 0;
+  std::optional<std::uint16_t> weight;
+  std::optional<std::uint16_t> leaf_weight;
+};
+
+struct RdmaLimit {
+  std::optional<std::uint32_t> handles;
+  std::optional<std::uint32_t> objects;
+};
+
 struct BlockIo {
   std::optional<std::uint16_t> weight;
+  std::optional<std::uint16_t> leaf_weight;
+  std::vector<BlockWeight> device_weights;
   std::vector<BlockThrottle> read_bps;
   std::vector<BlockThrottle> write_bps;
   std::vector<BlockThrottle> read_iops;
@@ -157,16 +205,27 @@ struct Resources {
   std::optional<std::int64_t> memory_limit;
   std::optional<std::int64_t> memory_reservation;
   std::optional<std::int64_t> memory_swap;  ///< memory plus swap, as cgroup v1 counts
+  std::optional<std::int64_t> memory_kernel;
+  std::optional<std::int64_t> memory_kernel_tcp;
+  std::optional<std::uint64_t> memory_swappiness;
+  /// An update to a memory limit below what is used is refused.
+  bool check_before_update = false;
   std::optional<bool> disable_oom_killer;
   std::optional<std::uint64_t> cpu_shares;
   std::optional<std::int64_t> cpu_quota;
   std::optional<std::uint64_t> cpu_period;
+  std::optional<std::uint64_t> cpu_burst;
+  std::optional<std::int64_t> cpu_realtime_runtime;
+  std::optional<std::uint64_t> cpu_realtime_period;
   std::optional<std::int64_t> cpu_idle;
   std::string cpuset_cpus;
   std::string cpuset_mems;
   std::optional<std::int64_t> pids_limit;
   BlockIo block_io;
   std::vector<HugepageLimit> hugepages;
+  std::map<std::string, RdmaLimit> rdma;  ///< by device
+  std::optional<std::uint32_t> network_class;
+  std::map<std::string, std::uint32_t> network_priorities;  ///< by interface
   std::map<std::string, std::string> unified;
 
   /// Some limit other than the device rules is set.
@@ -243,6 +302,9 @@ struct ContainerSpec {
   std::vector<std::string> masked_paths;
   std::vector<std::string> readonly_paths;
   Propagation rootfs_propagation = Propagation::kUnset;
+  std::optional<unsigned long> personality;  ///< PER_* (personality(2))
+  std::optional<MemoryPolicy> memory_policy;
+  std::vector<TimeOffset> time_offsets;
 
   /// The entry for `kind`; null where the container shares its creator's.
   const Namespace* find_namespace(NamespaceKind kind) const;

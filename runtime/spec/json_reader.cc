@@ -53,6 +53,14 @@ JsonReader JsonReader::object(const char* name) const {
   return {member == nullptr ? kNull : *member, member_path(name), *error_};
 }
 
+std::vector<std::pair<std::string, JsonReader>> JsonReader::members(const char* name) const {
+  std::vector<std::pair<std::string, JsonReader>> list;
+  JsonReader parent = object(name);
+  if (!parent.present()) return list;
+  for (const auto& [key, value] : parent.value_->items()) list.emplace_back(key, parent.object(key.c_str()));
+  return list;
+}
+
 std::vector<JsonReader> JsonReader::objects(const char* name) const {
   std::vector<JsonReader> list;
   const nlohmann::json* member = find_array(name);

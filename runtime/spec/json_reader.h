@@ -34,6 +34,8 @@ class JsonReader {
   JsonReader object(const char* name) const;
   /// The elements of the list `name`, each an object.
   std::vector<JsonReader> objects(const char* name) const;
+  /// The members of the object `name`, each an object, by their names.
+  std::vector<std::pair<std::string, JsonReader>> members(const char* name) const;
   bool has(const char* name) const { return find(name) != nullptr; }
 
   std::string string(const char* name, std::string otherwise = {}) const;

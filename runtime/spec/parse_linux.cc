@@ -87,8 +87,12 @@ BlockIo read_block_io(const JsonReader& block) {
   BlockIo io;
   io.weight = block.integer<std::uint16_t>("weight");
   if (io.weight == 0) io.weight.reset();  // what engines write for "not set"
-  block.unsupported("leafWeight");
-  block.unsupported("weightDevice");
+  io.leaf_weight = block.integer<std::uint16_t>("leafWeight");
+  if (io.leaf_weight == 0) io.leaf_weight.reset();
+  for (const auto& item : block.objects("weightDevice"))
+    io.device_weights.push_back(
+        {item.required_integer<std::int64_t>("major"), item.required_integer<std::int64_t>("minor"),
+         item.integer<std::uint16_t>("weight"), item.integer<std::uint16_t>("leafWeight")});
   io.read_bps = read_throttles(block, "throttleReadBpsDevice");
   io.write_bps = read_throttles(block, "throttleWriteBpsDevice");
   io.read_iops = read_throttles(block, "throttleReadIOPSDevice");
@@ -101,13 +105,14 @@ void read_memory(const JsonReader& memory, Resources& to) {
   to.memory_reservation = memory.integer<std::int64_t>("reservation");
   to.memory_swap = memory.integer<std::int64_t>("swap");
   if (memory.boolean("disableOOMKiller")) to.disable_oom_killer = true;
-  memory.unsupported("kernel");
-  memory.unsupported("kernelTCP");
-  memory.unsupported("swappiness");
-  memory.unsupported("checkBeforeUpdate");
+  to.memory_kernel = memory.integer<std::int64_t>("kernel");
+  to.memory_kernel_tcp = memory.integer<std::int64_t>("kernelTCP");
+  to.memory_swappiness = memory.integer<std::uint64_t>("swappiness");
+  if (to.memory_swappiness.value_or(0) > 100) memory.fail("swappiness", "is above 100");
+  to.check_before_update = memory.boolean("checkBeforeUpdate");
   if (memory.has("useHierarchy") && !memory.boolean("useHierarchy"))
     memory.fail("useHierarchy", "cannot be false: the kernel's memory groups are hierarchical");
-  for (const char* name : {"limit", "reservation", "swap"})
+  for (const char* name : {"limit", "reservation", "swap", "kernel", "kernelTCP"})
     if (memory.integer<std::int64_t>(name).value_or(0) < -1) memory.fail(name, "is below -1");
 }
 
@@ -122,9 +127,11 @@ void read_cpu(const JsonReader& cpu, Resources& to) {
   if (to.cpu_idle && *to.cpu_idle != 0 && *to.cpu_idle != 1) cpu.fail("idle", "must be 0 or 1");
   to.cpuset_cpus = cpu.string("cpus");
   to.cpuset_mems = cpu.string("mems");
-  cpu.unsupported("burst");
-  if (cpu.integer<std::int64_t>("realtimeRuntime").value_or(0) != 0) cpu.unsupported("realtimeRuntime");
-  if (cpu.integer<std::int64_t>("realtimePeriod").value_or(0) != 0) cpu.unsupported("realtimePeriod");
+  to.cpu_burst = cpu.integer<std::uint64_t>("burst");
+  to.cpu_realtime_runtime = cpu.integer<std::int64_t>("realtimeRuntime");
+  to.cpu_realtime_period = cpu.integer<std::uint64_t>("realtimePeriod");
+  if (to.cpu_realtime_runtime == 0) to.cpu_realtime_runtime.reset();
+  if (to.cpu_realtime_period == 0) to.cpu_realtime_period.reset();
 }
 
 constexpr std::array<std::pair<std::string_view, SeccompAction>, 8> kActions{{
@@ -204,9 +211,58 @@ Resources read_resources(const JsonReader& resources) {
     result.hugepages.push_back(
         {item.required_string("pageSize"), item.required_integer<std::uint64_t>("limit")});
   result.unified = resources.string_map("unified");
-  resources.unsupported("network");
-  resources.unsupported("rdma");
+  for (const auto& [device, limit] : resources.members("rdma")) {
+    RdmaLimit& to = result.rdma[device];
+    to.handles = limit.integer<std::uint32_t>("hcaHandles");
+    to.objects = limit.integer<std::uint32_t>("hcaObjects");
+    if (!to.handles && !to.objects) resources.fail("rdma", "sets nothing for '" + device + "'");
+  }
+  JsonReader network = resources.object("network");
+  result.network_class = network.integer<std::uint32_t>("classID");
+  if (result.network_class == 0U) result.network_class.reset();
+  for (const auto& item : network.objects("priorities"))
+    result.network_priorities[item.required_string("name")] =
+        item.required_integer<std::uint32_t>("priority");
   return result;
+}
+
+void read_personality(const JsonReader& personality, ContainerSpec& spec) {
+  if (!personality.present()) return;
+  std::string domain = personality.required_string("domain");
+  if (domain != "LINUX" && domain != "LINUX32")
+    personality.fail("domain", "has an unknown value '" + domain + "'");
+  constexpr unsigned long kLinux32 = 8;  // PER_LINUX32 (personality(2))
+  spec.personality = domain == "LINUX32" ? kLinux32 : 0;
+  // The specification names none so far.
+  personality.unsupported("flags");
+}
+
+constexpr std::array<std::pair<std::string_view, int>, 7> kMemoryModes{{
+    {"MPOL_DEFAULT", 0},
+    {"MPOL_PREFERRED", 1},
+    {"MPOL_BIND", 2},
+    {"MPOL_INTERLEAVE", 3},
+    {"MPOL_LOCAL", 4},
+    {"MPOL_PREFERRED_MANY", 5},
+    {"MPOL_WEIGHTED_INTERLEAVE", 6},
+}};
+
+void read_memory_policy(const JsonReader& policy, ContainerSpec& spec) {
+  if (!policy.present()) return;
+  MemoryPolicy result;
+  result.mode = read_name(policy, "mode", kMemoryModes);
+  result.nodes = policy.string("nodes");
+  for (const auto& flag : policy.strings("flags")) {
+    if (flag == "MPOL_F_STATIC_NODES")
+      result.mode |= 1 << 15;
+    else if (flag == "MPOL_F_RELATIVE_NODES")
+      result.mode |= 1 << 14;
+    else if (flag == "MPOL_F_NUMA_BALANCING")
+      result.mode |= 1 << 13;
+    else
+      policy.fail("flags", "has an unknown value '" + flag + "'");
+  }
+  spec.memory_policy = std::move(result);
 }
 
 void read_linux(const JsonReader& linux, ContainerSpec& spec) {
@@ -227,8 +283,15 @@ void read_linux(const JsonReader& linux, ContainerSpec& spec) {
     if (!found) linux.fail("rootfsPropagation", "has an unknown value '" + propagation + "'");
     spec.rootfs_propagation = found.value_or(Propagation::kUnset);
   }
-  for (const char* name : {"intelRdt", "personality", "timeOffsets", "netDevices", "memoryPolicy"})
-    linux.unsupported(name);
+  read_personality(linux.object("personality"), spec);
+  read_memory_policy(linux.object("memoryPolicy"), spec);
+  for (const auto& [clock, offset] : linux.members("timeOffsets")) {
+    if (clock != "monotonic" && clock != "boottime")
+      linux.fail("timeOffsets", "has an unknown clock '" + clock + "'");
+    spec.time_offsets.push_back({clock, offset.integer<std::int64_t>("secs").value_or(0),
+                                 offset.integer<std::uint32_t>("nanosecs").value_or(0)});
+  }
+  for (const char* name : {"intelRdt", "netDevices"}) linux.unsupported(name);
   linux.unsupported("mountLabel");
 }
 

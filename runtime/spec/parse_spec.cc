@@ -3,6 +3,7 @@
 #include "runtime/spec/parse_spec.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <set>
 #include <utility>
@@ -15,6 +16,63 @@ namespace layerfs::spec {
 namespace {
 
 using nlohmann::json;
+
+constexpr std::array<std::pair<std::string_view, std::uint32_t>, 7> kPolicies{{
+    {"SCHED_OTHER", 0},
+    {"SCHED_FIFO", 1},
+    {"SCHED_RR", 2},
+    {"SCHED_BATCH", 3},
+    {"SCHED_ISO", 4},
+    {"SCHED_IDLE", 5},
+    {"SCHED_DEADLINE", 6},
+}};
+constexpr std::array<std::pair<std::string_view, std::uint64_t>, 7> kSchedulerFlags{{
+    {"SCHED_FLAG_RESET_ON_FORK", 0x01},
+    {"SCHED_FLAG_RECLAIM", 0x02},
+    {"SCHED_FLAG_DL_OVERRUN", 0x04},
+    {"SCHED_FLAG_KEEP_POLICY", 0x08},
+    {"SCHED_FLAG_KEEP_PARAMS", 0x10},
+    {"SCHED_FLAG_UTIL_CLAMP_MIN", 0x20},
+    {"SCHED_FLAG_UTIL_CLAMP_MAX", 0x40},
+}};
+constexpr std::array<std::pair<std::string_view, int>, 3> kIoClasses{{
+    {"IOPRIO_CLASS_RT", 1},
+    {"IOPRIO_CLASS_BE", 2},
+    {"IOPRIO_CLASS_IDLE", 3},
+}};
+
+template <class Table>
+auto read_listed(const JsonReader& reader, const char* name, const std::string& text, const Table& table) {
+  for (const auto& [key, value] : table)
+    if (key == text) return value;
+  reader.fail(name, "has an unknown value '" + text + "'");
+  return table.front().second;
+}
+
+void read_scheduling(const JsonReader& process, Process& to) {
+  if (JsonReader scheduler = process.object("scheduler"); scheduler.present()) {
+    Scheduler result;
+    result.policy = read_listed(scheduler, "policy", scheduler.required_string("policy"), kPolicies);
+    result.nice = scheduler.integer<std::int32_t>("nice").value_or(0);
+    result.priority = scheduler.integer<std::uint32_t>("priority").value_or(0);
+    for (const auto& flag : scheduler.strings("flags"))
+      result.flags |= read_listed(scheduler, "flags", flag, kSchedulerFlags);
+    result.runtime = scheduler.integer<std::uint64_t>("runtime").value_or(0);
+    result.deadline = scheduler.integer<std::uint64_t>("deadline").value_or(0);
+    result.period = scheduler.integer<std::uint64_t>("period").value_or(0);
+    to.scheduler = result;
+  }
+  if (JsonReader io = process.object("ioPriority"); io.present()) {
+    IoPriority result;
+    result.io_class = read_listed(io, "class", io.required_string("class"), kIoClasses);
+    result.priority = io.required_integer<int>("priority");
+    if (result.priority < 0 || result.priority > 7) io.fail("priority", "must be between 0 and 7");
+    to.io_priority = result;
+  }
+  JsonReader affinity = process.object("execCPUAffinity");
+  to.initial_cpus = affinity.string("initial");
+  to.final_cpus = affinity.string("final");
+}
 
 Process read_process(const JsonReader& process) {
   Process result;
@@ -46,7 +104,7 @@ Process read_process(const JsonReader& process) {
   result.oom_score_adj = process.integer<int>("oomScoreAdj");
   result.apparmor_profile = process.string("apparmorProfile");
   result.selinux_label = process.string("selinuxLabel");
-  for (const char* name : {"scheduler", "ioPriority", "execCPUAffinity"}) process.unsupported(name);
+  read_scheduling(process, result);
   return result;
 }
 

@@ -64,6 +64,11 @@ Result<void> check_linux(const ContainerSpec& spec) {
   for (const auto& path : spec.readonly_paths)
     if (!path.starts_with('/'))
       return invalid_error("field", "linux.readonlyPaths", "has a path that is not absolute: '" + path + "'");
+  auto domain = spec.sysctl.find("kernel.domainname");
+  if (domain != spec.sysctl.end() && !spec.domainname.empty() && domain->second != spec.domainname)
+    return invalid_error("field", "linux.sysctl.kernel.domainname", "is not what domainname says");
+  if (!spec.time_offsets.empty() && !spec.makes(NamespaceKind::kTime))
+    return invalid_error("field", "linux.timeOffsets", "needs a new time namespace");
   const Resources& resources = spec.resources;
   if (resources.memory_limit && resources.memory_swap && *resources.memory_swap >= 0 &&
       *resources.memory_limit > *resources.memory_swap)

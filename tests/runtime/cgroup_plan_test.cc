@@ -159,5 +159,44 @@ TEST(CgroupPlan, WhatTheHostLacksIsNamed) {
   EXPECT_EQ(value_of(*plan_cgroup(resources, v2(), "x", CgroupExtent::kNeeded), "memory.high"), "5");
 }
 
+TEST(CgroupPlan, RarerLimitsOnV1) {
+  spec::Resources resources;
+  resources.cpu_burst = 500;
+  resources.memory_swappiness = 7;
+  resources.memory_kernel = 4096;
+  EXPECT_EQ(value_of(*plan_cgroup(resources, v1(), "x", CgroupExtent::kNeeded), "cpu.cfs_burst_us"), "500");
+  EXPECT_EQ(value_of(*plan_cgroup(resources, v1(), "x", CgroupExtent::kNeeded), "memory.swappiness"), "7");
+  EXPECT_EQ(value_of(*plan_cgroup(resources, v1(), "x", CgroupExtent::kNeeded), "memory.kmem.limit_in_bytes"),
+            "4096");
+}
+
+TEST(CgroupPlan, RarerLimitsOnV2) {
+  spec::Resources resources;
+  resources.cpu_burst = 500;
+  resources.rdma["mlx5_0"] = {3, 10};
+  resources.block_io.device_weights = {{8, 0, 1000, std::nullopt}};
+  resources.memory_kernel = -1;  // no limit is what v2 has
+  auto plan = plan_cgroup(resources, v2(), "x", CgroupExtent::kNeeded);
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(value_of(*plan, "cpu.max.burst"), "500");
+  EXPECT_EQ(value_of(*plan, "rdma.max"), "mlx5_0 hca_handle=3 hca_object=10");
+  EXPECT_EQ(value_of(*plan, "io.weight"), "8:0 10000");
+}
+
+TEST(CgroupPlan, WhatV2LacksIsNamed) {
+  auto refused = [](auto set) {
+    spec::Resources resources;
+    set(resources);
+    auto plan = plan_cgroup(resources, v2(), "x", CgroupExtent::kNeeded);
+    return plan ? std::string("(accepted)") : plan.error().message();
+  };
+  EXPECT_NE(refused([](auto& to) { to.memory_swappiness = 7; }).find("memory.swappiness"), std::string::npos);
+  EXPECT_NE(refused([](auto& to) { to.memory_kernel = 4096; }).find("memory.kernel"), std::string::npos);
+  EXPECT_NE(refused([](auto& to) { to.block_io.leaf_weight = 500; }).find("leafWeight"), std::string::npos);
+  EXPECT_NE(refused([](auto& to) { to.cpu_realtime_runtime = 5; }).find("realtimeRuntime"),
+            std::string::npos);
+  EXPECT_NE(refused([](auto& to) { to.network_class = 5; }).find("network.classID"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace layerfs::plan

@@ -193,5 +193,12 @@ TEST(Rlimits, AreKnownByName) {
   EXPECT_FALSE(find_rlimit("NOFILE"));
 }
 
+TEST(NumberList, ReadsRangesInOrderAndOnce) {
+  EXPECT_EQ(*parse_number_list("7,0-2,1", "x"), (std::vector<unsigned>{0, 1, 2, 7}));
+  EXPECT_TRUE(parse_number_list("", "x")->empty());
+  for (const char* text : {"-", "1-", "-1", "2-1", "a", "1,,2", "1 2", "99999999999", "0-70000"})
+    EXPECT_FALSE(parse_number_list(text, "x")) << text;
+}
+
 }  // namespace
 }  // namespace layerfs::plan
