@@ -33,6 +33,7 @@ struct MountArguments {
   bool is_volatile = false;
   bool foreground = false;
   bool debug = false;
+  std::string restart = "yes";
 };
 
 /// A fresh container id: nobody else's, also of another store.
@@ -124,6 +125,7 @@ Result<Plan> make_plan(const Tool& tool, const MountArguments& arguments, const 
   request.fuse.noatime = flags.noatime;
   request.fuse.ids = mount::current_id_view();
   request.fuse.debug = arguments.debug;
+  request.fuse.outlives_server = arguments.restart == "yes";
   return plan;
 }
 
@@ -212,6 +214,10 @@ void add_mount(CLI::App& app, Tool& tool) {
                    "Comma-separated: ro, rw, suid, nosuid, dev, nodev, noatime, atime, allow_other, volatile")
       ->allow_extra_args(false);
   command->add_flag("-f,--foreground", arguments->foreground, "Stay in the foreground until it is unmounted");
+  command
+      ->add_option("--restart", arguments->restart,
+                   "Whether a server that dies is replaced and the mount goes on: yes (the default) or no")
+      ->check(CLI::IsMember({"yes", "no"}));
   command->add_flag("--debug", arguments->debug, "Log every FUSE message (with --log-level debug)");
   command->callback([arguments, &tool] {
     finish(tool, arguments->image.empty() ? list_all_mounts() : run_mount(tool, *arguments));

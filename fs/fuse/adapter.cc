@@ -17,8 +17,9 @@ unionfs::Caller caller_of(fuse_req_t req, const Adapter& adapter) {
   return {.uid = stored_uid(adapter.options.ids, context->uid),
           .gid = stored_gid(adapter.options.ids, context->gid),
           .umask = context->umask,
-          .request = current_worker().details.unique,
-          .kills_set_id = !adapter.root_is_real || context->uid != 0};
+          .request = current_worker().details.unique + adapter.options.connection,
+          .kills_set_id = !adapter.root_is_real || context->uid != 0,
+          .resent = current_worker().details.resent};
 }
 
 void reply_failure(fuse_req_t req, std::string_view operation, const Error& error) {

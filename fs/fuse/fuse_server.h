@@ -29,7 +29,18 @@ struct FuseOptions {
   bool noatime = false;
   unsigned threads = 0;  ///< at most this many; 0: choose
   IdView ids;
+  /// Added to the numbers of requests, so that those which an upper remembers of another connection are not
+  /// taken for this one's: random and odd, the same for every server of a connection.
+  std::uint64_t connection = 0;
+  bool outlives_server = false;  ///< handover() is wanted
   bool debug = false;
+};
+
+/// What the next server of a live mount needs: the connection, and the kernel's INIT message, which it sends
+/// only once.
+struct Handover {
+  Fd device;
+  std::string init;
 };
 
 class FuseServer {
@@ -41,7 +52,15 @@ class FuseServer {
   /// Serves a descriptor of /dev/fuse that is mounted already (by the container's init in its namespace).
   static Result<std::unique_ptr<FuseServer>> attach(Fd device, const FuseOptions& options,
                                                     unionfs::UnionFs& fs);
+  /// Goes on where a server that died stopped, and has the kernel send again what that one had not answered
+  /// (Linux 6.9; before, those requests have failed). Requires: `fs` was made with keep_orphans.
+  static Result<std::unique_ptr<FuseServer>> take_over(Handover handover, const std::string& mountpoint,
+                                                       const FuseOptions& options, unionfs::UnionFs& fs);
   virtual ~FuseServer() = default;
+
+  /// For whoever keeps the mount alive. The device is empty where the mount can't outlive this server.
+  /// Requires: FuseOptions::outlives_server.
+  virtual Result<Handover> handover() const = 0;
 
   /// Answers requests until the file system is unmounted or stop() is called. Errors: ENOMEM, EIO.
   virtual Result<void> serve() = 0;

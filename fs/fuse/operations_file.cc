@@ -16,6 +16,8 @@ void open(fuse_req_t req, fuse_ino_t, fuse_file_info*) { fuse_reply_err(req, ENO
 /// True where a change by `caller` may take set-id bits away: the kernel's copy of the mode is then stale,
 /// and it does not ask again by itself before exec(2).
 bool may_lose_set_id(Adapter& adapter, Ino ino) {
+  // A server that died may have taken them away and not have said so.
+  if (current_worker().details.resent) return true;
   auto node = adapter.fs.getattr(ino);
   return node && (node->mode & (S_ISUID | S_ISGID)) != 0;
 }

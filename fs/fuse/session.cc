@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/fuse/session.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/fuse.h>
 #include <pthread.h>
@@ -15,11 +16,13 @@
 #include <sstream>
 #include <thread>
 
+#include "fs/base/bytes.h"
 #include "fs/base/log.h"
 #include "fs/base/scope_exit.h"
 #include "fs/base/sys_file.h"
 #include "fs/fuse/capabilities.h"
 #include "fs/fuse/device.h"
+#include "fs/fuse/notify.h"
 #include "fs/fuse/operations.h"
 
 namespace layerfs::fuse {
@@ -107,6 +110,12 @@ Result<std::unique_ptr<FuseServer>> FuseServer::attach(Fd device, const FuseOpti
   return std::unique_ptr<FuseServer>(std::move(session));
 }
 
+Result<std::unique_ptr<FuseServer>> FuseServer::take_over(Handover handover, const std::string& mountpoint,
+                                                          const FuseOptions& options, unionfs::UnionFs& fs) {
+  LAYERFS_ASSIGN(auto session, Session::take_over(std::move(handover), mountpoint, options, fs));
+  return std::unique_ptr<FuseServer>(std::move(session));
+}
+
 Session::Session(unionfs::UnionFs& fs, const FuseOptions& options, std::string mountpoint)
     : mountpoint_(std::move(mountpoint)),
       adapter_{.fs = fs, .options = options, .root_is_real = is_real_root()} {}
@@ -116,7 +125,51 @@ Result<std::unique_ptr<Session>> Session::make(Fd device, std::string mountpoint
   std::unique_ptr<Session> session(new Session(fs, options, std::move(mountpoint)));
   LAYERFS_TRY(session->open_session(std::move(device)));
   LAYERFS_TRY(session->init());
+  if (!options.outlives_server) return session;
+  auto kept = duplicate(fuse_session_fd(session->session_.get()));
+  if (kept && !kernel_resends(session->init_message_)) {
+    if (auto alone = session->read_alone(); !alone) kept = std::unexpected(alone.error());
+  }
+  if (kept)
+    session->kept_device_ = std::move(*kept);
+  else
+    log_warning("the mount will end with its server: {}", kept.error().message());
   return session;
+}
+
+Result<std::unique_ptr<Session>> Session::take_over(Handover handover, std::string mountpoint,
+                                                    const FuseOptions& options, unionfs::UnionFs& fs) {
+  std::unique_ptr<Session> session(new Session(fs, options, std::move(mountpoint)));
+  LAYERFS_ASSIGN(Fd device, duplicate(handover.device.get()));
+  auto holder = std::make_shared<const Fd>(std::move(device));
+  LAYERFS_TRY(session->open_session(std::move(handover.device)));
+  session->init_message_ = handover.init;
+  {
+    // The kernel refuses the reply (ENOENT): it had one.
+    Worker worker(kMessageSize);
+    session->process(worker, std::as_writable_bytes(std::span(handover.init)));
+  }
+  if (!session->adapter_.initialised)
+    return corrupt_error("take the mount over", "INIT", "it is not as the kernel sent it");
+  fs.inherit_lookups([holder](unionfs::Ino ino) { return kernel_holds(holder->get(), ino); });
+  if (kernel_resends(session->init_message_)) {
+    LAYERFS_TRY(ask_to_resend(holder->get()));
+  } else {
+    LAYERFS_TRY(session->read_alone());
+  }
+  return session;
+}
+
+Result<Handover> Session::handover() const {
+  if (!kept_device_) return Handover{};
+  LAYERFS_ASSIGN(Fd device, duplicate(kept_device_.get()));
+  return Handover{std::move(device), init_message_};
+}
+
+Result<void> Session::read_alone() {
+  LAYERFS_ASSIGN(Fd own, clone_device(fuse_session_fd(session_.get())));
+  if (::dup3(own.get(), fuse_session_fd(session_.get()), O_CLOEXEC) < 0) return system_error(errno, "dup");
+  return {};
 }
 
 Session::~Session() = default;
@@ -170,13 +223,19 @@ Session::Step Session::handle_one(Worker& worker) {
     failure_ = EIO;
     return Step::kEnd;
   }
+  // The last one counts, where the kernel and libfuse had to agree on a version first.
+  if (!adapter_.initialised) init_message_ = as_text(message);
+  process(worker, message);
+  return stopping_ ? Step::kEnd : Step::kGoOn;
+}
+
+void Session::process(Worker& worker, std::span<std::byte> message) {
   worker.details = read_details(message, adapter_.extended_setxattr);
   adapter_.requests.fetch_add(1, std::memory_order_relaxed);
   fuse_buf whole{};
   whole.size = message.size();
   whole.mem = message.data();
   fuse_session_process_buf(session_.get(), &whole);
-  return stopping_ ? Step::kEnd : Step::kGoOn;
 }
 
 void Session::work() {

@@ -5,7 +5,8 @@
 //
 // (1) INIT is answered before the constructor functions return; serve() only sees requests after it.
 // (2) Every worker reads and answers whole requests; there is no queue between them.
-// (3) A worker leaves on ENODEV (unmounted, aborted) or after stop(), which wakes readers by a signal.
+// (3) A mount that outlives this server: see KEEPER.md.
+// (4) A worker leaves on ENODEV (unmounted, aborted) or after stop(), which wakes readers by a signal.
 //
 //   made --init()--> ready --serve()--> serving --ENODEV | stop()--> ended
 #pragma once
@@ -15,6 +16,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,7 +30,10 @@ class Session final : public FuseServer {
   /// `mountpoint`: what unmount() unmounts; empty where somebody else mounted it.
   static Result<std::unique_ptr<Session>> make(Fd device, std::string mountpoint, const FuseOptions& options,
                                                unionfs::UnionFs& fs);
+  static Result<std::unique_ptr<Session>> take_over(Handover handover, std::string mountpoint,
+                                                    const FuseOptions& options, unionfs::UnionFs& fs);
   ~Session() override;
+  Result<Handover> handover() const override;
 
   Result<void> serve() override;
   void stop() override;
@@ -39,6 +44,10 @@ class Session final : public FuseServer {
   Result<void> open_session(Fd device);
   /// Waits for INIT and answers it.
   Result<void> init();
+  void process(Worker& worker, std::span<std::byte> message);
+  /// Where the kernel can't send requests again: reads through a device of this process's own, whose closing
+  /// by its death fails what was read and not answered.
+  Result<void> read_alone();
   void work();
   enum class Step : unsigned char { kGoOn, kEnd };
   Step handle_one(Worker& worker);
@@ -49,11 +58,13 @@ class Session final : public FuseServer {
   };
 
   std::string mountpoint_;
+  std::string init_message_;
+  Fd kept_device_;  // what handover() gives away; empty: nothing
   Adapter adapter_;
   std::unique_ptr<fuse_session, Destroy> session_;
   std::atomic<bool> stopping_ = false;
   std::atomic<bool> unmounted_ = false;
-  std::atomic<int> failure_ = 0;  // errno of a reader that failed for another reason than (3)
+  std::atomic<int> failure_ = 0;  // errno of a reader that failed for another reason than (4)
 
   std::mutex mutex_;
   // Threads inside work(), for stop() to wake. Guarded by mutex_.

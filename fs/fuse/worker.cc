@@ -13,6 +13,8 @@ namespace layerfs::fuse {
 namespace {
 
 constexpr std::size_t kPage = 4096;
+/// FUSE_UNIQUE_RESEND (Linux 6.9), which older headers lack.
+constexpr std::uint64_t kResent = std::uint64_t{1} << 63;
 thread_local Worker* this_worker = nullptr;
 
 std::byte* allocate_pages(std::size_t size) {
@@ -37,7 +39,8 @@ RequestDetails read_details(std::span<const std::byte> message, bool extended_se
   if (message.size() < sizeof(fuse_in_header)) return details;
   fuse_in_header header;
   std::memcpy(&header, message.data(), sizeof header);
-  details.unique = header.unique;
+  details.unique = header.unique & ~kResent;
+  details.resent = (header.unique & kResent) != 0;
   switch (header.opcode) {
     case FUSE_WRITE: details.write_flags = body_of<fuse_write_in>(message).write_flags; break;
     case FUSE_SETATTR: details.setattr_valid = body_of<fuse_setattr_in>(message).valid; break;

@@ -16,7 +16,8 @@ namespace layerfs::fuse {
 /// Fields of the kernel's message (linux/fuse.h) that struct fuse_file_info and the operations' arguments
 /// leave out.
 struct RequestDetails {
-  std::uint64_t unique = 0;          ///< the request's number
+  std::uint64_t unique = 0;          ///< the request's number, the one it had when it was sent first
+  bool resent = false;               ///< sent again after FUSE_NOTIFY_RESEND
   std::uint32_t write_flags = 0;     ///< FUSE_WRITE: FUSE_WRITE_*
   std::uint32_t setattr_valid = 0;   ///< FUSE_SETATTR: FATTR_*
   std::uint32_t setxattr_flags = 0;  ///< FUSE_SETXATTR: FUSE_SETXATTR_ACL_KILL_SGID; 0 unless negotiated

@@ -9,10 +9,12 @@
 #include <array>
 #include <cstdlib>
 #include <memory>
+#include <span>
 
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
 #include "fs/fuse/device.h"
+#include "fs/mount/keeper.h"
 #include "fs/mount/mount_table.h"
 #include "fs/mount/ready_pipe.h"
 #include "fs/mount/server_process.h"
@@ -33,12 +35,14 @@ Result<std::string> absolute_path(const std::string& path) {
   return join_path(here, path);
 }
 
-/// A request that means the same in a process with another working directory.
+/// A request that means the same in a process with another working directory, and in every server of the
+/// mount.
 Result<MountRequest> absolute_request(MountRequest request) {
   LAYERFS_ASSIGN(request.store_root, absolute_path(request.store_root));
   if (!request.upper_dir.empty()) {
     LAYERFS_ASSIGN(request.upper_dir, absolute_path(request.upper_dir));
   }
+  LAYERFS_ASSIGN(request.fuse.connection, new_connection());
   return request;
 }
 
@@ -79,6 +83,11 @@ Result<Fd> keep_only(Fd ready) {
   return ready;
 }
 
+Result<void> serve_mount(const MountRequest& request, const std::string& mountpoint, Fd ready) {
+  if (request.fuse.outlives_server) return keep_mount(request, mountpoint, std::move(ready));
+  return run_server(request, mountpoint, std::move(ready), Fd());
+}
+
 [[noreturn]] void background_main(const MountRequest& request, const std::string& mountpoint, Fd inherited) {
   int status = 1;
   try {
@@ -89,7 +98,7 @@ Result<Fd> keep_only(Fd ready) {
     if (auto entered = enter_background(request); !entered) {
       send_outcome(ready, entered);
     } else {
-      auto served = run_server(request, mountpoint, std::move(ready));
+      auto served = serve_mount(request, mountpoint, std::move(ready));
       if (served)
         status = 0;
       else
@@ -102,6 +111,13 @@ Result<Fd> keep_only(Fd ready) {
 }
 
 }  // namespace
+
+Result<std::uint64_t> new_connection() {
+  LAYERFS_ASSIGN(auto random, open_file("/dev/urandom", O_RDONLY));
+  std::uint64_t number = 0;
+  LAYERFS_TRY(read_full(random.get(), std::as_writable_bytes(std::span(&number, 1))));
+  return number | 1;  // odd: no request's number, which are even, becomes 0
+}
 
 Result<void> check_mountpoint(const std::string& path) {
   LAYERFS_TRY(checked_mountpoint(path));
@@ -136,7 +152,7 @@ Result<void> mount_in_foreground(const MountRequest& given, const std::string& g
   LAYERFS_ASSIGN(auto mountpoint, checked_mountpoint(given_mountpoint));
   LAYERFS_ASSIGN(auto request, absolute_request(given));
   prepare_server_process();
-  return run_server(request, mountpoint, Fd());
+  return serve_mount(request, mountpoint, Fd());
 }
 
 Result<void> unmount(const std::string& given_mountpoint, const std::string& store_root) {

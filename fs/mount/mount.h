@@ -2,11 +2,13 @@
 // The composition root of the file system: store + tree + upper + union + FUSE server, from a MountRequest.
 //
 // (1) A server process opens everything itself, after the fork (store.h, invariant 3).
-// (2) The upper's lock is held from open to the end of the server: `umount` waits for it, so that what was
+// (2) A mount outlives its server: KEEPER.md.
+// (3) The upper's lock is held from open to the end of the server: `umount` waits for it, so that what was
 //     written is durable when it returns.
-// (3) A live mount answers on the control socket <upper_dir>/control (control.h).
+// (4) A live mount answers on the control socket <upper_dir>/control (control.h).
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -16,15 +18,24 @@
 
 namespace layerfs::mount {
 
+enum class OpenFor : std::uint8_t {
+  kStart,
+  kTakeover,  ///< of a live mount; UnionFs::inherit_lookups() follows
+};
+
 /// Everything of a mount but the session: opened store, tree, upper and union.
 class MountedStack {
  public:
-  static Result<std::unique_ptr<MountedStack>> open(const MountRequest& request);
+  static Result<std::unique_ptr<MountedStack>> open(const MountRequest& request,
+                                                    OpenFor what = OpenFor::kStart);
   virtual ~MountedStack() = default;
   virtual unionfs::UnionFs& fs() = 0;
   /// Starts the control socket's thread.
   virtual Result<void> start_control() = 0;
 };
+
+/// A number for FuseOptions::connection.
+Result<std::uint64_t> new_connection();
 
 /// Errors: ENOENT, ENOTDIR... where nothing can be mounted at `path`: to be asked before an upper is made for
 /// it.
@@ -39,8 +50,9 @@ Result<void> mount_in_background(const MountRequest& request, const std::string&
 Result<void> mount_in_foreground(const MountRequest& request, const std::string& mountpoint);
 
 /// Serves an already mounted /dev/fuse descriptor in this process until the mount is gone, then syncs and
-/// closes the upper. `ready` (may be empty) gets one byte once requests are answered.
-Result<void> serve_device(const MountRequest& request, Fd device, Fd ready);
+/// closes the upper; with an INIT message, it takes over from a server that died. `link` (may be empty) is
+/// told once requests are answered (keeper_link.h).
+Result<void> serve_device(const MountRequest& request, fuse::Handover handover, Fd link);
 
 /// Unmounts and waits until the server has closed the upper, if it is one of the store at `store_root`.
 /// Errors: EINVAL (not a layerfs mount), EBUSY, EPERM.

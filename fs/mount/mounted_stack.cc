@@ -32,7 +32,7 @@ Result<std::shared_ptr<store::Store>> open_store(const std::string& root) {
 
 class Stack final : public MountedStack {
  public:
-  Result<void> open_all(const MountRequest& request) {
+  Result<void> open_all(const MountRequest& request, OpenFor what) {
     request_ = request;
     LAYERFS_ASSIGN(store_, open_store(request.store_root));
     LAYERFS_ASSIGN(auto lower, store_->get_tree(request.layers));
@@ -44,6 +44,7 @@ class Stack final : public MountedStack {
     unionfs::UnionOptions options;
     options.read_only = request.fuse.read_only || upper == nullptr;
     options.is_volatile = request.is_volatile;
+    options.keep_orphans = what == OpenFor::kTakeover;
     LAYERFS_ASSIGN(fs_,
                    unionfs::UnionFs::make(std::move(lower), blobs_of(store_), std::move(upper), options));
     return {};
@@ -80,9 +81,9 @@ class Stack final : public MountedStack {
 
 }  // namespace
 
-Result<std::unique_ptr<MountedStack>> MountedStack::open(const MountRequest& request) {
+Result<std::unique_ptr<MountedStack>> MountedStack::open(const MountRequest& request, OpenFor what) {
   auto stack = std::make_unique<Stack>();
-  LAYERFS_TRY(stack->open_all(request));
+  LAYERFS_TRY(stack->open_all(request, what));
   return stack;
 }
 

@@ -16,10 +16,27 @@
 #include "fs/base/bytes.h"
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
+#include "fs/mount/keeper_link.h"
 #include "fs/mount/ready_pipe.h"
 
 namespace layerfs::mount {
 namespace {
+
+/// Serves a session over an opened stack; what is left unsynced at its end is synced.
+Result<void> serve_until_end(MountedStack& stack, fuse::FuseServer& server, bool outlives_server) {
+  Result<void> served;
+  {
+    SignalWatch watch(server);
+    served = server.serve();
+  }
+  // A mount without a server would only answer ENOTCONN; one that is kept alive gets another.
+  if (!served && !outlives_server) server.unmount();
+  auto synced = stack.fs().sync();
+  if (!synced) log_error("{}", synced.error().message());
+  return served ? synced : served;
+}
+
+}  // namespace
 
 sigset_t ending_signals() {
   sigset_t set;
@@ -27,22 +44,6 @@ sigset_t ending_signals() {
   for (int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
   return set;
 }
-
-/// Serves a session over an opened stack; what is left unsynced at its end is synced.
-Result<void> serve_until_end(MountedStack& stack, fuse::FuseServer& server) {
-  Result<void> served;
-  {
-    SignalWatch watch(server);
-    served = server.serve();
-  }
-  // A mount without a server would only answer ENOTCONN.
-  if (!served) server.unmount();
-  auto synced = stack.fs().sync();
-  if (!synced) log_error("{}", synced.error().message());
-  return served ? synced : served;
-}
-
-}  // namespace
 
 struct SignalWatch::Watcher {
   Fd signals;
@@ -103,7 +104,7 @@ void prepare_server_process() {
   SignalWatch::block();
 }
 
-Result<void> run_server(const MountRequest& request, const std::string& mountpoint, Fd ready) {
+Result<void> run_server(const MountRequest& request, const std::string& mountpoint, Fd ready, Fd link) {
   // The upper and its lock first: a failure leaves no mount behind.
   auto stack = MountedStack::open(request);
   // Closed before the failure is told: whoever hears of it may remove the upper at once.
@@ -116,20 +117,38 @@ Result<void> run_server(const MountRequest& request, const std::string& mountpoi
   if (auto started = (*stack)->start_control(); !started) return fail(started.error());
   auto server = fuse::FuseServer::mount(mountpoint, request.fuse, (*stack)->fs());
   if (!server) return fail(server.error());
+  if (link) {
+    // Before the command hears that it is mounted: from then on the mount outlives this process.
+    auto handover = (*server)->handover();
+    auto told = handover ? tell_keeper(link.get(), *handover) : std::unexpected(handover.error());
+    if (!told) log_warning("the mount will end with its server: {}", told.error().message());
+  }
   send_outcome(ready, {});
-  return serve_until_end(**stack, **server);
+  return serve_until_end(**stack, **server, static_cast<bool>(link));
 }
 
-Result<void> serve_device(const MountRequest& request, Fd device, Fd ready) {
+Result<void> resume_server(const MountRequest& request, const std::string& mountpoint,
+                           fuse::Handover handover, Fd link) {
+  LAYERFS_ASSIGN(auto stack, MountedStack::open(request, OpenFor::kTakeover));
+  LAYERFS_TRY(stack->start_control());
+  LAYERFS_ASSIGN(auto server,
+                 fuse::FuseServer::take_over(std::move(handover), mountpoint, request.fuse, stack->fs()));
+  if (auto told = tell_keeper(link.get(), {}); !told) log_info("{}", told.error().message());
+  return serve_until_end(*stack, *server, true);
+}
+
+Result<void> serve_device(const MountRequest& request, fuse::Handover handover, Fd link) {
   prepare_server_process();
+  if (!handover.init.empty()) return resume_server(request, {}, std::move(handover), std::move(link));
   LAYERFS_ASSIGN(auto stack, MountedStack::open(request));
   LAYERFS_TRY(stack->start_control());
-  LAYERFS_ASSIGN(auto server, fuse::FuseServer::attach(std::move(device), request.fuse, stack->fs()));
-  if (ready) {
-    if (auto told = write_full(ready.get(), as_bytes("1")); !told) log_info("{}", told.error().message());
-    ready.reset();
+  LAYERFS_ASSIGN(auto server,
+                 fuse::FuseServer::attach(std::move(handover.device), request.fuse, stack->fs()));
+  if (link) {
+    LAYERFS_ASSIGN(auto next, server->handover());
+    if (auto told = tell_keeper(link.get(), next); !told) log_info("{}", told.error().message());
   }
-  return serve_until_end(*stack, *server);
+  return serve_until_end(*stack, *server, static_cast<bool>(link));
 }
 
 }  // namespace layerfs::mount

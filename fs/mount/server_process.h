@@ -2,6 +2,9 @@
 // The life of a server process: limits and signals at its start, serving, and what is synced at its end.
 #pragma once
 
+#include <signal.h>
+
+#include <memory>
 #include <string>
 
 #include "fs/base/fd.h"
@@ -31,8 +34,16 @@ class SignalWatch {
 /// blocked for SignalWatch.
 void prepare_server_process();
 
+/// SIGTERM, SIGINT and SIGHUP: what ends a mount.
+sigset_t ending_signals();
+
 /// Mounts, tells `ready` the outcome, serves until the end and syncs. The error is the mount's or the
-/// serving's; one that was told to `ready` is returned too.
-Result<void> run_server(const MountRequest& request, const std::string& mountpoint, Fd ready);
+/// serving's; one that was told to `ready` is returned too. `link` (may be empty): keeper_link.h; told before
+/// `ready`.
+Result<void> run_server(const MountRequest& request, const std::string& mountpoint, Fd ready, Fd link);
+
+/// Takes over the mount whose server died and serves it until the end.
+Result<void> resume_server(const MountRequest& request, const std::string& mountpoint,
+                           fuse::Handover handover, Fd link);
 
 }  // namespace layerfs::mount

@@ -41,6 +41,7 @@ class Union final : public UnionFs {
   Result<void> begin();
 
   Result<Entry> lookup(Ino dir, std::string_view name) override;
+  void inherit_lookups(std::function<bool(Ino)> is_held) override;
   void forget(Ino ino, std::uint64_t count) override;
   Result<Node> getattr(Ino ino) override;
   Result<Node> setattr(Ino ino, const SetAttr& changes, const Caller& caller) override;
@@ -118,6 +119,8 @@ class Union final : public UnionFs {
   void erase(tree::ChangeSet& set, Ino ino, const Node& node) const;
   // Applies, and closes the data files of what was erased.
   Result<void> apply(const tree::ChangeSet& set);
+  // Some lookup of it is known, or, after a takeover, the kernel says so.
+  bool is_held(Ino ino) const;
   void erase_if_unused(Ino ino);
   // With the lock of `ino` held, after its name was removed: a forget() that came between the choice to keep
   // the node and the change saw it with a name still, and left it.
@@ -152,6 +155,7 @@ class Union final : public UnionFs {
   DescriptorCache descriptors_;
   Content content_;
   LookupCounts counts_;
+  std::function<bool(Ino)> held_by_kernel_;  // set before the first request, if at all
 
   FreezeGate gate_;
   std::mutex topology_;

@@ -11,11 +11,6 @@
 
 namespace layerfs::unionfs {
 
-namespace {
-// Marks a request that the kernel sent again (FUSE_NOTIFY_RESEND): the number without it is the first one's.
-constexpr std::uint64_t kResent = std::uint64_t{1} << 63;
-}  // namespace
-
 Time now() {
   struct timespec time{};
   ::clock_gettime(CLOCK_REALTIME_COARSE, &time);
@@ -65,12 +60,12 @@ Result<void> Union::check_writable() const {
 }
 
 bool Union::was_done(const Caller& caller) const {
-  return (caller.request & kResent) != 0 && upper_->was_applied(caller.request & ~kResent);
+  return caller.resent && upper_->was_applied(caller.request);
 }
 
 tree::ChangeSet Union::change_of(const Caller& caller) {
   tree::ChangeSet set;
-  set.request = caller.request & ~kResent;
+  set.request = caller.request;
   return set;
 }
 
@@ -155,7 +150,7 @@ Result<void> Union::remove_xattr(tree::ChangeSet& set, Ino ino, std::string_view
 Result<void> Union::drop_link(tree::ChangeSet& set, Ino ino, Node node, Time time) const {
   node.nlink = node.kind == NodeKind::kDirectory ? 0 : node.nlink - 1;
   node.ctime = time;
-  if (node.nlink > 0 || counts_.count(ino) > 0) return put_node(set, ino, node);
+  if (node.nlink > 0 || is_held(ino)) return put_node(set, ino, node);
   erase(set, ino, node);
   return {};
 }
@@ -185,11 +180,22 @@ void Union::erase_if_unused(Ino ino) {
 
 void Union::erase_if_forgotten(Ino ino) {
   auto node = upper_->find_node(ino);
-  if (!node || node->nlink != 0 || counts_.count(ino) != 0) return;
+  if (!node || node->nlink != 0 || is_held(ino)) return;
   tree::ChangeSet set;
   erase(set, ino, *node);
   // It stays an orphan otherwise, and is erased at the next start.
   if (auto done = apply(set); !done) log_warning("forget an unlinked file: {}", done.error().message());
+}
+
+bool Union::is_held(Ino ino) const {
+  return counts_.count(ino) != 0 || (held_by_kernel_ && held_by_kernel_(ino));
+}
+
+void Union::inherit_lookups(std::function<bool(Ino)> is_held) {
+  held_by_kernel_ = std::move(is_held);
+  if (!check_writable()) return;
+  // Their FORGET may have died with the server that read it.
+  for (Ino ino : upper_->orphans()) erase_if_unused(ino);
 }
 
 void Union::forget(Ino ino, std::uint64_t count) {

@@ -7,12 +7,15 @@
 // (3) An inode number means the same file from import to commit: copy-up, rename and link keep it.
 // (4) Permission checks are the kernel's (default_permissions); what the kernel leaves to the file system
 //     (set-id clearing, default ACLs and umask, setgid directories, sticky is the kernel's) is done here.
-// (5) A node with nlink 0 lives until its lookup count is 0.
+// (5) A node with nlink 0 lives until its lookup count is 0. After a takeover the counts are unknown from
+// below:
+//     then it lives until the kernel says that it does not hold it (LOCKS.md, "Who forgets an inode").
 #pragma once
 
 #include <sys/statvfs.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -42,9 +45,11 @@ struct Caller {
   Uid uid{0};
   Gid gid{0};
   mode_t umask = 0;           ///< applied here, unless the directory has a default ACL (acl(5))
-  std::uint64_t request = 0;  ///< FUSE unique, for ChangeSet::request
+  std::uint64_t request = 0;  ///< the request's number, for ChangeSet::request
   /// Without CAP_FSETID: fallocate and copy_file_range, which have no flag for it, take set-id bits away.
   bool kills_set_id = false;
+  /// The request came before: a server that died may have done it already.
+  bool resent = false;
 };
 
 /// Fields to set; nullopt leaves one alone. kNow times are taken from the clock once for the call.
@@ -79,7 +84,7 @@ enum class FsyncKind : std::uint8_t { kAll, kDataOnly };
 struct UnionOptions {
   bool read_only = false;
   bool is_volatile = false;   ///< fsync answers at once
-  bool keep_orphans = false;  ///< the mount outlived its server: unlinked files may still be open
+  bool keep_orphans = false;  ///< the mount outlived its server, inherit_lookups() follows
   /// 0: files up to `whole_copy_limit` are copied up whole, larger ones by range.
   std::uint64_t whole_copy_limit = 64 * 1024;
 };
@@ -105,6 +110,10 @@ class UnionFs {
   /// Errors: ENOENT, ENOTDIR, ENAMETOOLONG. Counts one lookup on success (also create, mkdir, link...: each
   /// call that returns an Entry). `dir` "." and ".." are answered too.
   virtual Result<Entry> lookup(Ino dir, std::string_view name) = 0;
+  /// The mount outlived its server, whose lookups are not known: from now on a node that nobody is known to
+  /// hold is asked for by `is_held`, which must not call back. Erases the orphans that are not held.
+  /// Requires: keep_orphans, and no other call before or meanwhile.
+  virtual void inherit_lookups(std::function<bool(Ino)> is_held) = 0;
   /// Takes `count` lookups back. When none is left of an unlinked node, it is forgotten for good.
   virtual void forget(Ino ino, std::uint64_t count) = 0;
   virtual Result<Node> getattr(Ino ino) = 0;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,12 +14,15 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <thread>
 
 #include "fs/base/check.h"
 #include "fs/base/log.h"
 #include "fs/base/scope_exit.h"
 #include "fs/base/sys_file.h"
+#include "fs/mount/keeper_link.h"
 #include "fs/mount/mount.h"
+#include "fs/mount/restart_rule.h"
 #include "fs/store/store.h"
 #include "runtime/container/final_stage_image.h"
 #include "runtime/container/launch.h"
@@ -47,20 +51,24 @@ void leave_streams(const std::string& log) {
 }
 
 /// The file system server's process. Never returns.
-[[noreturn]] void run_file_server(const mount::MountRequest& request, SyncChannel channel) {
+[[noreturn]] void run_file_server(const mount::MountRequest& request, SyncChannel channel, Fd link) {
   // It outlives everybody: no descriptor of the client's may stay open in it, no pipe's reader wait for it.
   constexpr int kChannel = 3;
-  int high = ::fcntl(channel.fd(), F_DUPFD_CLOEXEC, kChannel + 1);
+  constexpr int kLink = 4;
+  int high_channel = ::fcntl(channel.fd(), F_DUPFD_CLOEXEC, kLink + 1);
+  int high_link = ::fcntl(link.get(), F_DUPFD_CLOEXEC, kLink + 1);
   channel.close();
-  if (high < 0 || ::dup3(high, kChannel, O_CLOEXEC) < 0) ::_exit(1);
-  if (!sys::close_from(kChannel + 1, sys::CloseMode::kClose)) ::_exit(1);
+  link.reset();
+  if (high_channel < 0 || ::dup3(high_channel, kChannel, O_CLOEXEC) < 0) ::_exit(1);
+  if (high_link < 0 || ::dup3(high_link, kLink, O_CLOEXEC) < 0) ::_exit(1);
+  if (!sys::close_from(kLink + 1, sys::CloseMode::kClose)) ::_exit(1);
   SyncChannel monitor((Fd(kChannel)));
   leave_streams(request.upper_dir + "/log");
   int status = 0;
   try {
     auto device = monitor.receive();
     if (!device || device->kind != MessageKind::kFuseDevice) ::_exit(0);  // the container was never made
-    auto served = mount::serve_device(request, std::move(device->fd), Fd());
+    auto served = mount::serve_device(request, {std::move(device->fd), std::move(device->text)}, Fd(kLink));
     if (!served) {
       status = 1;
       log_error("{}", served.error().message());
@@ -73,6 +81,37 @@ void leave_streams(const std::string& log) {
   }
   ::_exit(status);
 }
+
+/// Until the program runs, the death of the server is the death of the container: what it told its keeper is
+/// dropped, so that the kernel ends the connection and nobody waits for it.
+class StartWatch {
+ public:
+  StartWatch(int server, int link) : end_(::eventfd(0, EFD_CLOEXEC)) {
+    if (end_) thread_ = std::thread([this, server, link] { watch(server, link); });
+  }
+  ~StartWatch() {
+    std::uint64_t one = 1;
+    if (!thread_.joinable()) return;
+    if (auto told = write_full(end_.get(), std::as_bytes(std::span(&one, 1))); !told)
+      log_warning("{}", told.error().message());
+    thread_.join();
+  }
+  StartWatch(const StartWatch&) = delete;
+  StartWatch& operator=(const StartWatch&) = delete;
+
+ private:
+  void watch(int server, int link) const {
+    std::array<pollfd, 2> waits{{{server, POLLIN, 0}, {end_.get(), POLLIN, 0}}};
+    while (::poll(waits.data(), waits.size(), -1) < 0) {
+    }
+    if (waits[0].revents == 0) return;
+    for (auto told = mount::hear_server(link); told && *told; told = mount::hear_server(link)) {
+    }
+  }
+
+  Fd end_;
+  std::thread thread_;
+};
 
 struct Outcome {
   int status = 125;
@@ -104,6 +143,8 @@ class Monitor {
     state_.remove = true;  // until it runs
     state_.started = std::time(nullptr);
     LAYERFS_TRY(file_.update(state_));
+    LAYERFS_ASSIGN(request_.mount.fuse.connection, mount::new_connection());
+    request_.mount.fuse.outlives_server = true;
     LAYERFS_TRY(start_server());
     LAYERFS_ASSIGN(cgroup_, container::make_cgroup(request_.plan.cgroup, request_.cgroup_mode));
     state_.cgroups = cgroup_.paths();
@@ -136,15 +177,18 @@ class Monitor {
 
   Result<void> start_server() {
     LAYERFS_ASSIGN(auto ends, SyncChannel::make_pair());
+    LAYERFS_ASSIGN(auto link, mount::make_keeper_link());
     pid_t pid = ::fork();
     if (pid < 0) return system_error(errno, "fork");
     if (pid == 0) {
       client_.close();
       ends.first.close();
-      run_file_server(request_.mount, std::move(ends.second));
+      link.first.reset();
+      run_file_server(request_.mount, std::move(ends.second), std::move(link.second));
     }
     server_pid_ = pid;
     server_ = std::move(ends.first);
+    link_ = std::move(link.first);
     LAYERFS_ASSIGN(server_pidfd_, sys::open_pidfd(pid));
     return {};
   }
@@ -188,6 +232,7 @@ class Monitor {
       return client_.send(MessageKind::kConsole, 0, {}, master.get());
     };
     events.runtime_hooks = [](pid_t) -> Result<void> { return {}; };
+    StartWatch watch(server_pidfd_.get(), link_.get());
     auto ready = init.await_ready(events);
     if (!ready) return server_error(ready.error());
     if (ready->status != 0) return ready;
@@ -216,10 +261,11 @@ class Monitor {
       killed = true;
     };
     for (;;) {
-      std::array<pollfd, 4> fds{{{init, POLLIN, 0},
+      std::array<pollfd, 5> fds{{{init, POLLIN, 0},
                                  {client_.fd(), POLLIN, 0},
                                  {server_ended_ ? -1 : server_pidfd_.get(), POLLIN, 0},
-                                 {master_.get(), POLLIN, 0}}};
+                                 {master_.get(), POLLIN, 0},
+                                 {link_.get(), POLLIN, 0}}};
       if (::poll(fds.data(), fds.size(), -1) < 0) {
         if (errno == EINTR) continue;
         return system_error(errno, "wait for the container");
@@ -230,9 +276,10 @@ class Monitor {
         client_.close();
         kill_init();
       }
+      if (fds[4].revents != 0) hear();
       if (fds[2].revents != 0) {
         reap_server();
-        kill_init();
+        if (!replace_server()) kill_init();
       }
     }
   }
@@ -246,11 +293,39 @@ class Monitor {
     server_died_ = !status || *status != 0;
   }
 
+  void hear() {
+    auto told = mount::hear_server(link_.get());
+    if (!told || !*told) return link_.reset();
+    rule_.ready(mount::RestartRule::Clock::now());
+    if ((*told)->device) held_ = std::move(**told);
+  }
+
+  /// False where there is to be none: the mount is gone, or its servers die at once.
+  bool replace_server() {
+    if (!server_died_) return false;
+    while (link_) hear();
+    if (!held_.device) return false;
+    while (rule_.may_restart(mount::RestartRule::Clock::now())) {
+      log_error("the file system server died; starting another");
+      std::this_thread::sleep_for(rule_.pause());
+      auto started = start_server();
+      if (started) started = server_.send(MessageKind::kFuseDevice, 0, held_.init, held_.device.get());
+      if (started) {
+        server_ended_ = server_died_ = false;
+        return true;
+      }
+      log_error("{}", started.error().message());
+      if (server_pid_ > 0) reap_server();
+    }
+    held_.device.reset();  // the kernel ends the connection: nobody waits for it
+    return false;
+  }
+
   /// A page of the dead mount may end the program before the server itself can be waited for.
   void notice_servers_death(int code) {
     if (server_ended_) return;
     pollfd server{server_pidfd_.get(), POLLIN, 0};
-    if (::poll(&server, 1, code > 128 ? kServerDeathTimeout : 0) > 0) reap_server();
+    if (::poll(&server, 1, code > 128 && !held_.device ? kServerDeathTimeout : 0) > 0) reap_server();
   }
 
   /// A detached terminal: what the container writes goes to the file, as conmon's log.
@@ -339,6 +414,9 @@ class Monitor {
   RunRequest& request_;
   SyncChannel client_;
   SyncChannel server_;
+  Fd link_;              // what the server tells its keeper
+  fuse::Handover held_;  // from when a server answered to when none is wanted any more
+  mount::RestartRule rule_;
   RunningState state_;
   RunningFile file_;
   sys::CgroupDirs cgroup_;

@@ -374,16 +374,15 @@ TEST_F(Names, RemovalOfAWholeLowerTreeLeavesOneWhiteout) {
 }
 
 TEST_F(Names, ARequestThatIsSentAgainIsAnsweredAsItWas) {
-  constexpr std::uint64_t kAgain = std::uint64_t{1} << 63;
   ASSERT_EQ(forgotten(fs().mkdir(dir_, "d", 0755, {.request = 2})), 0);
-  EXPECT_EQ(forgotten(fs().mkdir(dir_, "d", 0755, {.request = 2 | kAgain})), 0);
-  EXPECT_EQ(forgotten(fs().mkdir(dir_, "d", 0755, {.request = 4 | kAgain})), EEXIST);
+  EXPECT_EQ(forgotten(fs().mkdir(dir_, "d", 0755, {.request = 2, .resent = true})), 0);
+  EXPECT_EQ(forgotten(fs().mkdir(dir_, "d", 0755, {.request = 4, .resent = true})), EEXIST);
   ASSERT_EQ(code(fs().unlink(dir_, "file", {.request = 6})), 0);
-  EXPECT_EQ(code(fs().unlink(dir_, "file", {.request = 6 | kAgain})), 0);
+  EXPECT_EQ(code(fs().unlink(dir_, "file", {.request = 6, .resent = true})), 0);
   ASSERT_EQ(code(fs().rename(dir_, "link", dir_, "l2", 0, {.request = 8})), 0);
-  EXPECT_EQ(code(fs().rename(dir_, "link", dir_, "l2", 0, {.request = 8 | kAgain})), 0);
+  EXPECT_EQ(code(fs().rename(dir_, "link", dir_, "l2", 0, {.request = 8, .resent = true})), 0);
   ASSERT_EQ(forgotten(fs().link(ino("dir/l2"), dir_, "l3", {.request = 10})), 0);
-  EXPECT_EQ(forgotten(fs().link(ino("dir/l2"), dir_, "l3", {.request = 10 | kAgain})), 0);
+  EXPECT_EQ(forgotten(fs().link(ino("dir/l2"), dir_, "l3", {.request = 10, .resent = true})), 0);
   EXPECT_EQ(node("dir/l2").nlink, 2U);
   expect_sound();
 }
