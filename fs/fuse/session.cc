@@ -251,6 +251,7 @@ void Session::work() {
   });
   try {
     Worker worker(kMessageSize);
+    if (adapter_.options.outlives_server) worker.touch_message_buffer();
     while (!stopping_ && handle_one(worker) == Step::kGoOn) {
     }
   } catch (const std::exception& exception) {

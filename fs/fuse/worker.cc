@@ -60,6 +60,8 @@ Worker::Worker(std::size_t message_size)
   this_worker = this;
 }
 
+void Worker::touch_message_buffer() { std::memset(message_.get(), 0, message_size_); }
+
 Worker::~Worker() { this_worker = nullptr; }
 
 std::span<std::byte> Worker::reply_buffer(std::size_t size) {

@@ -34,6 +34,8 @@ class Worker {
   Worker& operator=(const Worker&) = delete;
   ~Worker();
 
+  /// Makes every page of the message buffer present (KEEPER.md, "Who is killed while it reads").
+  void touch_message_buffer();
   std::span<std::byte> message_buffer() { return {message_.get(), message_size_}; }
   /// At least `size` bytes for a reply, contents undefined. Kept from request to request.
   std::span<std::byte> reply_buffer(std::size_t size);

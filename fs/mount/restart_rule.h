@@ -13,7 +13,7 @@ class RestartRule {
   using Clock = std::chrono::steady_clock;
   static constexpr int kMostAtOnce = 5;
   /// A server that lived for less after it was ready died at once.
-  static constexpr std::chrono::milliseconds kAtOnce{250};
+  static constexpr std::chrono::milliseconds kAtOnce{100};
 
   /// To be called when a server answers.
   void ready(Clock::time_point now) { ready_since_ = now; }

@@ -91,10 +91,10 @@ def wait_until(condition, seconds=10.0):
 def is_running(pid):
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        with open("/proc/%d/stat" % pid, encoding="utf-8") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):  # the second where it is waited for in between
         return False
-    with open("/proc/%d/stat" % pid, encoding="utf-8") as file:
-        return file.read().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def kill_and_wait(pid, number=signal.SIGKILL):

@@ -283,6 +283,46 @@ TEST_F(Names, OrphansOfADeadServerAreForgottenAtTheNextMountUnlessTheyAreKept) {
   expect_sound();
 }
 
+TEST_F(Names, ATakeoverKeepsUnlinkedFilesThatTheKernelHolds) {
+  Ino held = fs().lookup(sub_, "deep")->ino;
+  Ino left = fs().tmpfile(dir_, 0600, {})->ino;  // its FORGET dies with the server
+  ASSERT_EQ(unlink("dir/sub/deep"), 0);
+  mount({.keep_orphans = true});
+  std::vector<Ino> in_kernel{held, ino("dir/file")};
+  fs().inherit_lookups([&](Ino asked) { return std::ranges::find(in_kernel, asked) != in_kernel.end(); });
+  EXPECT_TRUE(upper_->find_node(held));
+  EXPECT_FALSE(upper_->find_node(left));
+  // One that had its name still: no lookup is known, and it is open.
+  ASSERT_EQ(unlink("dir/file"), 0);
+  EXPECT_EQ(upper_->orphans().size(), 2U);
+  // A FORGET of less than the kernel has.
+  fs().forget(held, 1);
+  EXPECT_EQ(read_ino(held), "deep");
+  Ino file = in_kernel[1];
+  in_kernel.clear();
+  fs().forget(held, 4);
+  EXPECT_FALSE(upper_->find_node(held));
+  fs().forget(file, 1);
+  EXPECT_TRUE(upper_->orphans().empty());
+  expect_sound();
+}
+
+TEST_F(Names, AResentCreationAnswersTheInodeAndCountsIt) {
+  auto first = fs().mknod(dir_, "new", S_IFREG | 0644, 0, {.request = 2});
+  ASSERT_TRUE(first);
+  mount({.keep_orphans = true});
+  auto again = fs().mknod(dir_, "new", S_IFREG | 0644, 0, {.request = 2, .resent = true});
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_EQ(again->ino, first->ino);
+  ASSERT_TRUE(fs().write(again->ino, 0, as_bytes("line"), {}, {.request = 4}));
+  ASSERT_TRUE(fs().write(again->ino, 0, as_bytes("line"), {}, {.request = 4, .resent = true}));
+  ASSERT_EQ(unlink("dir/new"), 0);
+  EXPECT_EQ(read_ino(again->ino), "line");
+  fs().forget(again->ino, 1);
+  EXPECT_FALSE(upper_->find_node(again->ino));
+  expect_sound();
+}
+
 TEST_F(Names, AnUnnamedFileCanBeGivenAName) {
   auto made = fs().tmpfile(dir_, 0600, {.uid = Uid{7}, .gid = Gid{8}});
   ASSERT_TRUE(made);
