@@ -292,8 +292,9 @@ TEST_F(Names, ATakeoverKeepsUnlinkedFilesThatTheKernelHolds) {
   fs().inherit_lookups([&](Ino asked) { return std::ranges::find(in_kernel, asked) != in_kernel.end(); });
   EXPECT_TRUE(upper_->find_node(held));
   EXPECT_FALSE(upper_->find_node(left));
-  // One that had its name still: no lookup is known, and it is open.
+  // One that had its names still: no lookup is known, and it is open.
   ASSERT_EQ(unlink("dir/file"), 0);
+  ASSERT_EQ(unlink("dir/sub/alias"), 0);
   EXPECT_EQ(upper_->orphans().size(), 2U);
   // A FORGET of less than the kernel has.
   fs().forget(held, 1);
