@@ -38,8 +38,8 @@ class Layerfs:
         return subprocess.run([*prefix, self.program, "--root", self.store, *arguments], check=False, timeout=timeout,
                               stdin=subprocess.DEVNULL, capture_output=True, text=True)
 
-    def ok(self, *arguments, prefix=()):
-        done = self.run(*arguments, prefix=prefix)
+    def ok(self, *arguments, prefix=(), timeout=60):
+        done = self.run(*arguments, prefix=prefix, timeout=timeout)
         assert done.returncode == 0, "layerfs %s: status %d\n%s" % (" ".join(arguments), done.returncode, done.stderr)
         return done.stdout
 

@@ -4,6 +4,7 @@ foreach(mode root user userns fusermount)
     parity/parity --as ${mode})
   set_tests_properties(fuse/parity-${mode} PROPERTIES LABELS fuse TIMEOUT 900 SKIP_RETURN_CODE 77)
 endforeach()
+add_test(NAME fuse/bounds COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode root $<TARGET_FILE:layerfs> bounds)
 add_test(NAME fuse/mount-life COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode root $<TARGET_FILE:layerfs> mount_life)
 foreach(mode root userns fusermount)
   add_test(NAME fuse/keeper-${mode} COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode ${mode} $<TARGET_FILE:layerfs> keeper)
@@ -12,3 +13,5 @@ foreach(mode root userns fusermount)
 endforeach()
 set_tests_properties(fuse/mount-life fuse/smoke-root fuse/smoke-userns fuse/smoke-fusermount
   PROPERTIES LABELS fuse TIMEOUT 600 SKIP_RETURN_CODE 77)
+# Its large directories take their time on a busy machine.
+set_tests_properties(fuse/bounds PROPERTIES LABELS fuse TIMEOUT 1200 SKIP_RETURN_CODE 77)
