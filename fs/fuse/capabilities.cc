@@ -65,7 +65,7 @@ void refuse_interrupts(Connection& connection) {
 
 }  // namespace
 
-void negotiate(Adapter& adapter, fuse_conn_info& connection) {
+void choose_features(fuse_conn_info& connection) {
   for (std::uint64_t flag : {
            std::uint64_t{FUSE_CAP_ASYNC_READ}, std::uint64_t{FUSE_CAP_ASYNC_DIO},
            std::uint64_t{FUSE_CAP_PARALLEL_DIROPS}, std::uint64_t{FUSE_CAP_READDIRPLUS},
@@ -102,6 +102,10 @@ void negotiate(Adapter& adapter, fuse_conn_info& connection) {
   connection.congestion_threshold = 48;
   connection.time_gran = 1;
   refuse_interrupts(connection);
+}
+
+void negotiate(Adapter& adapter, fuse_conn_info& connection) {
+  choose_features(connection);
   adapter.extended_setxattr = kSetxattrExt != 0 && (capable(connection) & kSetxattrExt) != 0;
   adapter.handles_killpriv = kHandleKillprivV2 != 0 && (capable(connection) & kHandleKillprivV2) != 0;
   adapter.can_keep_open = (capable(connection) & FUSE_CAP_NO_OPEN_SUPPORT) != 0 &&
