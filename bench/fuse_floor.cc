@@ -19,15 +19,18 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <unordered_map>
 #include <vector>
 
+#include "fs/fuse/caller_cpu.h"
 #include "fs/fuse/capabilities.h"
 #include "fs/fuse/device.h"
 #include "fs/fuse/libfuse.h"
+#include "fs/fuse/worker.h"
 
 namespace {
 
@@ -393,10 +396,13 @@ fuse_lowlevel_ops make_floor_operations() {
 /// As Session::work(): every thread reads and answers whole requests.
 void serve(fuse_session* session) {
   std::vector<char> memory(kMessage);
+  layerfs::fuse::CallerCpu caller_cpu;
   for (;;) {
     ssize_t count = ::read(fuse_session_fd(session), memory.data(), memory.size());
     if (count < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT)) continue;
     if (count <= 0) return;
+    std::span bytes(memory.data(), static_cast<std::size_t>(count));
+    caller_cpu.note(layerfs::fuse::read_details(std::as_bytes(bytes), false).caller);
     fuse_buf message{};
     message.mem = memory.data();
     message.size = static_cast<std::size_t>(count);

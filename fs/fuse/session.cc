@@ -231,6 +231,8 @@ Session::Step Session::handle_one(Worker& worker) {
 
 void Session::process(Worker& worker, std::span<std::byte> message) {
   worker.details = read_details(message, adapter_.extended_setxattr);
+  // Who mounted elsewhere may have another PID namespace, in which the caller's number means nothing here.
+  if (!mountpoint_.empty()) worker.caller_cpu.note(worker.details.caller);
   adapter_.requests.fetch_add(1, std::memory_order_relaxed);
   fuse_buf whole{};
   whole.size = message.size();

@@ -41,6 +41,7 @@ RequestDetails read_details(std::span<const std::byte> message, bool extended_se
   std::memcpy(&header, message.data(), sizeof header);
   details.unique = header.unique & ~kResent;
   details.resent = (header.unique & kResent) != 0;
+  details.caller = header.pid;
   switch (header.opcode) {
     case FUSE_WRITE: details.write_flags = body_of<fuse_write_in>(message).write_flags; break;
     case FUSE_SETATTR: details.setattr_valid = body_of<fuse_setattr_in>(message).valid; break;

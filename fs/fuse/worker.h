@@ -11,6 +11,8 @@
 #include <memory>
 #include <span>
 
+#include "fs/fuse/caller_cpu.h"
+
 namespace layerfs::fuse {
 
 /// Fields of the kernel's message (linux/fuse.h) that struct fuse_file_info and the operations' arguments
@@ -18,6 +20,7 @@ namespace layerfs::fuse {
 struct RequestDetails {
   std::uint64_t unique = 0;          ///< the request's number, the one it had when it was sent first
   bool resent = false;               ///< sent again after FUSE_NOTIFY_RESEND
+  std::uint32_t caller = 0;          ///< the thread that made it; 0: none, or of another PID namespace
   std::uint32_t write_flags = 0;     ///< FUSE_WRITE: FUSE_WRITE_*
   std::uint32_t setattr_valid = 0;   ///< FUSE_SETATTR: FATTR_*
   std::uint32_t setxattr_flags = 0;  ///< FUSE_SETXATTR: FUSE_SETXATTR_ACL_KILL_SGID; 0 unless negotiated
@@ -41,6 +44,7 @@ class Worker {
   std::span<std::byte> reply_buffer(std::size_t size);
 
   RequestDetails details;
+  CallerCpu caller_cpu;
 
  private:
   struct Free {

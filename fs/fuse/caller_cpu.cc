@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/fuse/caller_cpu.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <optional>
+#include <string_view>
+
+#include "fs/base/sys_file.h"
+
+namespace layerfs::fuse {
+namespace {
+
+/// Requests of one caller in a row before it is looked for, and from then on between two looks: a look costs
+/// about as much as a request.
+constexpr unsigned kFirstLook = 4;
+constexpr unsigned kLookAgain = 16;
+/// Requests of others in a row that end it: a FORGET or a helper's single stat does not.
+constexpr unsigned kOthers = 4;
+/// Of /proc/PID/stat (proc(5)): the processor that the thread ran on last.
+constexpr int kProcessorField = 39;
+
+std::optional<int> find_processor(std::uint32_t thread) {
+  auto text = read_file(fmt::format("/proc/{}/stat", thread));
+  if (!text) return std::nullopt;
+  // The second field is a name in parentheses, which may hold anything.
+  std::string_view rest = *text;
+  std::size_t at = rest.rfind(')');
+  for (int field = 2; field < kProcessorField && at != std::string_view::npos; ++field)
+    at = rest.find(' ', at + 1);
+  if (at == std::string_view::npos) return std::nullopt;
+  int processor = -1;
+  auto [end, error] = std::from_chars(rest.data() + at + 1, rest.data() + rest.size(), processor);
+  if (error != std::errc{} || processor < 0 || processor >= CPU_SETSIZE) return std::nullopt;
+  return processor;
+}
+
+}  // namespace
+
+CallerCpu::CallerCpu() {
+  // Where the machine has more processors than the set holds this fails, and nothing is in the set.
+  if (::sched_getaffinity(0, sizeof allowed_, &allowed_) != 0) CPU_ZERO(&allowed_);
+}
+
+void CallerCpu::note(std::uint32_t caller) {
+  if (caller == 0) return;
+  if (caller != caller_) {
+    if (processor_ >= 0 && ++of_others_ < kOthers) return;
+    let_go();
+    caller_ = caller;
+    in_a_row_ = 0;
+    return;
+  }
+  of_others_ = 0;
+  if (++in_a_row_ % kLookAgain == kFirstLook) follow();
+}
+
+void CallerCpu::follow() {
+  auto processor = find_processor(caller_);
+  if (!processor || *processor == processor_) return;
+  if (!CPU_ISSET(static_cast<std::size_t>(*processor), &allowed_)) return;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(static_cast<std::size_t>(*processor), &one);
+  if (::sched_setaffinity(0, sizeof one, &one) == 0) processor_ = *processor;
+}
+
+void CallerCpu::let_go() {
+  of_others_ = 0;
+  if (processor_ < 0) return;
+  ::sched_setaffinity(0, sizeof allowed_, &allowed_);
+  processor_ = -1;
+}
+
+}  // namespace layerfs::fuse
