@@ -2,6 +2,7 @@
 #include "runtime/container/state_store.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -91,6 +92,10 @@ std::string StateStore::default_root() {
 std::string StateStore::directory(const std::string& id) const { return root_ + '/' + id; }
 std::string StateStore::removed_directory(const std::string& id) const { return root_ + "/~" + id; }
 std::string StateStore::start_fifo(const std::string& id) const { return directory(id) + "/start"; }
+
+StateStore::Locked::~Locked() {
+  if (lock) ::flock(lock.get(), LOCK_UN);
+}
 
 Result<StateStore::Locked> StateStore::create(const std::string& id) const {
   LAYERFS_TRY(check_container_id(id));

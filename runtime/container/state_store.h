@@ -13,6 +13,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fs/base/fd.h"
@@ -43,8 +44,13 @@ class StateStore {
   static std::string default_root();
   explicit StateStore(std::string root) : root_(std::move(root)) {}
 
-  /// A container's directory with its lock held.
+  /// A container's directory with its lock held. Its end takes the lock off, also where a process that was
+  /// forked meanwhile (an init that waits for start) still has the descriptor.
   struct Locked {
+    Locked(std::string where, Fd held) : directory(std::move(where)), lock(std::move(held)) {}
+    Locked(Locked&&) = default;
+    Locked& operator=(Locked&&) = delete;
+    ~Locked();
     std::string directory;
     Fd lock;
   };
