@@ -57,7 +57,9 @@ Result<store::ImageRecord> run_commit(const Tool& tool, const CommitArguments& a
   options.read_only = static_cast<bool>(frozen);
   LAYERFS_ASSIGN(auto upper, upper::open_delta(directory, options));
   LAYERFS_ASSIGN(auto lower, store->get_tree(container.layers));
-  return image::commit_upper(*store, container, *lower, *upper, arguments.reference, arguments.options);
+  image::CommitOptions commit = arguments.options;
+  if (frozen) commit.check_unchanged = [&] { return mount::check_frozen(frozen); };
+  return image::commit_upper(*store, container, *lower, *upper, arguments.reference, commit);
 }
 
 Result<void> print_commit(const CommitArguments& arguments, const store::ImageRecord& image) {

@@ -115,6 +115,7 @@ Result<store::ImageRecord> commit_upper(store::Store& store, const store::Contai
   image.imported_at = static_cast<std::int64_t>(std::time(nullptr));
   LAYERFS_ASSIGN(image.manifest, put_manifest(store, image, config.size()));
   LAYERFS_ASSIGN(auto tree, store.get_tree(diff_ids));
+  LAYERFS_TRY(options.check_unchanged());
   LAYERFS_TRY(store.put_image(image));
   return image;
 }

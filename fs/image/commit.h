@@ -9,6 +9,8 @@
 // (4) The new image's tree is built, so that it mounts at once.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -25,6 +27,8 @@ struct CommitOptions {
   std::string created_by = "layerfs commit";
   std::vector<std::string> changes;  ///< image_config.h: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, ...
   std::int64_t created = 0;          ///< seconds since 1970; 0: now, or $SOURCE_DATE_EPOCH
+  /// Asked when everything was read, before the image is recorded: an error is the commit's.
+  std::function<Result<void>()> check_unchanged = [] { return Result<void>(); };
 };
 
 /// `reference` is normalised (store.h). Requires: `upper` does not change during the call (frozen, or not

@@ -69,6 +69,13 @@ Result<Fd> freeze_upper(const std::string& upper_dir) {
   return std::unexpected(std::move(error));
 }
 
+Result<void> check_frozen(const Fd& frozen) {
+  char byte = 0;
+  ssize_t count = ::recv(frozen.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return {};
+  return system_error(ECONNRESET, "keep the mount frozen: its server died");
+}
+
 Result<std::string> mount_stats(const std::string& upper_dir) {
   LAYERFS_ASSIGN(auto socket, connect_control(upper_dir));
   if (!socket) return std::string();

@@ -16,6 +16,10 @@ namespace layerfs::mount {
 /// Freezes the mount of an upper while the returned descriptor is open; an empty Fd where nothing is mounted.
 Result<Fd> freeze_upper(const std::string& upper_dir);
 
+/// Whether what freeze_upper() returned still holds the mount. Errors: ECONNRESET where its server died
+/// meanwhile, so that the mount went on changing.
+Result<void> check_frozen(const Fd& frozen);
+
 /// The line of JSON that the mount's server answers; empty where nothing is mounted.
 Result<std::string> mount_stats(const std::string& upper_dir);
 

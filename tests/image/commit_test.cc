@@ -118,6 +118,14 @@ TEST_F(Commit, BadRequestsWriteNothing) {
   EXPECT_EQ(store_->list_images().value().size(), 1U);
 }
 
+TEST_F(Commit, OfWhatChangedMeanwhileLeavesNoImage) {
+  make_file(tree::kRootIno, "new", "new\n");
+  CommitOptions options;
+  options.check_unchanged = [] { return system_error(ECONNRESET, "keep the mount frozen"); };
+  EXPECT_EQ(commit("new", options).error().code, ECONNRESET);
+  EXPECT_EQ(store_->list_images().value().size(), 1U);
+}
+
 TEST_F(Commit, RefusedNameLeavesNoImage) {
   make_file(at("etc"), ".wh.x", "");
   auto image = commit("new");

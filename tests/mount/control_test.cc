@@ -100,7 +100,9 @@ TEST_F(ControlTest, TheEndOfTheServerThaws) {
   auto server = start();
   auto frozen = freeze_upper(directory_);
   ASSERT_TRUE(frozen && *frozen);
+  EXPECT_TRUE(check_frozen(*frozen));
   server.reset();
+  EXPECT_FALSE(check_frozen(*frozen));  // for a commit that is under way
   EXPECT_TRUE(make_file("after"));
   EXPECT_FALSE(std::filesystem::exists(directory_ + "/control"));
 }
