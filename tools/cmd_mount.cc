@@ -138,7 +138,7 @@ void remove_new_upper(const Tool& tool, const std::string& id) {
 
 Result<void> run_mount(const Tool& tool, const MountArguments& arguments) {
   LAYERFS_ASSIGN(auto flags, mount_flags(arguments));
-  LAYERFS_TRY(mount::check_mountpoint(arguments.mountpoint));
+  LAYERFS_TRY(mount::check_mountpoint(arguments.mountpoint, tool.store_root));
   LAYERFS_ASSIGN(auto plan, make_plan(tool, arguments, flags));
   if (arguments.foreground) return mount::mount_in_foreground(plan.request, arguments.mountpoint);
   auto mounted = mount::mount_in_background(plan.request, arguments.mountpoint);

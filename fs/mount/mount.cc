@@ -119,8 +119,13 @@ Result<std::uint64_t> new_connection() {
   return number | 1;  // odd: no request's number, which are even, becomes 0
 }
 
-Result<void> check_mountpoint(const std::string& path) {
-  LAYERFS_TRY(checked_mountpoint(path));
+Result<void> check_mountpoint(const std::string& path, const std::string& store_root) {
+  LAYERFS_ASSIGN(std::string mountpoint, checked_mountpoint(path));
+  auto store = real_path(store_root);
+  if (!store) return {};  // made later, or missed by whoever opens it
+  std::string below = mountpoint == "/" ? mountpoint : mountpoint + '/';
+  if (*store == mountpoint || store->starts_with(below))
+    return invalid_error("mount on", path, "it would hide the store '" + store_root + "', which it needs");
   return {};
 }
 

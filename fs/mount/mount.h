@@ -37,9 +37,9 @@ class MountedStack {
 /// A number for FuseOptions::connection.
 Result<std::uint64_t> new_connection();
 
-/// Errors: ENOENT, ENOTDIR... where nothing can be mounted at `path`: to be asked before an upper is made for
-/// it.
-Result<void> check_mountpoint(const std::string& path);
+/// Errors: ENOENT, ENOTDIR... where nothing can be mounted at `path`; kInvalid where the mount would hide its
+/// own store from its server. To be asked before an upper is made for it.
+Result<void> check_mountpoint(const std::string& path, const std::string& store_root);
 
 /// Starts a server in the background on `mountpoint` and returns when the mount answers. Any failure, also in
 /// the background process, is this call's error. Requires: single-threaded caller without an open Store.
