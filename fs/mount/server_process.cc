@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <functional>
+#include <optional>
 #include <thread>
 
 #include "fs/base/bytes.h"
@@ -45,13 +47,17 @@ sigset_t ending_signals() {
   return set;
 }
 
+/// A signal to a whole group reaches the server twice, once through its keeper: no second request.
+constexpr std::chrono::seconds kSameRequest{1};
+
 struct SignalWatch::Watcher {
   Fd signals;
   Fd end;
   std::thread thread;
 
   void run(fuse::FuseServer& server) {
-    bool asked = false;
+    using Clock = std::chrono::steady_clock;
+    std::optional<Clock::time_point> asked;
     while (true) {
       std::array<pollfd, 2> waits{{{.fd = signals.get(), .events = POLLIN, .revents = 0},
                                    {.fd = end.get(), .events = POLLIN, .revents = 0}}};
@@ -59,12 +65,13 @@ struct SignalWatch::Watcher {
       if (waits[1].revents != 0) return;
       signalfd_siginfo info{};
       if (::read(signals.get(), &info, sizeof info) != sizeof info) continue;
+      if (asked && Clock::now() - *asked < kSameRequest) continue;
       log_info("signal {}: {}", info.ssi_signo, asked ? "stopping" : "unmounting");
       if (asked)
         server.stop();
       else
         server.unmount();
-      asked = true;
+      if (!asked) asked = Clock::now();
     }
   }
 };

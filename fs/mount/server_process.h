@@ -14,9 +14,9 @@
 
 namespace layerfs::mount {
 
-/// Turns SIGTERM, SIGINT and SIGHUP into one unmount() of the server, and a second one into stop(), by a
-/// thread of its own, while this object lives. The signals are blocked from block() on, in the thread that
-/// calls it and all that it starts later: call it before any other thread is started.
+/// Turns SIGTERM, SIGINT and SIGHUP into one unmount() of the server, and one that comes a second or more
+/// later into stop(), by a thread of its own, while this object lives. The signals are blocked from block()
+/// on, in the thread that calls it and all that it starts later: call it before any other thread is started.
 class SignalWatch {
  public:
   static void block();
