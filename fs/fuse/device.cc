@@ -10,13 +10,13 @@
 #include <unistd.h>
 
 #include <array>
-#include <cstring>
 #include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "fs/base/bytes.h"
+#include "fs/base/descriptor_message.h"
 #include "fs/base/sys_file.h"
 
 namespace layerfs::fuse {
@@ -66,24 +66,10 @@ Result<Pair> make_socket_pair() {
 
 /// The descriptor that the helper sends; an empty Fd where it closed the socket without one.
 Result<Fd> receive_descriptor(int socket) {
-  char byte = 0;
-  iovec data{.iov_base = &byte, .iov_len = 1};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  ssize_t count = 0;
-  do {
-    count = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  } while (count < 0 && errno == EINTR);
-  if (count < 0) return system_error(errno, "receive the device of", kHelper);
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (count == 0 || header == nullptr || header->cmsg_type != SCM_RIGHTS) return Fd();
-  int fd = -1;
-  std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-  return Fd(fd);
+  std::byte byte{};
+  auto message = receive_with_descriptor(socket, std::span(&byte, 1));
+  if (!message) return system_error(message.error().code, "receive the device of", kHelper);
+  return std::move(message->fd);
 }
 
 /// What the helper wrote to standard error, as one line without its name before it.

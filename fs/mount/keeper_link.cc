@@ -5,8 +5,11 @@
 
 #include <array>
 #include <cerrno>
-#include <cstring>
+#include <span>
 #include <string>
+
+#include "fs/base/bytes.h"
+#include "fs/base/descriptor_message.h"
 
 namespace layerfs::mount {
 namespace {
@@ -26,52 +29,20 @@ Result<std::pair<Fd, Fd>> make_keeper_link() {
 }
 
 Result<void> tell_keeper(int link, const fuse::Handover& handover) {
-  std::string text = kAnswers + handover.init;
-  iovec data{.iov_base = text.data(), .iov_len = text.size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  if (handover.device) {
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
-    int fd = handover.device.get();
-    std::memcpy(CMSG_DATA(rights), &fd, sizeof fd);
-  }
-  while (::sendmsg(link, &message, MSG_NOSIGNAL) < 0)
-    if (int code = errno; code != EINTR) return system_error(code, "tell the keeper");
+  auto sent = send_with_descriptor(link, as_bytes(kAnswers + handover.init), handover.device.get());
+  if (!sent) return with_context(sent.error(), "tell the keeper");
   return {};
 }
 
 Result<std::optional<fuse::Handover>> hear_server(int link) {
-  std::array<char, kMaxHandover> text{};
-  iovec data{.iov_base = text.data(), .iov_len = text.size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  ssize_t count = 0;
-  int code = 0;
-  do {
-    count = ::recvmsg(link, &message, MSG_CMSG_CLOEXEC);
-    code = count < 0 ? errno : 0;
-  } while (code == EINTR);
-  if (code == ECONNRESET || count == 0) return std::nullopt;
-  if (count < 0) return system_error(code, "hear the server");
+  std::array<std::byte, kMaxHandover> buffer;
+  auto message = receive_with_descriptor(link, buffer);
+  if (!message && message.error().code == ECONNRESET) return std::nullopt;
+  if (!message) return with_context(message.error(), "hear the server");
+  if (message->size == 0) return std::nullopt;
   fuse::Handover handover;
-  handover.init.assign(text.data() + 1, static_cast<std::size_t>(count) - 1);
-  const cmsghdr* rights = CMSG_FIRSTHDR(&message);
-  if (rights != nullptr && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS) {
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(rights), sizeof fd);
-    handover.device = Fd(fd);
-  }
+  handover.init = as_text(std::span(buffer).first(message->size).subspan(1));
+  handover.device = std::move(message->fd);
   return handover;
 }
 
