@@ -183,6 +183,10 @@ void add_run(CLI::App& app, Tool& tool) {
   run->add_option("--cpu-shares", arguments->cpu_shares, "Weight against other groups; 1024 is usual");
   run->add_option("--cpuset-cpus", arguments->cpuset_cpus, "Processors, as 0-1,3");
   run->add_option("--pids-limit", arguments->pids_limit, "Most processes and threads; -1: no limit");
+  list("--device-read-bps", arguments->device_read_bps, "DEVICE:RATE, most bytes read a second, as 2m");
+  list("--device-write-bps", arguments->device_write_bps, "DEVICE:RATE, most bytes written a second");
+  list("--device-read-iops", arguments->device_read_iops, "DEVICE:RATE, most reads a second");
+  list("--device-write-iops", arguments->device_write_iops, "DEVICE:RATE, most writes a second");
   list("--cap-add", arguments->cap_add, "One more capability, or ALL");
   list("--cap-drop", arguments->cap_drop, "One capability less, or ALL");
   list("--security-opt", arguments->security_opts, "no-new-privileges, seccomp=FILE, seccomp=unconfined");

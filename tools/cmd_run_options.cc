@@ -2,8 +2,11 @@
 #include "tools/cmd_run_options.h"
 
 #include <pwd.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <string_view>
@@ -34,6 +37,41 @@ Result<std::uint64_t> parse_count(const std::string& text, std::string_view opti
   if (code != std::errc{} || end != text.data() + text.size())
     return invalid_error(option, text, "must be a number");
   return value;
+}
+
+/// DEVICE:RATE, as Podman takes it: a block device's path, and bytes or operations a second.
+enum class RateUnit : std::uint8_t { kBytes, kOperations };
+Result<void> add_throttles(const std::vector<std::string>& items, std::string_view option, RateUnit unit,
+                           std::vector<spec::BlockThrottle>& to) {
+  for (const auto& item : items) {
+    std::size_t colon = item.rfind(':');
+    if (colon == std::string::npos || colon == 0) return invalid_error(option, item, "must be DEVICE:RATE");
+    std::string device = item.substr(0, colon);
+    struct stat st;
+    if (::stat(device.c_str(), &st) != 0) return system_error(errno, option, device);
+    if (!S_ISBLK(st.st_mode)) return invalid_error(option, device, "is no block device");
+    spec::BlockThrottle throttle{major(st.st_rdev), minor(st.st_rdev), 0};
+    if (unit == RateUnit::kBytes) {
+      LAYERFS_ASSIGN(std::int64_t rate, plan::parse_size(item.substr(colon + 1), option));
+      throttle.rate = static_cast<std::uint64_t>(rate);
+    } else {
+      LAYERFS_ASSIGN(throttle.rate, parse_count(item.substr(colon + 1), option));
+    }
+    // The kernel's 0 is no limit.
+    if (throttle.rate == 0) return invalid_error(option, item, "the rate must be at least 1");
+    to.push_back(throttle);
+  }
+  return {};
+}
+
+Result<void> read_throttles(const RunArguments& arguments, spec::BlockIo& to) {
+  LAYERFS_TRY(add_throttles(arguments.device_read_bps, "--device-read-bps", RateUnit::kBytes, to.read_bps));
+  LAYERFS_TRY(
+      add_throttles(arguments.device_write_bps, "--device-write-bps", RateUnit::kBytes, to.write_bps));
+  LAYERFS_TRY(
+      add_throttles(arguments.device_read_iops, "--device-read-iops", RateUnit::kOperations, to.read_iops));
+  return add_throttles(arguments.device_write_iops, "--device-write-iops", RateUnit::kOperations,
+                       to.write_iops);
 }
 
 Result<void> read_limits(const RunArguments& arguments, spec::Resources& to) {
@@ -76,7 +114,7 @@ Result<void> read_limits(const RunArguments& arguments, spec::Resources& to) {
     // Our init is one of the container's processes, and not one that the user counts.
     to.pids_limit = static_cast<std::int64_t>(limit) + (arguments.no_init ? 0 : 1);
   }
-  return {};
+  return read_throttles(arguments, to.block_io);
 }
 
 Result<void> read_security(const RunArguments& arguments, plan::RunOptions& options) {

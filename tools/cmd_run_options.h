@@ -35,6 +35,10 @@ struct RunArguments {
   std::string cpu_shares;
   std::string cpuset_cpus;
   std::string pids_limit;
+  std::vector<std::string> device_read_bps;
+  std::vector<std::string> device_write_bps;
+  std::vector<std::string> device_read_iops;
+  std::vector<std::string> device_write_iops;
   std::vector<std::string> cap_add;
   std::vector<std::string> cap_drop;
   std::vector<std::string> security_opts;

@@ -124,9 +124,10 @@ void add_lifecycle(CLI::App& app, OciTool& tool) {
     auto wait = options->detach ? OciRuntime::Wait::kDetached
                 : options->keep ? OciRuntime::Wait::kKeep
                                 : OciRuntime::Wait::kForeground;
-    auto status = OciRuntime(tool.root).run(options->request, wait);
-    if (!status) return tool.fail(status.error());
-    tool.status = *status;
+    auto end = OciRuntime(tool.root).run(options->request, wait);
+    if (!end) return tool.fail(end.error());
+    if (!end->message.empty()) tool.log.error(end->message);
+    tool.status = end->status;
   });
 
   auto id = std::make_shared<std::string>();

@@ -22,6 +22,7 @@
 #include "runtime/container/host.h"
 #include "runtime/container/oci_runtime.h"
 #include "runtime/container/oci_support.h"
+#include "runtime/container/out_of_memory.h"
 #include "runtime/spec/parse_spec.h"
 #include "runtime/sys/child_process.h"
 #include "runtime/sys/clone.h"
@@ -230,7 +231,7 @@ Result<int> OciRuntime::wait_in_foreground(Created& created, int signal_fd) {
   return sys::exit_code(status);
 }
 
-Result<int> OciRuntime::run(const CreateRequest& request, Wait wait) {
+Result<OciRuntime::End> OciRuntime::run(const CreateRequest& request, Wait wait) {
   Fd signal_fd;
   if (wait != Wait::kDetached) {
     LAYERFS_ASSIGN(signal_fd, make_signal_fd());
@@ -252,11 +253,15 @@ Result<int> OciRuntime::run(const CreateRequest& request, Wait wait) {
         Error{ErrorKind::kSystem, failure.status == 127 ? ENOENT : EACCES, {}, failure.message});
   if (wait == Wait::kDetached) {
     remove_container.release();
-    return 0;
+    return End{};
   }
-  LAYERFS_ASSIGN(int status, wait_in_foreground(created, signal_fd.get()));
+  End end;
+  LAYERFS_ASSIGN(end.status, wait_in_foreground(created, signal_fd.get()));
+  end.message =
+      describe_out_of_memory(sys::CgroupDirs(created.state.cgroups).out_of_memory_kills().value_or(0),
+                             end.status, created.spec.resources.memory_limit.value_or(0));
   if (wait == Wait::kKeep) remove_container.release();
-  return status;
+  return end;
 }
 
 }  // namespace layerfs::container

@@ -95,6 +95,7 @@ Result<void> OciRuntime::kill(const std::string& id, int signal, Target target) 
   sys::CgroupDirs cgroup(state.cgroups);
   if (target == Target::kAll && !cgroup.empty()) {
     LAYERFS_ASSIGN(auto list, cgroup.processes());
+    if (signal == SIGKILL && !list.empty()) return cgroup.kill_all();
     for (pid_t pid : list)
       if (::kill(pid, signal) != 0 && errno != ESRCH) return system_error(errno, "kill", std::to_string(pid));
     if (!list.empty()) return {};
@@ -114,8 +115,7 @@ Result<void> OciRuntime::remove_locked(const std::string& id, const ContainerSta
     LAYERFS_TRY(wait_for_death(init.get(), id));
   }
   // Without a pid namespace of its own its processes outlive the init.
-  LAYERFS_ASSIGN(auto rest, cgroup.processes());
-  for (pid_t pid : rest) ::kill(pid, SIGKILL);
+  LAYERFS_TRY(cgroup.kill_all());
   LAYERFS_TRY(cgroup.remove());
   if (auto spec = stored_spec(id); spec)
     run_hooks_and_log(spec->hooks.poststop, "poststop", state_json(state, Status::kStopped));

@@ -56,9 +56,13 @@ class OciRuntime {
   Result<void> create(const CreateRequest& request);
   /// Errors: where the container is not created.
   Result<void> start(const std::string& id);
-  /// create and start; in the foreground also waits, deletes, and returns the exit status.
+  /// create and start; in the foreground also waits and deletes.
   enum class Wait : std::uint8_t { kForeground, kDetached, kKeep };
-  Result<int> run(const CreateRequest& request, Wait wait);
+  struct End {
+    int status = 0;       ///< the exit status; 0 when detached
+    std::string message;  ///< why, where it ran out of memory
+  };
+  Result<End> run(const CreateRequest& request, Wait wait);
   /// Runs one more process in a running container. Returns its exit status, or 0 when detached.
   Result<int> exec(const ExecRequest& request);
   Result<std::string> state(const std::string& id);

@@ -437,4 +437,19 @@ Result<CgroupPlan> plan_cgroup(const spec::Resources& resources, const CgroupLay
   return plan;
 }
 
+CgroupPlan plan_file_server_cgroup(const CgroupPlan& container) {
+  CgroupPlan plan;
+  plan.path = container.path + "-files";
+  for (const auto& group : container.groups) {
+    CgroupGroup own{group.hierarchy, {}, {}};
+    for (const auto& write : group.writes)
+      if (write.field.starts_with("linux.resources.blockIO.")) own.writes.push_back(write);
+    if (own.writes.empty()) continue;
+    // Whose pages are written back is known by who they are charged to (cgroup-v2.rst, "Writeback").
+    if (own.hierarchy.unified) own.controllers = {"io", "memory"};
+    plan.groups.push_back(std::move(own));
+  }
+  return plan;
+}
+
 }  // namespace layerfs::plan

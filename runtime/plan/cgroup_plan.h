@@ -64,6 +64,10 @@ enum class CgroupExtent : std::uint8_t {
 Result<CgroupPlan> plan_cgroup(const spec::Resources& resources, const CgroupLayout& layout,
                                const std::string& path, CgroupExtent extent);
 
+/// The groups of the process that serves the container's root (RUN.md): the same limits of disks, beside the
+/// container's groups. Empty where `container` has no such limit.
+CgroupPlan plan_file_server_cgroup(const CgroupPlan& container);
+
 /// cpu.weight of cgroup v2 for cpu.shares of v1, as crun 1.23 and runc 1.3 convert them: 1024 is 100.
 std::uint64_t cpu_weight(std::uint64_t shares);
 /// "c 1:3 rwm": a line of devices.allow (v1).

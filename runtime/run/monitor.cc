@@ -2,7 +2,6 @@
 #include "runtime/run/monitor.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -26,6 +25,7 @@
 #include "fs/store/store.h"
 #include "runtime/container/final_stage_image.h"
 #include "runtime/container/launch.h"
+#include "runtime/container/out_of_memory.h"
 #include "runtime/run/running_file.h"
 #include "runtime/sys/child_process.h"
 #include "runtime/sys/clone.h"
@@ -145,10 +145,8 @@ class Monitor {
     LAYERFS_TRY(file_.update(state_));
     LAYERFS_ASSIGN(request_.mount.fuse.connection, mount::new_connection());
     request_.mount.fuse.outlives_server = true;
+    LAYERFS_TRY(make_cgroups());
     LAYERFS_TRY(start_server());
-    LAYERFS_ASSIGN(cgroup_, container::make_cgroup(request_.plan.cgroup, request_.cgroup_mode));
-    state_.cgroups = cgroup_.paths();
-    if (!cgroup_.empty()) LAYERFS_TRY(file_.update(state_));
     LAYERFS_ASSIGN(auto init_request, make_init_request());
     LAYERFS_TRY(set_streams());
     LAYERFS_ASSIGN(auto init, container::launch(init_request, cgroup_));
@@ -175,6 +173,19 @@ class Monitor {
     return judge(code);
   }
 
+  Result<void> make_cgroups() {
+    LAYERFS_ASSIGN(cgroup_, container::make_cgroup(request_.plan.cgroup, request_.cgroup_mode));
+    if (cgroup_.empty()) return {};
+    state_.cgroups = cgroup_.paths();
+    LAYERFS_TRY(file_.update(state_));
+    // The root's disk I/O is the server's: it is held to the container's limits, too.
+    plan::CgroupPlan plan = plan::plan_file_server_cgroup(request_.plan.cgroup);
+    if (plan.groups.empty()) return {};
+    LAYERFS_ASSIGN(server_cgroup_, container::make_cgroup(plan, request_.cgroup_mode));
+    state_.cgroups.insert(state_.cgroups.end(), server_cgroup_.paths().begin(), server_cgroup_.paths().end());
+    return file_.update(state_);
+  }
+
   Result<void> start_server() {
     LAYERFS_ASSIGN(auto ends, SyncChannel::make_pair());
     LAYERFS_ASSIGN(auto link, mount::make_keeper_link());
@@ -190,7 +201,8 @@ class Monitor {
     server_ = std::move(ends.first);
     link_ = std::move(link.first);
     LAYERFS_ASSIGN(server_pidfd_, sys::open_pidfd(pid));
-    return {};
+    // It waits for its device, so nothing has been read or written yet.
+    return server_cgroup_.add(pid);
   }
 
   Result<container::InitRequest> make_init_request() {
@@ -355,16 +367,9 @@ class Monitor {
           "the file system server died; the container was killed (see '" + directory() + "/log')";
       return outcome;
     }
-    auto kills = cgroup_.out_of_memory_kills();
-    if (kills.value_or(0) == 0) return outcome;
-    outcome.out_of_memory = true;
-    std::string limit =
-        request_.memory_limit > 0 ? fmt::format(" (limit {} MiB)", request_.memory_limit >> 20) : "";
-    if (status == 128 + SIGKILL)
-      outcome.message = "the container ran out of memory and was killed" + limit;
-    else
-      outcome.message = fmt::format("{} process{} of the container ran out of memory and {} killed{}", *kills,
-                                    *kills == 1 ? "" : "es", *kills == 1 ? "was" : "were", limit);
+    outcome.message = container::describe_out_of_memory(cgroup_.out_of_memory_kills().value_or(0), status,
+                                                        request_.memory_limit);
+    outcome.out_of_memory = !outcome.message.empty();
     return outcome;
   }
 
@@ -386,6 +391,7 @@ class Monitor {
   Result<void> clean(const Outcome& outcome) {
     wait_for_server();
     Result<void> result = cgroup_.remove();
+    if (auto removed = server_cgroup_.remove(); result) result = removed;
     if (request_.remove || !started_) {
       auto removed = remove_container();
       if (result) result = removed;
@@ -420,6 +426,7 @@ class Monitor {
   RunningState state_;
   RunningFile file_;
   sys::CgroupDirs cgroup_;
+  sys::CgroupDirs server_cgroup_;
   Fd server_pidfd_;
   Fd master_;
   Fd output_;

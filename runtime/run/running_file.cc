@@ -161,8 +161,7 @@ Result<void> clean_up(const std::string& store_root, const RunningState& state) 
     if (start_time && *start_time == state.start_time) ::kill(state.pid, SIGKILL);
   }
   sys::CgroupDirs cgroup(state.cgroups);
-  LAYERFS_ASSIGN(auto processes, cgroup.processes());
-  for (pid_t pid : processes) ::kill(pid, SIGKILL);
+  LAYERFS_TRY(cgroup.kill_all());
   LAYERFS_TRY(cgroup.remove());
   if (state.remove) LAYERFS_TRY(remove_container(store_root, state.id));
   return unlink_at(AT_FDCWD, directory_of(store_root) + '/' + state.id, 0);

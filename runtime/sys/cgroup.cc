@@ -2,6 +2,7 @@
 #include "runtime/sys/cgroup.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -239,6 +240,22 @@ Result<std::vector<pid_t>> CgroupDirs::processes() const {
   std::vector<pid_t> list;
   if (!paths_.empty()) collect_processes(paths_.front(), list);
   return list;
+}
+
+Result<void> CgroupDirs::kill_all() const {
+  for (const auto& path : paths_)
+    if (std::string file = path + "/cgroup.kill"; exists(file)) return write_value(file, "1");
+  constexpr int kRounds = 200;
+  for (int i = 0; i < kRounds; ++i) {
+    LAYERFS_ASSIGN(auto list, processes());
+    if (list.empty()) return {};
+    for (pid_t pid : list)
+      if (::kill(pid, SIGKILL) != 0 && errno != ESRCH)
+        return system_error(errno, "kill", std::to_string(pid));
+    timespec pause{0, 1'000'000};
+    ::nanosleep(&pause, nullptr);
+  }
+  return {};
 }
 
 std::optional<std::uint64_t> CgroupDirs::out_of_memory_kills() const {

@@ -59,6 +59,10 @@ class CgroupDirs {
   Result<void> add(pid_t pid) const;
   /// Every process of the groups, and of groups below them.
   Result<std::vector<pid_t>> processes() const;
+  /// SIGKILL to every process of the groups, and of groups below them, until none is left: at once where the
+  /// kernel can (cgroup.kill, v2 since Linux 5.14), else again while there are new ones. What is stopped by
+  /// v1's freezer dies when it is thawed. Errors: EPERM.
+  Result<void> kill_all() const;
   /// Kills by the kernel for lack of memory so far; nullopt where no group counts them.
   std::optional<std::uint64_t> out_of_memory_kills() const;
   /// Freezes or thaws. Errors: kUnsupported without a freezer.

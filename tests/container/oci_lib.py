@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 
+from limits_lib import own_group
+
 
 class Bundle:
     def __init__(self, stage, args, **changes):
@@ -29,6 +31,9 @@ class Bundle:
             self.config = json.load(file)
         self.config["process"].update(terminal=False, args=args)
         self.config["root"]["readonly"] = False
+        # Rules of devices are a BPF program on v2, and not every kernel has those of cgroups.
+        if own_group() is not None:
+            self.config["linux"].get("resources", {}).pop("devices", None)
         for key, value in changes.items():
             self.config["process"][key] = value
         self.write()
