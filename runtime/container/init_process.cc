@@ -255,8 +255,36 @@ class Init {
     return builder.finish(header);
   }
 
+  /// So that the program can open its /dev/stdout again (proc(5), /proc/PID/fd): the caller's pipes and files
+  /// become its user's, as by crun and runc. Devices are shared with others and stay.
+  Result<void> give_streams() {
+    const plan::ProcessPlan& plan = process();
+    if (plan.uid == 0 && plan.gid == 0) return {};
+    for (int fd = 0; fd < 3; ++fd) {
+      auto st = calls_.stat_fd(fd);
+      if (!st || S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode)) continue;
+      if (st->st_uid == plan.uid && st->st_gid == plan.gid) continue;
+      // EPERM, EINVAL: another's file, or ids that mean nothing here; EROFS. It stays as it is.
+      if (::fchown(fd, plan.uid, plan.gid) != 0 && errno != EPERM && errno != EINVAL && errno != EROFS)
+        return system_error(errno, "chown standard stream", std::to_string(fd));
+    }
+    return {};
+  }
+
+  void name_listeners() {
+    if (request_.listen_fds == 0) return;
+    auto& env = process().env;
+    std::erase_if(env, [](const std::string& item) {
+      return item.starts_with("LISTEN_FDS=") || item.starts_with("LISTEN_PID=");
+    });
+    env.push_back("LISTEN_FDS=" + std::to_string(request_.listen_fds));
+    env.push_back("LISTEN_PID=" + std::to_string(::getpid()));
+  }
+
   Result<void> become_stage(const std::string& program) {
     LAYERFS_TRY(take_terminal());
+    LAYERFS_TRY(give_streams());
+    name_listeners();
     LAYERFS_TRY(wait_and_run_start_hooks());
     LAYERFS_ASSIGN(Fd stage, make_sealed_file("layerfs-stage", make_stage_bytes(program)));
     // Everything that is not the program's goes at the exec, whatever was inherited from whom.

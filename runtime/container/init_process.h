@@ -15,6 +15,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "fs/base/fd.h"
 #include "runtime/container/seccomp_program.h"
@@ -30,6 +31,8 @@ struct InitRequest {
   Fd start_fifo;               ///< read before the program starts; empty: starts at once
   Fd console_socket;           ///< gets the terminal's master; empty: the creator gets it
   std::uint32_t keep_fds = 3;  ///< descriptors below are the program's
+  std::vector<Fd> held;  ///< stand where a descriptor below `keep_fds` is not open; none reaches the program
+  unsigned listen_fds = 0;  ///< of the caller's LISTEN_FDS (sd_listen_fds(3))
   bool die_with_parent = false;
   bool own_session = true;
   std::string keyring;        ///< name of a new session keyring; empty: the caller's is kept

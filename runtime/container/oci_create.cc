@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
@@ -39,19 +40,6 @@ Result<std::string> real_path(const std::string& path) {
   return text;
 }
 
-/// Descriptors 3 to 2+N must be there, else ours would be taken for them.
-Result<std::uint32_t> count_kept_fds(unsigned preserve_fds) {
-  unsigned listen_fds = 0;
-  if (const char* text = std::getenv("LISTEN_FDS"); text != nullptr)
-    listen_fds = static_cast<unsigned>(std::atoi(text));
-  unsigned count = preserve_fds + listen_fds;
-  for (unsigned i = 0; i < count; ++i)
-    if (::fcntl(static_cast<int>(3 + i), F_GETFD) < 0)
-      return invalid_error("--preserve-fds", std::to_string(preserve_fds),
-                           "descriptor " + std::to_string(3 + i) + " is not open");
-  return 3 + count;
-}
-
 Result<void> check_bundle(const spec::ContainerSpec& spec, const std::string& bundle) {
   std::string rootfs = spec.root.path.starts_with('/') ? spec.root.path : bundle + '/' + spec.root.path;
   struct stat st;
@@ -61,6 +49,31 @@ Result<void> check_bundle(const spec::ContainerSpec& spec, const std::string& bu
 }
 
 }  // namespace
+
+Result<void> keep_descriptors(unsigned preserve_fds, InitRequest& request) {
+  constexpr unsigned kMost = 65536;
+  unsigned listen_fds = 0;
+  if (const char* text = std::getenv("LISTEN_FDS"); text != nullptr) {
+    std::string_view digits(text);
+    auto [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), listen_fds);
+    if (code != std::errc{} || end != digits.data() + digits.size() || listen_fds > kMost)
+      return invalid_error("environment", "LISTEN_FDS",
+                           "is no number of descriptors: '" + std::string(text) + "'");
+  }
+  if (preserve_fds > kMost)
+    return invalid_error("--preserve-fds", std::to_string(preserve_fds), "is above " + std::to_string(kMost));
+  request.listen_fds = listen_fds;
+  request.keep_fds = 3 + listen_fds + preserve_fds;
+  int last = static_cast<int>(request.keep_fds) - 1;
+  // One that is not open is the caller's business; but ours must not come to lie there and be taken for it.
+  for (int fd = 3; fd <= last; ++fd) {
+    if (::fcntl(fd, F_GETFD) >= 0) continue;
+    LAYERFS_ASSIGN(Fd placeholder, open_file("/dev/null", O_PATH));
+    if (placeholder.get() > last) break;  // the lowest free one is above: none is missing any more
+    request.held.push_back(std::move(placeholder));
+  }
+  return {};
+}
 
 Result<Fd> connect_console_socket(const std::string& path) {
   Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -113,7 +126,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
     LAYERFS_ASSIGN(init_request.seccomp, make_seccomp_program(*parsed->seccomp));
   }
   LAYERFS_ASSIGN(init_request.stage_program, make_final_stage());
-  LAYERFS_ASSIGN(init_request.keep_fds, count_kept_fds(request.preserve_fds));
+  LAYERFS_TRY(keep_descriptors(request.preserve_fds, init_request));
   if (request.new_keyring) init_request.keyring = "layerfs-" + request.id;
   if (!request.console_socket.empty()) {
     LAYERFS_ASSIGN(init_request.console_socket, connect_console_socket(request.console_socket));

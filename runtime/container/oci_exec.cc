@@ -148,6 +148,8 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
   // A single-id namespace made by an ordinary user denies setgroups(2) for ever.
   LAYERFS_ASSIGN(std::string setgroups, read_file("/proc/" + std::to_string(state.pid) + "/setgroups", 64));
   init_request.plan.process.set_groups = !setgroups.starts_with("deny");
+  auto is_home = [](const std::string& item) { return item.starts_with("HOME="); };
+  if (std::ranges::none_of(process.env, is_home)) init_request.plan.steps.emplace_back(plan::ResolveUser{});
   if (process.terminal)
     init_request.plan.steps.emplace_back(
         plan::ConsoleStep{process.console_size.height, process.console_size.width, false});
@@ -155,7 +157,7 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
     LAYERFS_ASSIGN(init_request.seccomp, make_seccomp_program(*container.seccomp));
   }
   LAYERFS_ASSIGN(init_request.stage_program, make_final_stage());
-  init_request.keep_fds = 3 + request.preserve_fds;
+  LAYERFS_TRY(keep_descriptors(request.preserve_fds, init_request));
   init_request.joins_mounts = true;
   if (!request.console_socket.empty()) {
     LAYERFS_ASSIGN(init_request.console_socket, connect_console_socket(request.console_socket));

@@ -9,6 +9,7 @@
 
 #include "fs/base/fd.h"
 #include "fs/base/result.h"
+#include "runtime/container/init_process.h"
 #include "runtime/container/state_store.h"
 
 namespace layerfs::container {
@@ -16,6 +17,10 @@ namespace layerfs::container {
 /// The container's init, held so that its pid cannot become another's. Empty where it is gone.
 Result<Fd> open_init(const ContainerState& state);
 Result<Fd> connect_console_socket(const std::string& path);
+/// The caller's descriptors from 3 on that are the program's: those of LISTEN_FDS, then `preserve_fds` more.
+/// Requires: what is opened after it and passed on to the final stage (sync channel, stage, fifo) is opened
+/// after it.
+Result<void> keep_descriptors(unsigned preserve_fds, InitRequest& request);
 /// Replaced by rename, as conmon reads it while it is written. Nothing where `path` is empty.
 Result<void> write_pid_file(const std::string& path, pid_t pid);
 /// A file of a directory that nobody else sees yet.

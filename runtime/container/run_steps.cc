@@ -151,7 +151,10 @@ class Runner {
       return unsupported_error(
           "", "", "the host's node of this name is another device, and a new one may not be made");
     LAYERFS_ASSIGN(Fd target, open_target(step.path, TargetKind::kFile));
-    return calls_.bind_on(target.get(), source.get(), {});
+    // It is a device and nothing else, whatever the host's /dev allows.
+    sys::BindAttributes attributes;
+    attributes.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
+    return calls_.bind_on(target.get(), source.get(), attributes);
   }
 
   Result<void> operator()(const plan::ConsoleStep& step) { return context_.make_console(step, context_); }

@@ -177,11 +177,17 @@ Result<ContainerPlan> plan_container(const spec::ContainerSpec& spec, const Host
   plan.ids = plan_id_maps(spec.uid_mappings, spec.gid_mappings, host.privileged, host.uid, host.gid);
   LAYERFS_TRY(check_ids(spec.process.user, plan.ids));
   LAYERFS_TRY(plan_limits(spec, host, options, plan));
-  LAYERFS_ASSIGN(plan.steps, plan_rootfs(spec, host, options));
+  LAYERFS_ASSIGN(plan.steps, plan_rootfs(spec, host, options, plan.cgroup));
   LAYERFS_ASSIGN(plan.process, plan_process(spec.process, host));
   plan.process.seccomp = spec.seccomp;
   plan.process.use_init = options.use_init;
-  plan.process.set_groups = !plan.ids.deny_setgroups;
+  // crun(1): the caller's supplementary groups stay, as Podman's --group-add keep-groups asks.
+  auto keep = spec.annotations.find("run.oci.keep_original_groups");
+  bool keep_groups = keep != spec.annotations.end() && keep->second != "0" && keep->second != "false";
+  if (keep_groups && !spec.process.user.additional_gids.empty())
+    return invalid_error("field", "process.user.additionalGids",
+                         "cannot be had with the annotation 'run.oci.keep_original_groups'");
+  plan.process.set_groups = !plan.ids.deny_setgroups && !keep_groups;
   if (plan.ids.deny_setgroups && !spec.process.user.additional_gids.empty())
     return unsupported_error("field", "process.user.additionalGids", "this user namespace denies setgroups");
   plan.hooks = spec.hooks;

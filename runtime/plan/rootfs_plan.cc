@@ -56,8 +56,9 @@ MountStep to_step(const spec::Mount& mount, const MountOptions& options) {
 /// One mount of config.json is one step, but for cgroups: those are a mount for each hierarchy.
 class RootfsPlanner {
  public:
-  RootfsPlanner(const spec::ContainerSpec& spec, const HostFacts& host, const PlanOptions& options)
-      : spec_(spec), host_(host), options_(options) {}
+  RootfsPlanner(const spec::ContainerSpec& spec, const HostFacts& host, const PlanOptions& options,
+                const CgroupPlan& cgroup)
+      : spec_(spec), host_(host), options_(options), cgroup_(cgroup) {}
 
   Result<std::vector<Step>> plan() {
     if (spec_.makes(spec::NamespaceKind::kCgroup)) add(UnshareCgroup{});
@@ -161,13 +162,23 @@ class RootfsPlanner {
       if (!hierarchy.unified && hierarchy.controllers.front().starts_with("name="))
         one.data = "none," + one.data;
       one.fallback_bind = hierarchy.mount_point;
-      if (!own_namespace) bind_instead(one, hierarchy.mount_point);
+      if (!own_namespace) bind_instead(one, hierarchy.mount_point + own_group(hierarchy));
       add(std::move(one));
       if (hierarchy.controllers.size() < 2) continue;
       for (const auto& controller : hierarchy.controllers)
         add(LinkStep{step.target + '/' + controller, name});
     }
     if ((step.flags & MS_RDONLY) != 0) add(ReadonlyStep{step.target});
+  }
+
+  /// v1 without a cgroup namespace: the container sees its own groups and not the host's, as engines expect.
+  /// "" where it has none, or where making it may fail with a mere warning.
+  std::string own_group(const CgroupHierarchy& hierarchy) const {
+    auto same = [&](const CgroupGroup& group) { return group.hierarchy == hierarchy; };
+    if (options_.cgroup_mode != CgroupMode::kRequired || std::ranges::none_of(cgroup_.groups, same))
+      return {};
+    if (cgroup_.path.starts_with('/')) return cgroup_.path;
+    return (hierarchy.own_path == "/" ? "" : hierarchy.own_path) + '/' + cgroup_.path;
   }
 
   static void bind_instead(MountStep& step, const std::string& source) {
@@ -254,14 +265,15 @@ class RootfsPlanner {
   const spec::ContainerSpec& spec_;
   const HostFacts& host_;
   const PlanOptions& options_;
+  const CgroupPlan& cgroup_;
   std::vector<Step> steps_;
 };
 
 }  // namespace
 
 Result<std::vector<Step>> plan_rootfs(const spec::ContainerSpec& spec, const HostFacts& host,
-                                      const PlanOptions& options) {
-  return RootfsPlanner(spec, host, options).plan();
+                                      const PlanOptions& options, const CgroupPlan& cgroup) {
+  return RootfsPlanner(spec, host, options, cgroup).plan();
 }
 
 }  // namespace layerfs::plan

@@ -12,6 +12,6 @@ namespace layerfs::plan {
 
 /// From the propagation of '/' to Pivot. Errors: kUnsupported, kInvalid naming the mount or device.
 Result<std::vector<Step>> plan_rootfs(const spec::ContainerSpec& spec, const HostFacts& host,
-                                      const PlanOptions& options);
+                                      const PlanOptions& options, const CgroupPlan& cgroup);
 
 }  // namespace layerfs::plan

@@ -145,8 +145,8 @@ struct Process {
 struct Hook {
   std::string path;
   std::vector<std::string> args;
-  std::vector<std::string> env;
-  std::optional<int> timeout;  ///< seconds
+  std::optional<std::vector<std::string>> env;  ///< nullopt: the runtime's own (execv(3), environ(7))
+  std::optional<int> timeout;                   ///< seconds
 };
 
 struct Hooks {

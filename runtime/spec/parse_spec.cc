@@ -126,7 +126,7 @@ std::vector<Hook> read_hooks(const JsonReader& hooks, const char* name) {
     hook.path = item.required_string("path");
     if (!hook.path.starts_with('/')) item.fail("path", "must be absolute");
     hook.args = item.strings("args");
-    hook.env = item.strings("env");
+    if (item.has("env")) hook.env = item.strings("env");
     hook.timeout = item.integer<int>("timeout");
     if (hook.timeout && *hook.timeout <= 0) item.fail("timeout", "must be above 0");
     list.push_back(std::move(hook));

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the specification demands across fields (runtime-spec, config.md and config-linux.md).
+#include <algorithm>
+#include <iterator>
+#include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "runtime/spec/parse_spec.h"
 
@@ -51,6 +55,40 @@ Result<void> check_process(const Process& process) {
   return {};
 }
 
+/// The namespace that a sysctl belongs to (namespaces(7), ipc_namespaces(7)); nullopt: the whole machine's.
+std::optional<NamespaceKind> sysctl_namespace(const std::string& dotted) {
+  constexpr std::string_view kIpc[] = {"kernel.msgmax", "kernel.msgmnb",         "kernel.msgmni",
+                                       "kernel.sem",    "kernel.shmall",         "kernel.shmmax",
+                                       "kernel.shmmni", "kernel.shm_rmid_forced"};
+  if (dotted.starts_with("net.")) return NamespaceKind::kNetwork;
+  if (dotted.starts_with("fs.mqueue.") || std::ranges::find(kIpc, dotted) != std::end(kIpc))
+    return NamespaceKind::kIpc;
+  if (dotted == "kernel.domainname") return NamespaceKind::kUts;
+  if (dotted.starts_with("user.")) return NamespaceKind::kUser;
+  return std::nullopt;
+}
+
+/// What would change the host is refused, as by crun and runc.
+Result<void> check_sysctl(const ContainerSpec& spec) {
+  for (const auto& [key, value] : spec.sysctl) {
+    std::string field = "linux.sysctl." + key;
+    std::string dotted = key;
+    // "net/ipv4/conf/eth0.1/x": with slashes the dots belong to names (sysctl(8)).
+    if (std::size_t first = key.find_first_of("./"); first != std::string::npos && key[first] == '/')
+      for (char& c : dotted) c = c == '/' ? '.' : c == '.' ? '/' : c;
+    if (dotted == "kernel.hostname") return invalid_error("field", field, "is what 'hostname' is for");
+    auto kind = sysctl_namespace(dotted);
+    if (!kind) return invalid_error("field", field, "belongs to no namespace: it is the host's");
+    if (spec.find_namespace(*kind) == nullptr)
+      return invalid_error("field", field,
+                           "needs a namespace of its own: '" + std::string(to_text(*kind)) + "'");
+  }
+  auto domain = spec.sysctl.find("kernel.domainname");
+  if (domain != spec.sysctl.end() && !spec.domainname.empty() && domain->second != spec.domainname)
+    return invalid_error("field", "linux.sysctl.kernel.domainname", "is not what domainname says");
+  return {};
+}
+
 Result<void> check_linux(const ContainerSpec& spec) {
   for (const auto& mount : spec.mounts)
     if (mount.destination.empty()) return invalid_error("field", "mounts", "has an empty destination");
@@ -64,9 +102,7 @@ Result<void> check_linux(const ContainerSpec& spec) {
   for (const auto& path : spec.readonly_paths)
     if (!path.starts_with('/'))
       return invalid_error("field", "linux.readonlyPaths", "has a path that is not absolute: '" + path + "'");
-  auto domain = spec.sysctl.find("kernel.domainname");
-  if (domain != spec.sysctl.end() && !spec.domainname.empty() && domain->second != spec.domainname)
-    return invalid_error("field", "linux.sysctl.kernel.domainname", "is not what domainname says");
+  LAYERFS_TRY(check_sysctl(spec));
   if (!spec.time_offsets.empty() && !spec.makes(NamespaceKind::kTime))
     return invalid_error("field", "linux.timeOffsets", "needs a new time namespace");
   const Resources& resources = spec.resources;

@@ -112,7 +112,7 @@ Result<void> LinuxSyscalls::change_dir_fd(int fd) {
 }
 
 Result<void> LinuxSyscalls::change_dir(const std::string& path) {
-  if (::chdir(path.c_str()) != 0) return system_error(errno, "change directory", path);
+  if (::chdir(path.c_str()) != 0) return system_error(errno, "chdir to", path);
   return {};
 }
 

@@ -176,7 +176,7 @@ TEST_F(Hooks, GetTheStateAndTheirEnvironment) {
   spec::Hook hook;
   hook.path = "/bin/sh";
   hook.args = {"sh", "-c", "cat >" + path_ + "/state; echo \"$X\" >" + path_ + "/env"};
-  hook.env = {"PATH=/bin:/usr/bin", "X=1"};
+  hook.env = std::vector<std::string>{"PATH=/bin:/usr/bin", "X=1"};
   auto done = run_hooks({hook}, "prestart", R"({"id":"c"})");
   ASSERT_TRUE(done) << done.error().message();
   EXPECT_EQ(*read_file(path_ + "/state"), R"({"id":"c"})");
@@ -185,13 +185,26 @@ TEST_F(Hooks, GetTheStateAndTheirEnvironment) {
 
 TEST_F(Hooks, TheFirstFailureEndsAndIsNamed) {
   spec::Hook fails{"/bin/false", {}, {}, {}};
-  spec::Hook touches{"/bin/sh", {"sh", "-c", "echo >" + path_ + "/ran"}, {"PATH=/bin"}, {}};
+  spec::Hook touches{
+      "/bin/sh", {"sh", "-c", "echo >" + path_ + "/ran"}, std::vector<std::string>{"PATH=/bin"}, {}};
   auto done = run_hooks({fails, touches}, "createRuntime", "{}");
   ASSERT_FALSE(done);
   EXPECT_THAT(done.error().message(), HasSubstr("createRuntime hook '/bin/false'"));
   EXPECT_NE(::access((path_ + "/ran").c_str(), F_OK), 0);
   run_hooks_and_log({fails, touches}, "poststop", "{}");
   EXPECT_EQ(::access((path_ + "/ran").c_str(), F_OK), 0);
+}
+
+TEST_F(Hooks, WithoutAnEnvironmentItHasTheRuntimesOwn) {
+  ASSERT_EQ(::setenv("LAYERFS_TEST_HOOK", "inherited", 1), 0);
+  std::string print = "echo \"$LAYERFS_TEST_HOOK\" >" + path_ + "/env";
+  spec::Hook inherits{"/bin/sh", {"sh", "-c", print}, std::nullopt, {}};
+  ASSERT_TRUE(run_hooks({inherits}, "prestart", "{}"));
+  EXPECT_EQ(*read_file(path_ + "/env"), "inherited\n");
+  spec::Hook empty{"/bin/sh", {"sh", "-c", print}, std::vector<std::string>{}, {}};
+  ASSERT_TRUE(run_hooks({empty}, "prestart", "{}"));
+  EXPECT_EQ(*read_file(path_ + "/env"), "\n");
+  ::unsetenv("LAYERFS_TEST_HOOK");
 }
 
 TEST_F(Hooks, ASlowOneIsKilled) {

@@ -275,7 +275,7 @@ TEST_F(RunSteps, ReadonlyChangesAMountOrBindsWhatIsNone) {
 TEST_F(RunSteps, DevicesAreBoundOnlyWhereTheyAreWhatTheySay) {
   ASSERT_TRUE(
       run({plan::DeviceStep{"/dev/null", plan::DeviceMaking::kBind, S_IFCHR | 0666, makedev(1, 3), 0, 0}}));
-  EXPECT_EQ(calls_.log.back(), "bind /dev/null on /bundle/rootfs/dev/null");
+  EXPECT_EQ(calls_.log.back(), "bind /dev/null on /bundle/rootfs/dev/null set=0xa");
   calls_.add("/dev/zero", {S_IFCHR | 0666, makedev(8, 8), {}, 0});
   EXPECT_FALSE(
       run({plan::DeviceStep{"/dev/zero", plan::DeviceMaking::kBind, S_IFCHR | 0666, makedev(1, 5), 0, 0}}));
