@@ -88,6 +88,7 @@ class Init {
     LAYERFS_ASSIGN(Message go, sync_.receive());
     if (go.kind != MessageKind::kGo)
       ::_exit(kNotStarted);  // the creator is gone or has reported its own error
+    pid_outside_ = go.value;
     if (request_.own_session) LAYERFS_TRY(calls_.new_session());
     // Else the container could read keys of the caller's session (keyrings(7)).
     if (!request_.keyring.empty()) LAYERFS_TRY(sys::join_new_keyring(request_.keyring));
@@ -246,6 +247,13 @@ class Init {
     header.seccomp_count = static_cast<std::uint32_t>(filter.size());
     header.seccomp = builder.add(filter.data(), filter.size() * sizeof(sock_filter), alignof(sock_filter));
     header.seccomp_flags = request_.seccomp.flags;
+    header.listener_socket = -1;
+    if (request_.listener_socket) {
+      std::string state = request_.listener_state(pid_outside_);
+      header.listener_socket = request_.listener_socket.get();
+      header.listener_state = builder.add_string(state);
+      header.listener_state_size = static_cast<std::uint32_t>(state.size());
+    }
     header.path = builder.add_string(program);
     header.cwd = builder.add_string(plan.cwd);
     header.argument_count = static_cast<std::uint32_t>(plan.args.size());
@@ -292,6 +300,7 @@ class Init {
     LAYERFS_TRY(sys::keep_on_exec(stage.get()));
     LAYERFS_TRY(sys::keep_on_exec(sync_.fd()));
     if (request_.start_fifo) LAYERFS_TRY(sys::keep_on_exec(request_.start_fifo.get()));
+    if (request_.listener_socket) LAYERFS_TRY(sys::keep_on_exec(request_.listener_socket.get()));
     // Last: a limit on files or memory may leave no room for the above.
     for (const auto& limit : process().rlimits)
       if (auto set = calls_.set_rlimit(limit.resource, limit.soft, limit.hard); !set)
@@ -304,6 +313,7 @@ class Init {
   SyncChannel sync_;
   sys::LinuxSyscalls calls_;
   Fd terminal_;
+  pid_t pid_outside_ = 0;  // as the creator sees it
   bool late_directory_ = false;
   bool ready_sent_ = false;
 };

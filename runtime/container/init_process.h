@@ -27,8 +27,10 @@ namespace layerfs::container {
 struct InitRequest {
   plan::ContainerPlan plan;
   SeccompProgram seccomp;
-  Fd stage_program;            ///< final_stage_image.h
-  Fd start_fifo;               ///< read before the program starts; empty: starts at once
+  Fd stage_program;    ///< final_stage_image.h
+  Fd start_fifo;       ///< read before the program starts; empty: starts at once
+  Fd listener_socket;  ///< gets the descriptor of SCMP_ACT_NOTIFY, with listener_state's text
+  std::function<std::string(pid_t pid)> listener_state;
   Fd console_socket;           ///< gets the terminal's master; empty: the creator gets it
   std::uint32_t keep_fds = 3;  ///< descriptors below are the program's
   std::vector<Fd> held;  ///< stand where a descriptor below `keep_fds` is not open; none reaches the program

@@ -185,7 +185,7 @@ Result<LaunchedInit> launch(InitRequest& request, const sys::CgroupDirs& cgroup,
   return init;
 }
 
-Result<void> LaunchedInit::send_go() { return sync_.send(MessageKind::kGo); }
+Result<void> LaunchedInit::send_go() { return sync_.send(MessageKind::kGo, pid_); }
 
 void LaunchedInit::destroy() {
   sync_.close();

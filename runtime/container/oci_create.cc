@@ -40,6 +40,18 @@ Result<std::string> real_path(const std::string& path) {
   return text;
 }
 
+Result<Fd> connect_socket(const std::string& path, std::string_view what) {
+  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd) return system_error(errno, "create socket");
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) return system_error(ENAMETOOLONG, what, path);
+  std::memcpy(address.sun_path, path.c_str(), path.size());
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return system_error(errno, what, path);
+  return fd;
+}
+
 Result<void> check_bundle(const spec::ContainerSpec& spec, const std::string& bundle) {
   std::string rootfs = spec.root.path.starts_with('/') ? spec.root.path : bundle + '/' + spec.root.path;
   struct stat st;
@@ -76,16 +88,20 @@ Result<void> keep_descriptors(unsigned preserve_fds, InitRequest& request) {
 }
 
 Result<Fd> connect_console_socket(const std::string& path) {
-  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd) return system_error(errno, "create socket");
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path)
-    return system_error(ENAMETOOLONG, "connect to console socket", path);
-  std::memcpy(address.sun_path, path.c_str(), path.size());
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    return system_error(errno, "connect to console socket", path);
-  return fd;
+  return connect_socket(path, "connect to console socket");
+}
+
+Result<void> connect_listener(const spec::Seccomp& seccomp, const ContainerState& state, Status status,
+                              InitRequest& request) {
+  if (!seccomp.notifies()) return {};
+  LAYERFS_ASSIGN(request.listener_socket,
+                 connect_socket(seccomp.listener_path, "field 'linux.seccomp.listenerPath': connect to"));
+  request.listener_state = [state, status, metadata = seccomp.listener_metadata](pid_t pid) {
+    ContainerState now = state;
+    if (now.pid == 0) now.pid = pid;  // it is the init itself
+    return process_state_json(now, status, pid, metadata);
+  };
+  return {};
 }
 
 Result<void> write_pid_file(const std::string& path, pid_t pid) {
@@ -157,6 +173,8 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   LAYERFS_ASSIGN(init_request.start_fifo, open_file(fifo, O_RDWR));
 
   init_request.hook_state = state_json(state, Status::kCreating);
+  if (parsed->seccomp)
+    LAYERFS_TRY(connect_listener(*parsed->seccomp, state, Status::kCreating, init_request));
   // Known before it goes on: an init whose creator dies ends by itself before that, and by delete after it.
   auto remember = [&](pid_t pid) -> Result<void> {
     LAYERFS_ASSIGN(auto start_time, sys::find_start_time(pid));

@@ -17,6 +17,10 @@ namespace layerfs::container {
 /// The container's init, held so that its pid cannot become another's. Empty where it is gone.
 Result<Fd> open_init(const ContainerState& state);
 Result<Fd> connect_console_socket(const std::string& path);
+/// Where the profile notifies: its listener's socket, and what is to be sent on it. `state.pid` is 0 for the
+/// container's own init.
+Result<void> connect_listener(const spec::Seccomp& seccomp, const ContainerState& state, Status status,
+                              InitRequest& request);
 /// The caller's descriptors from 3 on that are the program's: those of LISTEN_FDS, then `preserve_fds` more.
 /// Requires: what is opened after it and passed on to the final stage (sync channel, stage, fifo) is opened
 /// after it.

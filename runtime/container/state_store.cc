@@ -184,7 +184,9 @@ Result<Status> find_status(const StateStore& store, const ContainerState& state)
   return ::access(store.start_fifo(state.id).c_str(), F_OK) == 0 ? Status::kCreated : Status::kRunning;
 }
 
-std::string state_json(const ContainerState& state, Status status) {
+namespace {
+
+json state_document(const ContainerState& state, Status status) {
   json document = json::object();
   document["ociVersion"] = state.oci_version;
   document["id"] = state.id;
@@ -192,7 +194,24 @@ std::string state_json(const ContainerState& state, Status status) {
   if (status != Status::kStopped && state.pid != 0) document["pid"] = state.pid;
   document["bundle"] = state.bundle;
   document["annotations"] = state.annotations;
-  return document.dump(2, ' ', false, json::error_handler_t::replace);
+  return document;
+}
+
+}  // namespace
+
+std::string state_json(const ContainerState& state, Status status) {
+  return state_document(state, status).dump(2, ' ', false, json::error_handler_t::replace);
+}
+
+std::string process_state_json(const ContainerState& state, Status status, pid_t pid,
+                               const std::string& metadata) {
+  json document = json::object();
+  document["ociVersion"] = state.oci_version;
+  document["fds"] = {"seccompFd"};
+  document["pid"] = pid;
+  if (!metadata.empty()) document["metadata"] = metadata;
+  document["state"] = state_document(state, status);
+  return document.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 }  // namespace layerfs::container

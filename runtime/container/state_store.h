@@ -76,6 +76,10 @@ class StateStore {
 Result<Status> find_status(const StateStore& store, const ContainerState& state);
 /// The JSON of `state` and of hooks (runtime-spec, runtime.md, "State").
 std::string state_json(const ContainerState& state, Status status);
+/// The container process state that goes with a seccomp listener (runtime-spec, config-linux.md, "The
+/// Container Process State"); `pid` is that of the process which is filtered.
+std::string process_state_json(const ContainerState& state, Status status, pid_t pid,
+                               const std::string& metadata);
 /// Errors: kInvalid. A name of letters, digits and "_+-.", which is no "." or "..".
 Result<void> check_container_id(const std::string& id);
 

@@ -19,7 +19,7 @@ namespace layerfs::container {
 
 enum class MessageKind : std::uint32_t {
   kClosed = 0,      ///< never sent: the peer is gone
-  kGo = 1,          ///< creator -> init: id maps are written, the cgroup is joined
+  kGo = 1,          ///< creator -> init: id maps are written, the cgroup is joined; `value` is its pid there
   kFuseDevice = 2,  ///< init -> creator, with the descriptor of a mounted /dev/fuse
   kConsole = 3,     ///< init -> creator, with the terminal's master
   kHooks = 4,       ///< init -> creator: run the runtime's hooks; answered by kGo

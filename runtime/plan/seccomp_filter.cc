@@ -54,6 +54,7 @@ std::uint32_t action_value(SeccompAction action, std::optional<std::uint32_t> er
     case SeccompAction::kTrap: return SECCOMP_RET_TRAP;
     case SeccompAction::kTrace: return SECCOMP_RET_TRACE | (errno_value.value_or(EPERM) & SECCOMP_RET_DATA);
     case SeccompAction::kLog: return SECCOMP_RET_LOG;
+    case SeccompAction::kNotify: return SECCOMP_RET_USER_NOTIF;
   }
   return SECCOMP_RET_KILL_PROCESS;
 }
@@ -254,9 +255,18 @@ Result<unsigned> seccomp_filter_flags(const spec::Seccomp& profile) {
       flags |= SECCOMP_FILTER_FLAG_LOG;
     else if (name == "SECCOMP_FILTER_FLAG_SPEC_ALLOW")
       flags |= SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    else if (name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" && profile.notifies())
+      flags |= SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    else if (name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV")
+      return invalid_error("field", "linux.seccomp.flags", "'" + name + "' needs SCMP_ACT_NOTIFY");
     else
       return invalid_error("field", "linux.seccomp.flags", "'" + name + "' is no flag of this runtime");
   }
+  if (!profile.notifies()) return flags;
+  flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER;
+  // Both give their answer as the result; with the flag a thread that could not be synchronised is ESRCH
+  // (seccomp(2)).
+  if ((flags & SECCOMP_FILTER_FLAG_TSYNC) != 0) flags |= SECCOMP_FILTER_FLAG_TSYNC_ESRCH;
   return flags;
 }
 

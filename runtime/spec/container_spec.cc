@@ -62,6 +62,10 @@ std::optional<NamespaceKind> find_namespace_kind(std::string_view text) {
   return found->kind;
 }
 
+bool Seccomp::notifies() const {
+  return std::ranges::find(rules, SeccompAction::kNotify, &SeccompRule::action) != rules.end();
+}
+
 std::optional<Propagation> find_propagation(std::string_view text) {
   const auto* found = std::ranges::find(kPropagations, text, &PropagationName::text);
   if (found == kPropagations.end()) return std::nullopt;

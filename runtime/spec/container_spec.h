@@ -232,7 +232,16 @@ struct Resources {
   bool has_limits() const;
 };
 
-enum class SeccompAction : std::uint8_t { kAllow, kErrno, kKillThread, kKillProcess, kTrap, kTrace, kLog };
+enum class SeccompAction : std::uint8_t {
+  kAllow,
+  kErrno,
+  kKillThread,
+  kKillProcess,
+  kTrap,
+  kTrace,
+  kLog,
+  kNotify
+};
 enum class SeccompCompare : std::uint8_t {
   kNotEqual,
   kLess,
@@ -263,6 +272,11 @@ struct Seccomp {
   std::vector<std::string> architectures;  ///< SCMP_ARCH_X86_64...; none: this machine's
   std::vector<std::string> flags;          ///< SECCOMP_FILTER_FLAG_LOG...
   std::vector<SeccompRule> rules;
+  std::string listener_path;  ///< a unix socket that gets the descriptor of SCMP_ACT_NOTIFY
+  std::string listener_metadata;
+
+  /// Some rule has SCMP_ACT_NOTIFY.
+  bool notifies() const;
 };
 
 enum class Propagation : std::uint8_t {

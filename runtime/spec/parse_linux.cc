@@ -2,6 +2,7 @@
 // runtime-spec, config-linux.md.
 #include "runtime/spec/parse_linux.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -134,7 +135,7 @@ void read_cpu(const JsonReader& cpu, Resources& to) {
   if (to.cpu_realtime_period == 0) to.cpu_realtime_period.reset();
 }
 
-constexpr std::array<std::pair<std::string_view, SeccompAction>, 8> kActions{{
+constexpr std::array<std::pair<std::string_view, SeccompAction>, 9> kActions{{
     {"SCMP_ACT_ALLOW", SeccompAction::kAllow},
     {"SCMP_ACT_ERRNO", SeccompAction::kErrno},
     {"SCMP_ACT_KILL", SeccompAction::kKillThread},
@@ -143,6 +144,7 @@ constexpr std::array<std::pair<std::string_view, SeccompAction>, 8> kActions{{
     {"SCMP_ACT_TRAP", SeccompAction::kTrap},
     {"SCMP_ACT_TRACE", SeccompAction::kTrace},
     {"SCMP_ACT_LOG", SeccompAction::kLog},
+    {"SCMP_ACT_NOTIFY", SeccompAction::kNotify},
 }};
 
 constexpr std::array<std::pair<std::string_view, SeccompCompare>, 7> kCompares{{
@@ -160,10 +162,7 @@ auto read_name(const JsonReader& reader, const char* name, const Table& table) {
   std::string text = reader.required_string(name);
   for (const auto& [key, value] : table)
     if (key == text) return value;
-  if (text == "SCMP_ACT_NOTIFY")
-    reader.unsupported(name);
-  else
-    reader.fail(name, "has an unknown value '" + text + "'");
+  reader.fail(name, "has an unknown value '" + text + "'");
   return table.front().second;
 }
 
@@ -194,9 +193,19 @@ Seccomp read_seccomp(const JsonReader& seccomp) {
   result.default_errno = seccomp.integer<std::uint32_t>("defaultErrnoRet");
   result.architectures = seccomp.strings("architectures");
   result.flags = seccomp.strings("flags");
-  seccomp.unsupported("listenerPath");
-  seccomp.unsupported("listenerMetadata");
+  result.listener_path = seccomp.string("listenerPath");
+  result.listener_metadata = seccomp.string("listenerMetadata");
   for (const auto& item : seccomp.objects("syscalls")) result.rules.push_back(read_rule(item));
+  // Everything before the program would wait for an answer too, the sending of the listener first of all.
+  if (result.default_action == SeccompAction::kNotify)
+    seccomp.fail("defaultAction", "cannot be SCMP_ACT_NOTIFY");
+  if (result.notifies() && result.listener_path.empty())
+    seccomp.fail("listenerPath", "is missing: SCMP_ACT_NOTIFY needs it");
+  if (!result.listener_metadata.empty() && result.listener_path.empty())
+    seccomp.fail("listenerMetadata", "needs listenerPath");
+  for (const auto& rule : result.rules)
+    if (rule.action == SeccompAction::kNotify && std::ranges::find(rule.names, "sendmsg") != rule.names.end())
+      seccomp.fail("syscalls", "has SCMP_ACT_NOTIFY for sendmsg, which is how the listener is sent");
   return result;
 }
 

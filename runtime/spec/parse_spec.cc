@@ -249,6 +249,8 @@ Seccomp read_profile(const JsonReader& root, const std::vector<std::string>& cap
   for (std::size_t i = 0; i < sources.size() && i < profile.rules.size(); ++i)
     if (applies(sources[i], capabilities)) kept.push_back(std::move(profile.rules[i]));
   profile.rules = std::move(kept);
+  if (profile.notifies())
+    root.fail("syscalls", "has SCMP_ACT_NOTIFY, which needs a config.json of layerfs-oci");
   return profile;
 }
 

@@ -144,6 +144,23 @@ TEST(SeccompFilter, ARuleWithoutArgumentsDecidesAlone) {
   for (std::uint64_t value : {0, 1, 2}) EXPECT_EQ(run(*program, call(1, {value})), SECCOMP_RET_ALLOW);
 }
 
+TEST(SeccompFilter, NotifyingHasAListener) {
+  spec::Seccomp profile;
+  profile.default_action = SeccompAction::kAllow;
+  profile.flags = {"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"};
+  EXPECT_FALSE(seccomp_filter_flags(profile));
+  profile.rules = {{{"n1"}, SeccompAction::kNotify, {}, {}}};
+  EXPECT_EQ(seccomp_filter_flags(profile),
+            SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV | SECCOMP_FILTER_FLAG_NEW_LISTENER);
+  profile.flags = {"SECCOMP_FILTER_FLAG_TSYNC"};
+  EXPECT_EQ(seccomp_filter_flags(profile),
+            SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_TSYNC_ESRCH | SECCOMP_FILTER_FLAG_NEW_LISTENER);
+  auto program = compile_seccomp(profile, by_name);
+  ASSERT_TRUE(program);
+  EXPECT_EQ(run(*program, call(1)), SECCOMP_RET_USER_NOTIF);
+  EXPECT_EQ(run(*program, call(2)), SECCOMP_RET_ALLOW);
+}
+
 TEST(SeccompFilter, AnotherArchitectureIsKilled) {
   auto program = compile_seccomp(deny_by_default({{{"n1"}, SeccompAction::kAllow, {}, {}}}), by_name);
   EXPECT_EQ(run(*program, call(1, {}, 0x12345678)), static_cast<std::uint32_t>(SECCOMP_RET_KILL_PROCESS));

@@ -51,6 +51,9 @@ struct StageHeader {
   std::uint32_t seccomp_count;  ///< instructions; 0: no filter
   std::uint32_t seccomp;        ///< offset of sock_filter[seccomp_count]
   std::uint32_t seccomp_flags;
+  std::int32_t listener_socket;  ///< gets the filter's listener; -1: it has none
+  std::uint32_t listener_state;  ///< offset of the text that goes with it
+  std::uint32_t listener_state_size;
   std::uint32_t path;  ///< offset of the program's path
   std::uint32_t cwd;
   std::uint32_t argument_count;

@@ -31,6 +31,8 @@ constexpr int kSigChild = 17;
 constexpr int kSetMask = 2;               // SIG_SETMASK
 constexpr int kNoHang = 1;                // WNOHANG
 constexpr int kNoSignal = 0x4000;         // MSG_NOSIGNAL
+constexpr int kSolSocket = 1;             // SOL_SOCKET
+constexpr int kScmRights = 1;             // SCM_RIGHTS
 constexpr long kEnoent = 2;               // ENOENT
 constexpr long kEintr = 4;                // EINTR
 constexpr unsigned kControlTty = 0x540e;  // TIOCSCTTY
@@ -58,6 +60,7 @@ class Stage {
     if (call(__NR_close_range, header_.keep_fds, ~0U, kCloseOnExecRange) < 0) {
       call(__NR_fcntl, header_.sync_fd, F_SETFD, FD_CLOEXEC);
       if (header_.start_fd >= 0) call(__NR_fcntl, header_.start_fd, F_SETFD, FD_CLOEXEC);
+      if (header_.listener_socket >= 0) call(__NR_fcntl, header_.listener_socket, F_SETFD, FD_CLOEXEC);
     }
     call(__NR_prctl, PR_SET_NAME, "layerfs-init", 0, 0, 0);  // else the name of the memfd
     if (has(kReportReady)) send(kReady, 0);
@@ -109,8 +112,39 @@ class Stage {
   void load_filter() const {
     if (header_.seccomp_count == 0) return;
     Filter filter{static_cast<std::uint16_t>(header_.seccomp_count), at<void>(header_.seccomp)};
-    require(call(__NR_seccomp, SECCOMP_SET_MODE_FILTER, header_.seccomp_flags, &filter),
-            "load seccomp filter");
+    long loaded = call(__NR_seccomp, SECCOMP_SET_MODE_FILTER, header_.seccomp_flags, &filter);
+    require(loaded, "load seccomp filter");
+    if (header_.listener_socket >= 0) send_listener(static_cast<int>(loaded));
+  }
+
+  /// From here: the sender is whom the filter may stop, and a listener that waits for its descriptor must not
+  /// be asked about it. Hence no SCMP_ACT_NOTIFY for sendmsg (parse_linux.cc).
+  void send_listener(int listener) const {
+    struct {
+      void* data;
+      unsigned long size;
+    } part{at<void>(header_.listener_state), header_.listener_state_size};
+    // cmsghdr and its data, with the padding of 64-bit machines (cmsg(3)).
+    struct {
+      unsigned long size;
+      int level;
+      int type;
+      int fd;
+      int padding;
+    } rights{sizeof(long) + 2 * sizeof(int) + sizeof(int), kSolSocket, kScmRights, listener, 0};
+    struct {
+      void* name;
+      unsigned long name_size;
+      void* parts;
+      unsigned long part_count;
+      void* control;
+      unsigned long control_size;
+      unsigned long flags;
+    } message{nullptr, 0, &part, 1, &rights, sizeof rights, 0};
+    require(call(__NR_sendmsg, header_.listener_socket, &message, kNoSignal), "send seccomp listener");
+    // Both are close-on-exec: a filter that refuses close(2) does no harm.
+    call(__NR_close, listener);
+    call(__NR_close, header_.listener_socket);
   }
 
   void set_capabilities() const {
