@@ -283,4 +283,22 @@ std::string join_path(std::string_view directory, std::string_view name) {
   return path;
 }
 
+Result<void> zero_range(int fd, std::uint64_t offset, std::uint64_t length) {
+  if (::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                  static_cast<off_t>(length)) == 0)
+    return {};
+  int code = errno;
+  if (code != EOPNOTSUPP) return system_error(code, "punch hole");
+  LAYERFS_ASSIGN(struct stat attributes, stat_fd(fd));
+  std::uint64_t end =
+      std::min<std::uint64_t>(offset + length, static_cast<std::uint64_t>(attributes.st_size));
+  static constexpr std::byte kZeros[64 * 1024] = {};
+  while (offset < end) {
+    std::uint64_t count = std::min<std::uint64_t>(sizeof kZeros, end - offset);
+    LAYERFS_TRY(pwrite_full(fd, std::span(kZeros).first(count), offset));
+    offset += count;
+  }
+  return {};
+}
+
 }  // namespace layerfs

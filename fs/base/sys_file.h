@@ -76,4 +76,8 @@ Result<void> set_xattr_fd(int fd, const std::string& name, std::string_view valu
 /// "a/b" of "a" and "b"; no normalisation.
 std::string join_path(std::string_view directory, std::string_view name);
 
+/// [offset, offset+length) of a file becomes zeros, as a hole where the file system can (fallocate(2)); its
+/// length stays. Errors: those of fallocate(2) and pwrite(2).
+Result<void> zero_range(int fd, std::uint64_t offset, std::uint64_t length);
+
 }  // namespace layerfs

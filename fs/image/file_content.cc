@@ -98,7 +98,8 @@ Result<FileContent> FileContent::of_tree(tree::Ino ino, const tree::Node& node, 
       break;
     }
     case tree::ContentKind::kObject: LAYERFS_TRY(content.add_blob(node.object, 0, node.size, blobs)); break;
-    case tree::ContentKind::kData: return corrupt_error("read", "tree", "a node with a data file");
+    case tree::ContentKind::kData:
+    case tree::ContentKind::kShared: return corrupt_error("read", "tree", "a node with a data file");
   }
   return content;
 }
@@ -115,10 +116,15 @@ Result<FileContent> FileContent::of_upper(tree::Ino ino, const tree::Node& node,
     content.append({.size = size, .text = std::move(*text)});
     return content;
   }
-  if (node.content != tree::ContentKind::kData) return of_tree(ino, node, lower, blobs);
+  if (!has_data_file(node.content)) return of_tree(ino, node, lower, blobs);
 
   FileContent content;
   if (node.size == 0) return content;
+  if (node.content == tree::ContentKind::kShared) {
+    LAYERFS_ASSIGN(tree::DataPlace place, upper.open_shared(ino));
+    content.append({.file = place.file, .offset = place.offset, .size = node.size, .may_end = true});
+    return content;
+  }
   LAYERFS_ASSIGN(std::shared_ptr<const Fd> data, upper.open_data(ino));
   auto add_data = [&](std::uint64_t offset, std::uint64_t length) {
     content.append({.file = data, .offset = offset, .size = length, .may_end = true});

@@ -59,7 +59,15 @@ enum class ContentKind : std::uint8_t {
   kObject = 2,  ///< `object`, from the BlobSource
   kData = 3,    ///< the upper's data file; where `object` is not zero, only its extents are, the rest is
                 ///< `object`'s up to `base_size`, then zeros
+  kShared =
+      4,  ///< a place of its own in a data file of the upper that neighbours share; never over an object
 };
+/// Whether the upper has the bytes, which may change then.
+constexpr bool has_data_file(ContentKind content) {
+  return content == ContentKind::kData || content == ContentKind::kShared;
+}
+/// A file longer than this, in bytes, has a data file of its own.
+inline constexpr std::uint64_t kSharedLimit = std::uint64_t{32} << 10;
 
 struct Node {
   NodeKind kind = NodeKind::kRegular;

@@ -6,8 +6,9 @@
 //     the death of this process (the redo log); sync() once it is safe from a power failure.
 // (2) The caller (the union) orders changes to one inode or directory; the upper adds no rule of its own.
 //     Reads may come from many threads at once, also during apply().
-// (3) A data file exists from create_data() to the EraseNode of its inode. Its bytes are not part of the
-//     redo log: write data first, then apply() the size and extents that name it.
+// (3) A data file exists from create_data() to the EraseNode of its inode, a place in a shared one from
+//     create_shared() to that or to the PutNode that says kData. Their bytes are not part of the redo log:
+//     write data first, then apply() the size and extents that name it.
 // (4) An entry in the upper hides the tree's entry of that name; a tombstone hides it and shows nothing.
 // (5) A node in the upper replaces the tree's node of that inode entirely (attributes and content); xattrs
 //     are replaced one by one, a tombstone hiding the tree's value.
@@ -35,7 +36,7 @@ struct PutNode {
   Ino ino;
   Node node;
 };
-/// Forgets the node, its xattrs, inline bytes, extents and data file.
+/// Forgets the node, its xattrs, inline bytes, extents, data file and place in a shared one.
 struct EraseNode {
   Ino ino;
 };
@@ -113,6 +114,16 @@ struct Extent {
 };
 enum class XattrState : std::uint8_t { kAbsent, kPresent, kTombstone };
 
+/// Where a file's bytes are kept: byte 0 at `offset` of `file`, which has `limit` bytes for them.
+struct DataPlace {
+  std::shared_ptr<const Fd> file;
+  std::uint64_t offset = 0;
+  std::uint64_t limit = UINT64_MAX;
+  int fd() const { return file->get(); }
+  /// Others' bytes are in the file too.
+  bool is_shared() const { return limit != UINT64_MAX; }
+};
+
 /// What an upper has of one inode: a node; entries or tombstones, as a directory; xattrs or xattr tombstones.
 struct ChangedParts {
   bool node = false;
@@ -170,6 +181,11 @@ class UpperLayer {
   virtual Result<std::shared_ptr<const Fd>> create_data(Ino ino) = 0;
   /// The data file, open for reading and writing. Errors: ENOENT, EMFILE, EIO.
   virtual Result<std::shared_ptr<const Fd>> open_data(Ino ino) const = 0;
+  /// kSharedLimit bytes of zeros in a shared data file, for an inode whose node is not kShared: what an
+  /// earlier call gave it is lost. Errors: ENOSPC, EDQUOT, EMFILE, EIO.
+  virtual Result<DataPlace> create_shared(Ino ino) = 0;
+  /// The place, open for reading and writing. Requires: the node is kShared. Errors: ENOENT, EMFILE, EIO.
+  virtual Result<DataPlace> open_shared(Ino ino) const = 0;
 
   /// fsync of one file or directory: its data and every change applied before the call.
   virtual Result<void> sync_node(Ino ino) = 0;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/union/content.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,24 +30,6 @@ Result<std::uint64_t> seek_in_file(int fd, std::uint64_t begin, std::uint64_t en
 
 }  // namespace
 
-Result<void> zero_range(int fd, std::uint64_t offset, std::uint64_t length) {
-  if (::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
-                  static_cast<off_t>(length)) == 0)
-    return {};
-  int code = errno;
-  if (code != EOPNOTSUPP) return system_error(code, "punch hole");
-  LAYERFS_ASSIGN(struct stat attributes, stat_fd(fd));
-  std::uint64_t end =
-      std::min<std::uint64_t>(offset + length, static_cast<std::uint64_t>(attributes.st_size));
-  static constexpr std::byte kZeros[64 * 1024] = {};
-  while (offset < end) {
-    std::uint64_t count = std::min<std::uint64_t>(sizeof kZeros, end - offset);
-    LAYERFS_TRY(pwrite_full(fd, std::span(kZeros).first(count), offset));
-    offset += count;
-  }
-  return {};
-}
-
 Result<ReadPiece> Content::object_piece(const Node& node, std::uint64_t begin, std::uint64_t end) const {
   LAYERFS_ASSIGN(tree::Blob blob, descriptors_.open_object(node.object));
   if (end > blob.size) return corrupt_error("read object", node.object.str(), "it is shorter than the file");
@@ -71,7 +52,7 @@ Result<std::vector<ReadPiece>> Content::ranged_pieces(Ino ino, const Node& node,
     return {};
   };
 
-  DataFile data;
+  std::shared_ptr<const Fd> data;
   for (const tree::Extent& extent : upper_->extents_within(ino, begin, end)) {
     if (extent.offset > done) LAYERFS_TRY(add_below(extent.offset));
     if (!data) {
@@ -103,11 +84,12 @@ Result<std::vector<ReadPiece>> Content::pieces(Ino ino, const Node& node, std::u
       pieces.push_back(std::move(piece));
       return pieces;
     }
-    case ContentKind::kData: break;
+    case ContentKind::kData:
+    case ContentKind::kShared: break;
   }
   if (!node.object.is_zero()) return ranged_pieces(ino, node, offset, end);
-  LAYERFS_ASSIGN(DataFile data, descriptors_.open_data(ino));
-  pieces.push_back(ReadPiece{std::move(data), offset, end - offset, {}, true});
+  LAYERFS_ASSIGN(DataPlace data, open(ino, node));
+  pieces.push_back(ReadPiece{std::move(data.file), data.offset + offset, end - offset, {}, true});
   return pieces;
 }
 
@@ -151,17 +133,25 @@ Result<std::uint64_t> Content::seek(Ino ino, const Node& node, std::uint64_t off
   return errno_error(ENXIO);
 }
 
-Result<void> Content::cut_tail(const Fd& data, std::uint64_t size) const {
-  LAYERFS_ASSIGN(struct stat attributes, stat_fd(data.get()));
+Result<DataPlace> Content::open(Ino ino, const Node& node) const {
+  if (node.content == ContentKind::kShared) return descriptors_.open_shared(ino);
+  LAYERFS_ASSIGN(auto file, descriptors_.open_data(ino));
+  return DataPlace{std::move(file)};
+}
+
+Result<void> Content::cut_tail(const DataPlace& data, std::uint64_t size) const {
+  if (data.is_shared())
+    return size < data.limit ? zero_range(data.fd(), data.offset + size, data.limit - size) : Result<void>{};
+  LAYERFS_ASSIGN(struct stat attributes, stat_fd(data.fd()));
   if (static_cast<std::uint64_t>(attributes.st_size) <= size) return {};
-  if (::ftruncate(data.get(), static_cast<off_t>(size)) == 0) return {};
+  if (::ftruncate(data.fd(), static_cast<off_t>(size)) == 0) return {};
   int code = errno;
   return system_error(code, "truncate data file");
 }
 
-Result<void> Content::cut_data(Ino ino, std::uint64_t size) const {
-  LAYERFS_ASSIGN(DataFile data, descriptors_.open_data(ino));
-  return cut_tail(*data, size);
+Result<void> Content::cut_data(Ino ino, const Node& node) const {
+  LAYERFS_ASSIGN(DataPlace data, open(ino, node));
+  return cut_tail(data, node.size);
 }
 
 }  // namespace layerfs::unionfs

@@ -7,7 +7,10 @@
 // (2) A data file without a base may be longer than the file, after a write whose size was never recorded:
 // who
 //     extends such a file first cuts the rest off (cut_tail). It may be shorter too: the rest is zeros.
-// (3) A data file over a base is read only where an extent says so; what else lies in it means nothing.
+// (3) Bytes in a place of a shared file beyond the file's size mean nothing either, with the same remedy;
+// what
+//     others have there is never touched.
+// (4) A data file over a base is read only where an extent says so; what else lies in it means nothing.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +27,7 @@
 
 namespace layerfs::unionfs {
 
-using DataFile = std::shared_ptr<const Fd>;
+using tree::DataPlace;
 
 class Content {
  public:
@@ -43,27 +46,28 @@ class Content {
   /// SEEK_DATA or SEEK_HOLE. Errors: ENXIO.
   Result<std::uint64_t> seek(Ino ino, const Node& node, std::uint64_t offset, int whence) const;
 
-  /// The data file to write to: makes `node` a kData node in memory where it is not, with its first `keep`
-  /// bytes (copied, or as a base where they are more than the limit). The caller puts the node.
-  Result<DataFile> make_data(Ino ino, Node& node, std::uint64_t keep) const;
-  /// Cuts a data file off at `size`: before an extension of the file from there (invariant 2).
-  Result<void> cut_tail(const Fd& data, std::uint64_t size) const;
-  /// Gives back what lies beyond `size` in the data file.
-  Result<void> cut_data(Ino ino, std::uint64_t size) const;
+  /// Where to write to, up to byte `reach`: makes `node` one with a data file in memory where it has none, or
+  /// one that is too short, with its first `keep` bytes (copied, or as a base where they are more than the
+  /// limit). The caller puts the node.
+  Result<DataPlace> make_data(Ino ino, Node& node, std::uint64_t keep, std::uint64_t reach) const;
+  /// True where make_data() would copy: what is to be written over whole need not be kept then.
+  static bool would_copy(const Node& node, std::uint64_t reach);
+  /// Takes away what lies beyond `size`: before an extension of the file from there (invariant 2).
+  Result<void> cut_tail(const DataPlace& data, std::uint64_t size) const;
+  /// Gives back what lies beyond the size in the node's data file.
+  Result<void> cut_data(Ino ino, const Node& node) const;
 
  private:
   Result<std::vector<ReadPiece>> ranged_pieces(Ino ino, const Node& node, std::uint64_t begin,
                                                std::uint64_t end) const;
   Result<ReadPiece> object_piece(const Node& node, std::uint64_t begin, std::uint64_t end) const;
-  Result<void> copy_whole(Ino ino, const Node& node, std::uint64_t size, const Fd& data) const;
+  Result<DataPlace> open(Ino ino, const Node& node) const;
+  Result<void> copy_whole(Ino ino, const Node& node, std::uint64_t size, const DataPlace& data) const;
 
   const MergedView& view_;
   DescriptorCache& descriptors_;
   tree::UpperLayer* upper_;
   std::uint64_t whole_copy_limit_;
 };
-
-/// [offset, offset+length) of a file becomes zeros, as a hole where the file system can; its length stays.
-Result<void> zero_range(int fd, std::uint64_t offset, std::uint64_t length);
 
 }  // namespace layerfs::unionfs

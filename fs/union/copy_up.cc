@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Copy-up: a file whose bytes are the tree's gets a data file of its own, at its first write.
+// Copy-up: a file whose bytes are the tree's gets a data file, or a place in one, at its first write; and one
+// that outgrows its place a file.
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +11,8 @@
 #include "fs/union/content.h"
 
 namespace layerfs::unionfs {
+
+using tree::ContentKind;
 
 namespace {
 
@@ -36,35 +39,46 @@ Result<void> write_sparse(int fd, std::span<const std::byte> bytes, std::uint64_
 
 }  // namespace
 
-Result<void> Content::copy_whole(Ino ino, const Node& node, std::uint64_t size, const Fd& data) const {
+Result<void> Content::copy_whole(Ino ino, const Node& node, std::uint64_t size, const DataPlace& data) const {
   std::vector<std::byte> buffer(std::min<std::uint64_t>(size, std::uint64_t{256} << 10));
   for (std::uint64_t done = 0; done < size;) {
     auto part = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), size - done));
     LAYERFS_ASSIGN(std::size_t count, read(ino, node, done, part));
     if (count == 0) break;
-    LAYERFS_TRY(write_sparse(data.get(), part.first(count), done));
+    LAYERFS_TRY(write_sparse(data.fd(), part.first(count), data.offset + done));
     done += count;
   }
   return {};
 }
 
-Result<DataFile> Content::make_data(Ino ino, Node& node, std::uint64_t keep) const {
-  if (node.content == tree::ContentKind::kData) return descriptors_.open_data(ino);
-  LAYERFS_ASSIGN(DataFile data, descriptors_.create_data(ino));
-  // An earlier attempt that failed, or died before its node was put, may have left bytes there.
-  if (::ftruncate(data->get(), 0) != 0) {
-    int code = errno;
-    return system_error(code, "truncate data file");
-  }
+bool Content::would_copy(const Node& node, std::uint64_t reach) {
+  return !has_data_file(node.content) || (node.content == ContentKind::kShared && reach > tree::kSharedLimit);
+}
+
+Result<DataPlace> Content::make_data(Ino ino, Node& node, std::uint64_t keep, std::uint64_t reach) const {
+  if (!would_copy(node, reach)) return open(ino, node);
   keep = std::min(keep, node.size);
   Node copied = node;
-  copied.content = tree::ContentKind::kData;
   copied.base_size = 0;
-  if (node.content == tree::ContentKind::kObject && keep > whole_copy_limit_) {
+  bool by_range = node.content == ContentKind::kObject && keep > whole_copy_limit_;
+  DataPlace data;
+  if (!by_range && reach <= tree::kSharedLimit) {
+    copied.content = ContentKind::kShared;
+    LAYERFS_ASSIGN(data, descriptors_.create_shared(ino));
+  } else {
+    copied.content = ContentKind::kData;
+    LAYERFS_ASSIGN(data.file, descriptors_.create_data(ino));
+    // An earlier attempt that failed, or died before its node was put, may have left bytes there.
+    if (::ftruncate(data.fd(), 0) != 0) {
+      int code = errno;
+      return system_error(code, "truncate data file");
+    }
+  }
+  if (by_range) {
     copied.base_size = keep;
   } else {
     copied.object = Digest{};
-    if (node.content != tree::ContentKind::kNone) LAYERFS_TRY(copy_whole(ino, node, keep, *data));
+    if (node.content != ContentKind::kNone) LAYERFS_TRY(copy_whole(ino, node, keep, data));
   }
   node = copied;
   return data;

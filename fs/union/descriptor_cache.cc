@@ -16,11 +16,15 @@ std::size_t DescriptorCache::default_capacity() {
   return static_cast<std::size_t>(std::clamp<rlim_t>(limit.rlim_cur / 4, 16, 4096));
 }
 
+std::uint64_t DescriptorCache::hash_of(const Key& key) {
+  if (const auto* ino = std::get_if<tree::Ino>(&key)) return std::hash<tree::Ino>{}(*ino);
+  if (const auto* place = std::get_if<Place>(&key)) return std::hash<tree::Ino>{}(place->ino) + 1;
+  return std::hash<Digest>{}(std::get<Digest>(key));
+}
+
 std::size_t DescriptorCache::Hash::operator()(const Key& key) const noexcept {
   // Multiplied once more: the shard is chosen by low bits, which std::hash<Digest> takes from anywhere.
-  std::size_t hash =
-      std::visit([](const auto& value) { return std::hash<std::decay_t<decltype(value)>>{}(value); }, key);
-  return (hash * 0x9E3779B97F4A7C15ULL) >> 17;
+  return (hash_of(key) * 0x9E3779B97F4A7C15ULL) >> 17;
 }
 
 template <class Open>
@@ -75,11 +79,34 @@ Result<std::shared_ptr<const Fd>> DescriptorCache::create_data(tree::Ino ino) {
   return std::move(blob.file);
 }
 
+template <class Open>
+Result<tree::DataPlace> DescriptorCache::get_shared(tree::Ino ino, Open open) {
+  LAYERFS_ASSIGN(tree::Blob blob, get(Place{ino}, [&]() -> Result<tree::Blob> {
+                   LAYERFS_ASSIGN(tree::DataPlace place, open());
+                   return tree::Blob{std::move(place.file), place.offset, place.limit};
+                 }));
+  return tree::DataPlace{std::move(blob.file), blob.offset, blob.size};
+}
+
+Result<tree::DataPlace> DescriptorCache::open_shared(tree::Ino ino) {
+  return get_shared(ino, [&] { return upper_->open_shared(ino); });
+}
+
+Result<tree::DataPlace> DescriptorCache::create_shared(tree::Ino ino) {
+  drop(Place{ino});  // of an attempt that failed: the upper is to know of this one
+  return get_shared(ino, [&] { return upper_->create_shared(ino); });
+}
+
 void DescriptorCache::drop_data(tree::Ino ino) {
+  drop(ino);
+  drop(Place{ino});
+}
+
+void DescriptorCache::drop(const Key& key) {
   std::list<Item> closed;
-  Shard& of = shard(ino);
+  Shard& of = shard(key);
   std::lock_guard hold(of.mutex);
-  auto found = of.items.find(ino);
+  auto found = of.items.find(key);
   if (found == of.items.end()) return;
   closed.splice(closed.begin(), of.recent, found->second);
   of.items.erase(found);

@@ -38,14 +38,22 @@ class DescriptorCache {
   Result<std::shared_ptr<const Fd>> open_data(tree::Ino ino);
   /// Errors: those of UpperLayer::create_data.
   Result<std::shared_ptr<const Fd>> create_data(tree::Ino ino);
-  /// For a data file that is gone.
+  /// Errors: those of UpperLayer::open_shared.
+  Result<tree::DataPlace> open_shared(tree::Ino ino);
+  /// Errors: those of UpperLayer::create_shared.
+  Result<tree::DataPlace> create_shared(tree::Ino ino);
+  /// For data that is gone.
   void drop_data(tree::Ino ino);
   void drop_all();
   std::size_t size() const;
 
  private:
   static constexpr std::size_t kShards = 8;
-  using Key = std::variant<tree::Ino, Digest>;
+  struct Place {  // in a shared file
+    tree::Ino ino;
+    bool operator==(const Place&) const = default;
+  };
+  using Key = std::variant<tree::Ino, Digest, Place>;
   struct Hash {
     std::size_t operator()(const Key& key) const noexcept;
   };
@@ -59,6 +67,10 @@ class DescriptorCache {
     std::unordered_map<Key, std::list<Item>::iterator, Hash> items;
   };
 
+  static std::uint64_t hash_of(const Key& key);
+  template <class Open>
+  Result<tree::DataPlace> get_shared(tree::Ino ino, Open open);
+  void drop(const Key& key);
   template <class Open>
   Result<tree::Blob> get(const Key& key, Open open);
   Shard& shard(const Key& key) { return shards_[Hash{}(key) % kShards]; }

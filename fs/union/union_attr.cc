@@ -38,15 +38,15 @@ Result<void> Union::resize(tree::ChangeSet& set, Ino ino, Node& node, std::uint6
     node.content = ContentKind::kNone;
     node.object = Digest{};
   } else if (elsewhere) {
-    LAYERFS_TRY(content_.make_data(ino, node, size));
-  } else if (node.content == ContentKind::kData) {
+    LAYERFS_TRY(content_.make_data(ino, node, size, size));
+  } else if (has_data_file(node.content)) {
     bool ranged = !node.object.is_zero();
     if (size < node.size && ranged) set.changes.emplace_back(tree::TrimExtents{ino, size});
     node.base_size = std::min(node.base_size, size);
     if (size == 0) node.object = Digest{};
     if (size > node.size && !ranged) {
-      LAYERFS_ASSIGN(DataFile data, content_.make_data(ino, node, node.size));
-      LAYERFS_TRY(content_.cut_tail(*data, node.size));
+      LAYERFS_ASSIGN(DataPlace data, content_.make_data(ino, node, node.size, size));
+      LAYERFS_TRY(content_.cut_tail(data, node.size));
     }
   }
   node.size = size;
@@ -97,8 +97,8 @@ Result<Node> Union::setattr(Ino ino, const SetAttr& changes, const Caller& calle
   LAYERFS_TRY(put_node(set, ino, node));
   LAYERFS_TRY(apply(set));
   // Only once the size is recorded: a crash in between leaves bytes that nobody sees, never a file of zeros.
-  if (shrinks && node.content == tree::ContentKind::kData) {
-    auto cut = content_.cut_data(ino, node.size);
+  if (shrinks && has_data_file(node.content)) {
+    auto cut = content_.cut_data(ino, node);
     if (!cut) log_warning("give back the space of a truncated file: {}", cut.error().message());
   }
   return node;

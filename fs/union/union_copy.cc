@@ -87,12 +87,14 @@ Result<bool> Union::clone_object(const Node& from, Ino out, Node to, const Calle
 
 Result<std::size_t> Union::copy_pieces(std::span<const ReadPiece> pieces, Ino out, Node to,
                                        std::uint64_t offset, const Caller& caller) {
-  LAYERFS_ASSIGN(DataFile file, content_.make_data(out, to, to.size));
+  std::uint64_t length = 0;
+  for (const ReadPiece& piece : pieces) length += piece.size;
+  LAYERFS_ASSIGN(DataPlace data, content_.make_data(out, to, to.size, std::max(to.size, offset + length)));
   bool ranged = !to.object.is_zero();
-  if (offset > to.size && !ranged) LAYERFS_TRY(content_.cut_tail(*file, to.size));
+  if (offset > to.size && !ranged) LAYERFS_TRY(content_.cut_tail(data, to.size));
   std::uint64_t done = 0;
   for (const ReadPiece& piece : pieces) {
-    auto copied = copy_piece(piece, file->get(), offset + done);
+    auto copied = copy_piece(piece, data.fd(), data.offset + offset + done);
     if (!copied && done == 0) return std::unexpected(copied.error());
     if (!copied) break;
     done += piece.size;

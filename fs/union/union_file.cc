@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "fs/union/union.h"
 
 namespace layerfs::unionfs {
@@ -32,7 +34,7 @@ Result<std::size_t> write_most(int fd, std::span<const std::byte> data, std::uin
 Result<std::size_t> Union::read(Ino ino, std::uint64_t offset, std::span<std::byte> buffer) {
   LAYERFS_ASSIGN(Node node, get_regular(ino));
   // What is no data file's never changes: no lock.
-  if (node.content != ContentKind::kData) return content_.read(ino, node, offset, buffer);
+  if (!has_data_file(node.content)) return content_.read(ino, node, offset, buffer);
   std::shared_lock hold(locks_.of(ino));
   LAYERFS_ASSIGN(node, get_regular(ino));
   return content_.read(ino, node, offset, buffer);
@@ -41,7 +43,15 @@ Result<std::size_t> Union::read(Ino ino, std::uint64_t offset, std::span<std::by
 Result<std::vector<ReadPiece>> Union::read_pieces(Ino ino, std::uint64_t offset, std::uint64_t size) {
   std::shared_lock hold(locks_.of(ino));
   LAYERFS_ASSIGN(Node node, get_regular(ino));
-  return content_.pieces(ino, node, offset, size);
+  if (node.content != ContentKind::kShared) return content_.pieces(ino, node, offset, size);
+  // Copied under the lock: once the file has outgrown its place, nobody keeps the bytes there.
+  std::vector<ReadPiece> pieces;
+  if (offset >= node.size) return pieces;
+  std::string bytes(std::min(size, node.size - offset), '\0');
+  LAYERFS_ASSIGN(std::size_t count,
+                 content_.read(ino, node, offset, std::as_writable_bytes(std::span(bytes))));
+  pieces.push_back(ReadPiece{nullptr, 0, count, std::move(bytes)});
+  return pieces;
 }
 
 Result<std::uint64_t> Union::lseek(Ino ino, std::uint64_t offset, int whence) {
@@ -61,11 +71,12 @@ Result<std::size_t> Union::write(Ino ino, std::uint64_t offset, std::span<const 
   if (data.empty()) return 0;
 
   // What is written over whole need not be copied first.
-  bool covers_all = node.content != ContentKind::kData && offset == 0 && data.size() >= node.size;
-  LAYERFS_ASSIGN(DataFile file, content_.make_data(ino, node, covers_all ? 0 : node.size));
+  std::uint64_t reach = std::max(node.size, offset + data.size());
+  bool covers_all = Content::would_copy(node, reach) && offset == 0 && data.size() >= node.size;
+  LAYERFS_ASSIGN(DataPlace place, content_.make_data(ino, node, covers_all ? 0 : node.size, reach));
   bool ranged = !node.object.is_zero();
-  if (offset > node.size && !ranged) LAYERFS_TRY(content_.cut_tail(*file, node.size));
-  LAYERFS_ASSIGN(std::size_t count, write_most(file->get(), data, offset));
+  if (offset > node.size && !ranged) LAYERFS_TRY(content_.cut_tail(place, node.size));
+  LAYERFS_ASSIGN(std::size_t count, write_most(place.fd(), data, place.offset + offset));
   // A short write that was to cover everything: what it left of the old bytes is still wanted.
   if (covers_all && offset + count < node.size) return errno_error(ENOSPC);
 
@@ -82,18 +93,19 @@ Result<std::size_t> Union::write(Ino ino, std::uint64_t offset, std::span<const 
 Result<void> Union::zero_locked(tree::ChangeSet& set, Ino ino, Node& node, std::uint64_t offset,
                                 std::uint64_t length) const {
   if (node.content == ContentKind::kNone) return {};
-  LAYERFS_ASSIGN(DataFile file, content_.make_data(ino, node, node.size));
-  LAYERFS_TRY(zero_range(file->get(), offset, length));
+  LAYERFS_ASSIGN(DataPlace place, content_.make_data(ino, node, node.size, node.size));
+  LAYERFS_TRY(zero_range(place.fd(), place.offset + offset, length));
   if (!node.object.is_zero()) set.changes.emplace_back(tree::AddExtent{ino, offset, length});
   return {};
 }
 
 // Blocks for a range. Over a base they are reserved beside it: a later write finds them.
 Result<void> Union::allocate_locked(Ino ino, Node& node, std::uint64_t offset, std::uint64_t length) const {
-  LAYERFS_ASSIGN(DataFile file, content_.make_data(ino, node, node.size));
-  if (offset + length > node.size && node.object.is_zero()) LAYERFS_TRY(content_.cut_tail(*file, node.size));
-  if (::fallocate(file->get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(length)) ==
-      0)
+  LAYERFS_ASSIGN(DataPlace place,
+                 content_.make_data(ino, node, node.size, std::max(node.size, offset + length)));
+  if (offset + length > node.size && node.object.is_zero()) LAYERFS_TRY(content_.cut_tail(place, node.size));
+  if (::fallocate(place.fd(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(place.offset + offset),
+                  static_cast<off_t>(length)) == 0)
     return {};
   int code = errno;
   return system_error(code, "allocate data file");

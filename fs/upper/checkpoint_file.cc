@@ -20,7 +20,8 @@ namespace layerfs::upper {
 namespace {
 
 constexpr std::string_view kCheckpointMagic = "LFSCKPT1";
-constexpr std::uint32_t kCheckpointVersion = 1;
+constexpr std::uint32_t kCheckpointVersion = 2;
+constexpr std::uint32_t kOldestCheckpointVersion = 1;  // has no kShared; otherwise the same
 constexpr std::size_t kHeaderSize = 32;
 constexpr std::size_t kBlockHeaderSize = 24;
 constexpr std::uint32_t kFlagCommit = 1;
@@ -41,9 +42,9 @@ struct BlockHeader {
   std::uint32_t flags;
 };
 
-std::string encode_header() {
+std::string encode_header(std::uint32_t version = kCheckpointVersion) {
   std::string header(kCheckpointMagic);
-  append_le(header, kCheckpointVersion);
+  append_le(header, version);
   header.resize(kHeaderSize - 4, '\0');
   append_le(header, crc32c(header));
   return header;
@@ -193,9 +194,12 @@ Result<void> CheckpointFile::find_end() {
   if (got < kHeaderSize || !header.starts_with(kCheckpointMagic))
     return corrupt_error("open", path_, "not a checkpoint");
   const auto version = load_le<std::uint32_t>(header.data() + kCheckpointMagic.size());
-  if (version != kCheckpointVersion)
+  if (version < kOldestCheckpointVersion || version > kCheckpointVersion)
     return unsupported_error("open", path_, fmt::format("version {} is not known", version));
-  if (header != encode_header()) return corrupt_error("open", path_, "its header is damaged");
+  if (header != encode_header(version)) return corrupt_error("open", path_, "its header is damaged");
+  // From here on it may get what the older version did not have.
+  if (version != kCheckpointVersion && mode_ != CheckpointMode::kReadOnly)
+    LAYERFS_TRY(pwrite_full(file_.get(), as_bytes(encode_header()), 0));
   end_ = kHeaderSize;
   BlockReader reader(file_.get(), file_size);
   std::uint64_t number = 1;

@@ -245,7 +245,7 @@ bool read_node(ByteReader& from, Node& node) {
   const auto content = from.le<std::uint8_t>();
   const auto zero = from.le<std::uint8_t>();
   if (!from.ok() || fields > (kHasRdev | kHasParent | kHasObject | kHasBaseSize) || zero != 0) return false;
-  if (!is_node_kind(kind) || content > static_cast<std::uint8_t>(tree::ContentKind::kData)) return false;
+  if (!is_node_kind(kind) || content > static_cast<std::uint8_t>(tree::ContentKind::kShared)) return false;
   node.kind = static_cast<tree::NodeKind>(kind);
   node.content = static_cast<tree::ContentKind>(content);
   node.mode = from.le<std::uint16_t>();

@@ -58,7 +58,7 @@ struct DeltaCore {
   /// Makes the order of the log the order of the state.
   std::mutex write_mutex;
   std::vector<tree::Ino> written;  // files whose data is to be flushed before the next mark
-  std::vector<tree::Ino> erased;   // files to be removed after it
+  std::vector<DataName> erased;    // what is to be removed after it
   std::uint64_t erased_bytes = 0;
   bool changed_since_flush = false;
   std::uint64_t last_change = 0;  // the last record that is not a mark

@@ -7,7 +7,8 @@
 
 #include <algorithm>
 #include <charconv>
-#include <optional>
+#include <map>
+#include <set>
 
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
@@ -19,16 +20,14 @@ namespace {
 /// More files than this are flushed by one syncfs(2): each fdatasync(2) of a new file commits the journal.
 constexpr std::size_t kFlushOneByOne = 32;
 
-/// Neighbouring numbers share a directory, because files made together are read together.
-std::uint8_t directory_of(tree::Ino ino) { return static_cast<std::uint8_t>(to_number(ino) / 64); }
 std::string directory_name(std::uint8_t index) { return fmt::format("{:02x}", index); }
-std::string file_name(tree::Ino ino) { return fmt::format("{:02x}/{}", directory_of(ino), to_number(ino)); }
 
-std::optional<tree::Ino> find_ino(std::string_view name) {
+std::optional<std::uint64_t> find_number(std::string_view name) {
   std::uint64_t number = 0;
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
-  if (error != std::errc{} || end != name.data() + name.size() || name.front() == '0') return std::nullopt;
-  return tree::Ino{number};
+  if (error != std::errc{} || end != name.data() + name.size() || (name.front() == '0' && name.size() > 1))
+    return std::nullopt;
+  return number;
 }
 
 }  // namespace
@@ -57,67 +56,198 @@ Result<std::unique_ptr<DeltaData>> DeltaData::open(const std::string& directory,
   return std::unique_ptr<DeltaData>(new DeltaData(std::move(dir), access, sync));
 }
 
-Result<std::shared_ptr<const Fd>> DeltaData::open_locked(tree::Ino ino, int flags) const {
+DeltaData::FileId DeltaData::file_of(const DataName& name) {
+  const std::uint64_t number = to_number(name.ino);
+  return name.is_shared() ? FileId{number / kSharers, true} : FileId{number, false};
+}
+
+/// Neighbouring numbers share a directory, because files made together are read together.
+std::uint8_t DeltaData::directory_of(const FileId& file) {
+  return static_cast<std::uint8_t>(file.is_shared ? file.number : file.number / kSharers);
+}
+
+std::string DeltaData::name_of(const FileId& file) {
+  return fmt::format("{:02x}/{}{}", directory_of(file), file.is_shared ? "s" : "", file.number);
+}
+
+std::optional<DeltaData::FileId> DeltaData::find_file(std::string_view name) {
+  const bool is_shared = name.starts_with('s');
+  const auto number = find_number(name.substr(is_shared ? 1 : 0));
+  if (!number) return std::nullopt;
+  return FileId{*number, is_shared};
+}
+
+tree::DataPlace DeltaData::place_of(tree::Ino ino, std::shared_ptr<const Fd> file) {
+  return {std::move(file), to_number(ino) % kSharers * tree::kSharedLimit, tree::kSharedLimit};
+}
+
+int DeltaData::open_flags() const { return access_ == DataAccess::kReadOnly ? O_RDONLY : O_RDWR; }
+
+Result<std::shared_ptr<const Fd>> DeltaData::open_locked(const FileId& file, int flags) const {
   if (!dir_) return errno_error(ENOENT);
-  auto& held = held_[to_number(ino)];
+  auto& held = held_[file];
   if (auto alive = held.lock()) return alive;
-  const int fd = openat(dir_.get(), file_name(ino).c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+  const int fd = openat(dir_.get(), name_of(file).c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) {
     const int code = errno;
-    held_.erase(to_number(ino));
+    held_.erase(file);
     return errno_error(code);
   }
-  auto file = std::make_shared<const Fd>(fd);
-  held = file;
+  auto opened = std::make_shared<const Fd>(fd);
+  held = opened;
   if (held_.size() >= sweep_at_) {
     std::erase_if(held_, [](const auto& one) { return one.second.expired(); });
     sweep_at_ = std::max<std::size_t>(256, held_.size() * 2);
   }
-  return file;
+  return opened;
+}
+
+Result<std::shared_ptr<const Fd>> DeltaData::create_locked(const FileId& file) {
+  auto opened = open_locked(file, O_RDWR | O_CREAT);
+  if (!opened && opened.error().code == ENOENT) {
+    const std::string name = directory_name(directory_of(file));
+    if (mkdirat(dir_.get(), name.c_str(), 0700) != 0 && errno != EEXIST) return errno_error(errno);
+    made_directories_ = true;
+    opened = open_locked(file, O_RDWR | O_CREAT);
+  }
+  if (opened) new_in_.set(directory_of(file));
+  return opened;
 }
 
 Result<std::shared_ptr<const Fd>> DeltaData::create(tree::Ino ino) {
   if (access_ == DataAccess::kReadOnly) return errno_error(EROFS);
+  const FileId file{to_number(ino), false};
   const std::lock_guard lock(mutex_);
-  if (doomed_.erase(to_number(ino)) != 0) LAYERFS_TRY(remove_locked(ino));
-  auto opened = open_locked(ino, O_RDWR | O_CREAT);
-  if (!opened && opened.error().code == ENOENT) {
-    const std::string name = directory_name(directory_of(ino));
-    if (mkdirat(dir_.get(), name.c_str(), 0700) != 0 && errno != EEXIST) return errno_error(errno);
-    made_directories_ = true;
-    opened = open_locked(ino, O_RDWR | O_CREAT);
-  }
-  if (opened) new_in_.set(directory_of(ino));
-  return opened;
+  if (doomed_.erase(file.number) != 0) LAYERFS_TRY(remove_locked(file));
+  return create_locked(file);
 }
 
 Result<std::shared_ptr<const Fd>> DeltaData::open(tree::Ino ino) const {
   const std::lock_guard lock(mutex_);
   if (doomed_.contains(to_number(ino))) return errno_error(ENOENT);
-  return open_locked(ino, access_ == DataAccess::kReadOnly ? O_RDONLY : O_RDWR);
+  return open_locked({to_number(ino), false}, open_flags());
 }
 
-void DeltaData::doom(std::span<const tree::Ino> inos) {
+Result<tree::DataPlace> DeltaData::create_shared(tree::Ino ino) {
+  if (access_ == DataAccess::kReadOnly) return errno_error(EROFS);
+  const FileId file = file_of({ino, tree::ContentKind::kShared});
+  const std::size_t index = to_number(ino) % kSharers;
   const std::lock_guard lock(mutex_);
-  for (const tree::Ino ino : inos) doomed_.insert(to_number(ino));
+  Places& used = used_[file.number];
+  if (used.test(index)) {
+    // An earlier attempt that failed has left it, or a file that is erased and not yet removed.
+    Places one;
+    one.set(index);
+    LAYERFS_TRY(give_back_locked(file, one));
+  }
+  LAYERFS_ASSIGN(auto opened, create_locked(file));
+  used_[file.number].set(index);
+  return place_of(ino, std::move(opened));
 }
 
-Result<void> DeltaData::remove_doomed(std::span<const tree::Ino> inos) {
-  for (const tree::Ino ino : inos) {
+Result<tree::DataPlace> DeltaData::open_shared(tree::Ino ino) const {
+  const FileId file = file_of({ino, tree::ContentKind::kShared});
+  const std::lock_guard lock(mutex_);
+  if (const auto doomed = doomed_places_.find(file.number);
+      doomed != doomed_places_.end() && doomed->second.test(to_number(ino) % kSharers))
+    return errno_error(ENOENT);
+  LAYERFS_ASSIGN(auto opened, open_locked(file, open_flags()));
+  return place_of(ino, std::move(opened));
+}
+
+void DeltaData::note_shared(std::span<const tree::Ino> inos) {
+  const std::lock_guard lock(mutex_);
+  for (const tree::Ino ino : inos) used_[to_number(ino) / kSharers].set(to_number(ino) % kSharers);
+}
+
+Result<void> DeltaData::keep_shared(std::span<const tree::Ino> inos) {
+  std::unordered_map<std::uint64_t, Places> kept;
+  for (const tree::Ino ino : inos) kept[to_number(ino) / kSharers].set(to_number(ino) % kSharers);
+  const std::lock_guard lock(mutex_);
+  std::vector<std::pair<std::uint64_t, Places>> others;
+  for (const auto& [number, places] : used_)
+    if (const Places rest = places & ~kept[number]; rest.any()) others.emplace_back(number, rest);
+  for (const auto& [number, rest] : others) LAYERFS_TRY(give_back_locked({number, true}, rest));
+  return {};
+}
+
+void DeltaData::doom(std::span<const DataName> names) {
+  const std::lock_guard lock(mutex_);
+  for (const DataName& name : names) {
+    if (name.is_shared())
+      doomed_places_[file_of(name).number].set(to_number(name.ino) % kSharers);
+    else
+      doomed_.insert(to_number(name.ino));
+  }
+}
+
+Result<void> DeltaData::remove_doomed(std::span<const DataName> names) {
+  std::map<std::uint64_t, Places> shared;
+  for (const DataName& name : names) {
+    if (name.is_shared()) {
+      shared[file_of(name).number].set(to_number(name.ino) % kSharers);
+      continue;
+    }
     // Taken anew for each file, so that nobody waits for a long list.
     const std::lock_guard lock(mutex_);
-    if (!doomed_.contains(to_number(ino))) continue;
-    LAYERFS_TRY(remove_locked(ino));
-    doomed_.erase(to_number(ino));
+    if (!doomed_.contains(to_number(name.ino))) continue;
+    LAYERFS_TRY(remove_locked(file_of(name)));
+    doomed_.erase(to_number(name.ino));
+  }
+  for (const auto& [number, places] : shared) {
+    const std::lock_guard lock(mutex_);
+    const auto doomed = doomed_places_.find(number);
+    if (doomed != doomed_places_.end())
+      LAYERFS_TRY(give_back_locked({number, true}, places & doomed->second));
   }
   return {};
 }
 
-Result<void> DeltaData::remove_locked(tree::Ino ino) {
-  held_.erase(to_number(ino));
-  if (unlinkat(dir_.get(), file_name(ino).c_str(), 0) != 0 && errno != ENOENT)
-    return system_error(errno, "remove data file", file_name(ino));
+Result<void> DeltaData::remove_locked(const FileId& file) {
+  held_.erase(file);
+  if (unlinkat(dir_.get(), name_of(file).c_str(), 0) != 0 && errno != ENOENT)
+    return system_error(errno, "remove data file", name_of(file));
   return {};
+}
+
+/// Makes the places of a shared file that of nobody, and removes the file with its last one.
+Result<void> DeltaData::give_back_locked(const FileId& file, const Places& places) {
+  const auto used = used_.find(file.number);
+  if (used == used_.end()) return {};
+  if ((used->second & ~places).none()) {
+    LAYERFS_TRY(remove_locked(file));
+    used_.erase(used);
+    doomed_places_.erase(file.number);
+    return {};
+  }
+  auto opened = open_locked(file, O_RDWR);
+  if (!opened && opened.error().code != ENOENT) return std::unexpected(std::move(opened).error());
+  for (std::size_t first = 0; opened && first < places.size();) {
+    std::size_t end = first;
+    while (end < places.size() && places.test(end)) ++end;
+    if (end > first)
+      LAYERFS_TRY(
+          zero_range((*opened)->get(), first * tree::kSharedLimit, (end - first) * tree::kSharedLimit));
+    first = end + 1;
+  }
+  used->second &= ~places;
+  if (const auto doomed = doomed_places_.find(file.number); doomed != doomed_places_.end()) {
+    doomed->second &= ~places;
+    if (doomed->second.none()) doomed_places_.erase(doomed);
+  }
+  return {};
+}
+
+/// After a crash: bytes may be in places whose node was never put, or was put as another kind.
+Result<void> DeltaData::keep_used_places(const FileId& file) {
+  const std::lock_guard lock(mutex_);
+  const auto used = used_.find(file.number);
+  const Places kept = used == used_.end() ? Places{} : used->second;
+  if (kept.none()) return remove_locked(file);
+  used->second.set();
+  auto given = give_back_locked(file, ~kept);
+  used_[file.number] = kept;
+  return given;
 }
 
 Result<void> DeltaData::remove_unless(FunctionRef<bool(tree::Ino ino)> is_wanted) {
@@ -129,11 +259,16 @@ Result<void> DeltaData::remove_unless(FunctionRef<bool(tree::Ino ino)> is_wanted
       return std::unexpected(std::move(sub).error());
     }
     LAYERFS_ASSIGN(const auto files, list_dir_at(sub->get()));
-    for (const std::string& file : files) {
-      const auto ino = find_ino(file);
-      if (ino && directory_of(*ino) == index && is_wanted(*ino)) continue;
-      log_debug("removing data file '{}/{}': no inode has it", name, file);
-      LAYERFS_TRY(unlink_at(sub->get(), file, 0));
+    for (const std::string& name_there : files) {
+      const auto file = find_file(name_there);
+      const bool is_ours = file && directory_of(*file) == index;
+      if (is_ours && file->is_shared) {
+        LAYERFS_TRY(keep_used_places(*file));
+        continue;
+      }
+      if (is_ours && is_wanted(tree::Ino{file->number})) continue;
+      log_debug("removing data file '{}/{}': no inode has it", name, name_there);
+      LAYERFS_TRY(unlink_at(sub->get(), name_there, 0));
     }
   }
   return {};
@@ -165,13 +300,18 @@ Result<void> DeltaData::flush_new_directories() {
   return first;
 }
 
-Result<void> DeltaData::flush(std::span<const tree::Ino> inos) {
-  if (inos.size() > kFlushOneByOne) return flush_all();
-  for (const tree::Ino ino : inos) {
-    auto file = open(ino);
-    if (!file && file.error().code == ENOENT) continue;  // erased since
-    if (!file) return std::unexpected(std::move(file).error());
-    LAYERFS_TRY(sync_.sync_data((*file)->get()));
+Result<void> DeltaData::flush(std::span<const DataName> names) {
+  std::set<FileId> files;
+  for (const DataName& name : names) files.insert(file_of(name));
+  if (files.size() > kFlushOneByOne) return flush_all();
+  for (const FileId& file : files) {
+    auto opened = [&] {
+      const std::lock_guard lock(mutex_);
+      return open_locked(file, open_flags());
+    }();
+    if (!opened && opened.error().code == ENOENT) continue;  // erased since
+    if (!opened) return std::unexpected(std::move(opened).error());
+    LAYERFS_TRY(sync_.sync_data((*opened)->get()));
   }
   return flush_new_directories();
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// DeltaData: the data files of a delta, data/xx/<ino>. Any thread.
+// DeltaData: the data files of a delta, data/xx/<ino> and data/xx/s<number>. Any thread.
 //
 // (1) While somebody holds a descriptor of a file, open_data gives the same one.
-// (2) A removed file stays readable through the descriptors that are held.
+// (2) A removed file stays readable through the descriptors that are held. A place in a shared file does not:
+//     it becomes zeros.
+// (3) A place that nobody uses (used_) holds zeros, in a file that is there or in none.
 #pragma once
 
 #include <sys/types.h>
@@ -10,8 +12,10 @@
 #include <bitset>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -19,7 +23,8 @@
 #include "fs/base/fd.h"
 #include "fs/base/function_ref.h"
 #include "fs/base/result.h"
-#include "fs/tree/node.h"
+#include "fs/tree/upper_layer.h"
+#include "fs/upper/data_name.h"
 #include "fs/upper/delta_tuning.h"
 
 namespace layerfs::upper {
@@ -36,35 +41,71 @@ class DeltaData {
   Result<std::shared_ptr<const Fd>> create(tree::Ino ino);
   /// Errors: ENOENT, EMFILE, EIO.
   Result<std::shared_ptr<const Fd>> open(tree::Ino ino) const;
-  /// The files of erased inodes, to be removed once that is durable; for open() and create() they are gone.
-  void doom(std::span<const tree::Ino> inos);
+  /// A place of zeros. Errors: ENOSPC, EDQUOT, EMFILE, EIO.
+  Result<tree::DataPlace> create_shared(tree::Ino ino);
+  /// Errors: ENOENT (no file), EMFILE, EIO.
+  Result<tree::DataPlace> open_shared(tree::Ino ino) const;
+  /// These have places already: before anything else is done with a delta that is opened.
+  void note_shared(std::span<const tree::Ino> inos);
+
+  /// Takes the places of all others away: of what was never put.
+  Result<void> keep_shared(std::span<const tree::Ino> inos);
+
+  /// What is to be removed once that is durable; for the functions above it is gone.
+  void doom(std::span<const DataName> names);
   /// Removes those that are still doomed; nothing there is success.
-  Result<void> remove_doomed(std::span<const tree::Ino> inos);
-  /// Calls `is_wanted` for the inode of each file and removes those that are not, and what has no inode's
-  /// name.
+  Result<void> remove_doomed(std::span<const DataName> names);
+  /// Calls `is_wanted` for the inode of each file of one inode and removes those that are not, shared files
+  /// in which nobody has a place, what is in places that nobody has, and what has no data file's name.
   Result<void> remove_unless(FunctionRef<bool(tree::Ino ino)> is_wanted);
 
-  /// Flushes these files and the directories of those that are new: one by one, or, where they are many, by a
-  /// flush of the file system. A file that is not there is not missed.
-  Result<void> flush(std::span<const tree::Ino> inos);
+  /// Flushes the files of these and the directories of those that are new: one by one, or, where they are
+  /// many, by a flush of the file system. A file that is not there is not missed.
+  Result<void> flush(std::span<const DataName> names);
   /// Flushes all that there is.
   Result<void> flush_all();
 
  private:
+  /// A file: an inode's number, or that of its sharers, and which of both.
+  struct FileId {
+    std::uint64_t number;
+    bool is_shared;
+    auto operator<=>(const FileId&) const = default;
+  };
+  struct FileHash {
+    std::size_t operator()(const FileId& file) const noexcept {
+      return static_cast<std::size_t>((file.number << 1 | (file.is_shared ? 1U : 0U)) *
+                                      0x9E3779B97F4A7C15ULL);
+    }
+  };
+  using Places = std::bitset<kSharers>;
+
   DeltaData(Fd dir, DataAccess access, SyncOps& sync);
-  Result<std::shared_ptr<const Fd>> open_locked(tree::Ino ino, int flags) const;
-  Result<void> remove_locked(tree::Ino ino);
+  static FileId file_of(const DataName& name);
+  static std::uint8_t directory_of(const FileId& file);
+  static std::string name_of(const FileId& file);
+  static tree::DataPlace place_of(tree::Ino ino, std::shared_ptr<const Fd> file);
+  static std::optional<FileId> find_file(std::string_view name);
+
+  int open_flags() const;
+  Result<std::shared_ptr<const Fd>> open_locked(const FileId& file, int flags) const;
+  Result<std::shared_ptr<const Fd>> create_locked(const FileId& file);
+  Result<void> remove_locked(const FileId& file);
+  Result<void> give_back_locked(const FileId& file, const Places& places);
+  Result<void> keep_used_places(const FileId& file);
   Result<void> flush_new_directories();
 
   const Fd dir_;
   const DataAccess access_;
   SyncOps& sync_;
-  /// Guards what follows; held over open(2) of a file, so that two openers of one inode share a descriptor.
+  /// Guards what follows; held over open(2) of a file, so that two openers of one share a descriptor.
   mutable std::mutex mutex_;
-  mutable std::unordered_map<std::uint64_t, std::weak_ptr<const Fd>> held_;
-  mutable std::size_t sweep_at_ = 256;  // the size of held_ at which the dead ones are dropped
-  std::unordered_set<std::uint64_t> doomed_;
-  std::bitset<256> new_in_;  // directories with files not yet flushed
+  mutable std::unordered_map<FileId, std::weak_ptr<const Fd>, FileHash> held_;
+  mutable std::size_t sweep_at_ = 256;              // the size of held_ at which the dead ones are dropped
+  std::unordered_set<std::uint64_t> doomed_;        // files of one inode
+  std::unordered_map<std::uint64_t, Places> used_;  // by the shared file's number
+  std::unordered_map<std::uint64_t, Places> doomed_places_;  // those of used_ that are to be given back
+  std::bitset<256> new_in_;                                  // directories with files not yet flushed
   bool made_directories_ = false;
 };
 

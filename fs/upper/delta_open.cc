@@ -205,9 +205,12 @@ Result<std::unique_ptr<tree::UpperLayer>> open_for_writing(std::unique_ptr<Delta
   settings.sync = core->sync;
   settings.boot_id = boot_id;
   LAYERFS_TRY(begin_log(*core, settings, scan, found, meta));
+  core->data->note_shared(core->state.sharers());
   if (!found.is_clean)
-    LAYERFS_TRY(
-        core->data->remove_unless([&](tree::Ino ino) { return core->state.find_node(ino).has_value(); }));
+    LAYERFS_TRY(core->data->remove_unless([&](tree::Ino ino) {
+      const auto node = core->state.find_node(ino);
+      return node && node->content == tree::ContentKind::kData;
+    }));
   core->flush_all_data = !found.is_clean || found.header.is_volatile;
   core->last_change = core->log->last_seq();
   core->next_ino = core->state.next_ino();

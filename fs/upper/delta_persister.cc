@@ -181,12 +181,13 @@ Result<void> DeltaPersister::take_turn(const Turn& turn) {
 DeltaPersister::Batch DeltaPersister::take_batch_locked() {
   Batch batch;
   batch.upto = core_.last_change;
-  batch.written = std::exchange(core_.written, {});
+  const auto written = std::exchange(core_.written, {});
   batch.erased = std::exchange(core_.erased, {});
   batch.erased_bytes = std::exchange(core_.erased_bytes, 0);
   core_.changed_since_flush = false;
   const std::unique_lock lock(core_.state_mutex);
-  for (const tree::Ino ino : batch.written) core_.state.clear_written(ino);
+  for (const tree::Ino ino : written) core_.state.clear_written(ino);
+  batch.written = core_.state.data_names(written);
   return batch;
 }
 
@@ -196,8 +197,8 @@ void DeltaPersister::restore(const Batch& batch) {
   core_.erased.insert(core_.erased.end(), batch.erased.begin(), batch.erased.end());
   core_.erased_bytes += batch.erased_bytes;
   const std::unique_lock state_lock(core_.state_mutex);
-  for (const tree::Ino ino : batch.written)
-    if (core_.state.mark_written(ino)) core_.written.push_back(ino);
+  for (const DataName& name : batch.written)
+    if (core_.state.mark_written(name.ino)) core_.written.push_back(name.ino);
 }
 
 Result<void> DeltaPersister::flush_data(const Batch& batch, const std::vector<tree::Ino>& inos) {
@@ -207,10 +208,12 @@ Result<void> DeltaPersister::flush_data(const Batch& batch, const std::vector<tr
     core_.flush_all_data = false;
     return {};
   }
-  std::vector<tree::Ino> files = batch.written;
-  files.insert(files.end(), inos.begin(), inos.end());
-  std::sort(files.begin(), files.end());
-  files.erase(std::unique(files.begin(), files.end()), files.end());
+  std::vector<DataName> files = batch.written;
+  {
+    const std::shared_lock lock(core_.state_mutex);
+    const auto asked = core_.state.data_names(inos);
+    files.insert(files.end(), asked.begin(), asked.end());
+  }
   return core_.data->flush(files);
 }
 
@@ -345,6 +348,7 @@ Result<void> DeltaPersister::close() {
     LAYERFS_TRY(flush({}));
   else
     LAYERFS_TRY(exact_checkpoint(Requests::kForget, {}));
+  LAYERFS_TRY(core_.data->keep_shared(core_.state.sharers()));
   return core_.log->close_empty(core_.covered + 1);
 }
 

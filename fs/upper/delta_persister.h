@@ -63,8 +63,8 @@ class DeltaPersister {
   /// What one flush takes off the core's lists.
   struct Batch {
     std::uint64_t upto = 0;
-    std::vector<tree::Ino> written;
-    std::vector<tree::Ino> erased;
+    std::vector<DataName> written;
+    std::vector<DataName> erased;
     std::uint64_t erased_bytes = 0;
   };
 

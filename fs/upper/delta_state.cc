@@ -180,7 +180,11 @@ class DeltaState::Applier {
                               one.nanoseconds[0] == node.mtime.nanoseconds;
     const bool ctime_moved = one.has_node && (one.seconds[1] != node.ctime.seconds ||
                                               one.nanoseconds[1] != node.ctime.nanoseconds);
-    const bool names_data = node.content == tree::ContentKind::kData && !(same_content && ctime_moved);
+    const bool names_data = has_data_file(node.content) && !(same_content && ctime_moved);
+    // It has become too large for its place.
+    if (one.has_node && one.content == tree::ContentKind::kShared &&
+        node.content != tree::ContentKind::kShared)
+      effects_.erased.push_back({change.ino, one.content});
     store_node(one, node);
     if (names_data) written(change.ino, one);
     if (to_number(change.ino) >= state_.next_ino_) state_.next_ino_ = to_number(change.ino) + 1;
@@ -190,9 +194,10 @@ class DeltaState::Applier {
     // A node that never was a regular file has no data file; of one that is not here nothing is known.
     if (found == state_.inodes_.end() || !found->second.has_node ||
         found->second.kind == NodeKind::kRegular) {
-      effects_.erased.push_back(change.ino);
-      if (found != state_.inodes_.end() && found->second.content == tree::ContentKind::kData)
-        effects_.erased_bytes += found->second.size;
+      const auto content = found == state_.inodes_.end() ? tree::ContentKind::kNone : found->second.content;
+      effects_.erased.push_back(
+          {change.ino, content == tree::ContentKind::kShared ? content : tree::ContentKind::kData});
+      if (has_data_file(content)) effects_.erased_bytes += found->second.size;
     }
     if (found != state_.inodes_.end()) state_.inodes_.erase(found);
   }
@@ -293,6 +298,23 @@ void DeltaState::drop_xattrs(Ino ino) {
     found->xattrs.clear();
     tidy(ino);
   }
+}
+
+std::vector<Ino> DeltaState::sharers() const {
+  std::vector<Ino> found;
+  for (const auto& [ino, one] : inodes_)
+    if (one.has_node && one.content == tree::ContentKind::kShared) found.push_back(Ino{ino});
+  return found;
+}
+
+std::vector<DataName> DeltaState::data_names(std::span<const Ino> inos) const {
+  std::vector<DataName> names;
+  names.reserve(inos.size());
+  for (const Ino ino : inos) {
+    const Item* one = item(ino);
+    if (one != nullptr && one->has_node && has_data_file(one->content)) names.push_back({ino, one->content});
+  }
+  return names;
 }
 
 std::vector<Ino> DeltaState::inodes() const {

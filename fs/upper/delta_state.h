@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -18,6 +19,7 @@
 
 #include "fs/base/function_ref.h"
 #include "fs/tree/upper_layer.h"
+#include "fs/upper/data_name.h"
 #include "fs/upper/delta_entries.h"
 #include "fs/upper/delta_extents.h"
 
@@ -26,7 +28,7 @@ namespace layerfs::upper {
 /// What a change means for data files.
 struct DataEffects {
   std::vector<tree::Ino> written;  ///< their data is named by the change and not flushed yet
-  std::vector<tree::Ino> erased;   ///< their data files are to be removed
+  std::vector<DataName> erased;    ///< their data files or places are to be removed
   std::uint64_t erased_bytes = 0;
 };
 
@@ -43,6 +45,10 @@ class DeltaState {
   std::vector<tree::Extent> extents(tree::Ino ino) const;
   std::vector<tree::Extent> extents_within(tree::Ino ino, std::uint64_t begin, std::uint64_t end) const;
   std::vector<tree::Ino> orphans() const;
+  /// Those whose data is in shared files.
+  std::vector<tree::Ino> sharers() const;
+  /// Where the data of these is; those that have none (any more) are left out.
+  std::vector<DataName> data_names(std::span<const tree::Ino> inos) const;
   void for_each_changed(FunctionRef<bool(tree::Ino, const tree::ChangedParts&)> visit) const;
   /// One above the greatest number of a node born here, at least kFirstUpperIno.
   std::uint64_t next_ino() const { return next_ino_; }

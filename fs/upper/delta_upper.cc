@@ -202,15 +202,12 @@ Result<std::shared_ptr<const Fd>> DeltaUpper::open_data(tree::Ino ino) const {
   return core_->data->open(ino);
 }
 
+Result<tree::DataPlace> DeltaUpper::create_shared(tree::Ino ino) { return core_->data->create_shared(ino); }
+Result<tree::DataPlace> DeltaUpper::open_shared(tree::Ino ino) const { return core_->data->open_shared(ino); }
+
 Result<void> DeltaUpper::sync_node(tree::Ino ino) {
   if (read_only() || core_->options.is_volatile) return {};
-  bool has_data = false;
-  {
-    const std::shared_lock lock(core_->state_mutex);
-    const auto node = core_->state.find_node(ino);
-    has_data = node && node->content == tree::ContentKind::kData;
-  }
-  return persister_.persist(DeltaPersister::Extent::kFlush, has_data ? std::optional(ino) : std::nullopt);
+  return persister_.persist(DeltaPersister::Extent::kFlush, ino);
 }
 
 Result<void> DeltaUpper::sync(tree::SyncScope scope) {

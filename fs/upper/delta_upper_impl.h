@@ -43,6 +43,8 @@ class DeltaUpper final : public tree::UpperLayer {
   tree::Ino allocate_ino() override;
   Result<std::shared_ptr<const Fd>> create_data(tree::Ino ino) override;
   Result<std::shared_ptr<const Fd>> open_data(tree::Ino ino) const override;
+  Result<tree::DataPlace> create_shared(tree::Ino ino) override;
+  Result<tree::DataPlace> open_shared(tree::Ino ino) const override;
   Result<void> sync_node(tree::Ino ino) override;
   Result<void> sync(tree::SyncScope scope) override;
   Result<struct statvfs> stat_fs() const override;

@@ -9,6 +9,8 @@
 #include <shared_mutex>
 #include <unordered_set>
 
+#include "fs/base/sys_file.h"
+
 namespace layerfs::upper {
 
 namespace {
@@ -157,6 +159,32 @@ class MemoryUpper final : public UpperLayer {
     return found->second;
   }
 
+  Result<DataPlace> create_shared(Ino ino) override {
+    std::unique_lock hold(mutex_);
+    auto& file = shared_[to_number(ino) / kSharers];
+    if (!file) {
+      Fd fd(::memfd_create("layerfs-shared", MFD_CLOEXEC));
+      int code = errno;
+      if (!fd) {
+        shared_.erase(to_number(ino) / kSharers);
+        return system_error(code, "create data file");
+      }
+      file = std::make_shared<const Fd>(std::move(fd));
+    }
+    DataPlace place = place_of(ino, file);
+    LAYERFS_TRY(zero_range(place.fd(), place.offset, place.limit));
+    return place;
+  }
+
+  Result<DataPlace> open_shared(Ino ino) const override {
+    std::shared_lock hold(mutex_);
+    auto found = shared_.find(to_number(ino) / kSharers);
+    auto node = nodes_.find(ino);
+    if (found == shared_.end() || node == nodes_.end() || node->second.content != ContentKind::kShared)
+      return errno_error(ENOENT);
+    return place_of(ino, found->second);
+  }
+
   Result<void> sync_node(Ino) override { return {}; }
   Result<void> sync(SyncScope) override { return {}; }
 
@@ -172,6 +200,11 @@ class MemoryUpper final : public UpperLayer {
   bool read_only() const override { return false; }
 
  private:
+  static constexpr std::uint64_t kSharers = 4;
+  static DataPlace place_of(Ino ino, std::shared_ptr<const Fd> file) {
+    return {std::move(file), to_number(ino) % kSharers * kSharedLimit, kSharedLimit};
+  }
+
   void make(const PutNode& put) { nodes_.insert_or_assign(put.ino, put.node); }
   void make(const EraseNode& erase) {
     nodes_.erase(erase.ino);
@@ -219,6 +252,7 @@ class MemoryUpper final : public UpperLayer {
   std::map<Ino, std::string> inline_;
   std::map<Ino, ExtentEnds> extents_;
   std::map<Ino, std::shared_ptr<const Fd>> data_;
+  std::map<std::uint64_t, std::shared_ptr<const Fd>> shared_;  // by the number of the inode / kSharers
   std::unordered_set<std::uint64_t> requests_;
   std::uint64_t next_ino_ = kFirstUpperIno;
 };

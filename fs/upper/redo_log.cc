@@ -108,6 +108,8 @@ Result<std::unique_ptr<RedoLog>> RedoLog::resume(const std::string& path, const 
   const off_t whole = static_cast<off_t>(kLogHeaderSize + std::size_t{log->total_} * log->segment_size_);
   if (fallocate(log->file_.get(), 0, 0, whole) != 0 && errno != EOPNOTSUPP && errno != ENOSYS)
     return system_error(errno, "allocate", path);
+  // An older version's file gets this one's number before it gets its records.
+  LAYERFS_TRY(log->write_header(scan.header().start));
   LAYERFS_TRY(log->map());
   log->last_seq_ = last_seq;
   // Segments not in use first, then those whose records are covered, oldest first (invariant 3).

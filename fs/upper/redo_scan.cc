@@ -15,7 +15,8 @@ namespace layerfs::upper {
 namespace {
 
 constexpr std::string_view kRedoMagic = "LFSREDO1";
-constexpr std::uint32_t kRedoVersion = 1;
+constexpr std::uint32_t kRedoVersion = 2;
+constexpr std::uint32_t kOldestRedoVersion = 1;  // has no kShared; otherwise the same
 constexpr std::uint32_t kFlagVolatile = 1;
 constexpr std::uint32_t kSegmentMagic = 0x47455352;  // "RSEG"
 constexpr std::size_t kHeaderFields = 56;
@@ -27,7 +28,7 @@ Result<LogHeader> parse_header(std::string_view page) {
   ByteReader from(page.substr(kRedoMagic.size(), kHeaderFields + 4 - kRedoMagic.size()));
   LogHeader header;
   const auto version = from.le<std::uint32_t>();
-  if (version != kRedoVersion)
+  if (version < kOldestRedoVersion || version > kRedoVersion)
     return unsupported_error("read redo log", {}, fmt::format("version {} is not known", version));
   const auto flags = from.le<std::uint32_t>();
   const std::string_view boot_id = from.take(header.boot_id.size());

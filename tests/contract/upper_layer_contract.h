@@ -122,6 +122,57 @@ TEST_P(UpperLayerContract, AnEmptyOneHasNothing) {
   EXPECT_FALSE(upper().read_only());
 }
 
+TEST_P(UpperLayerContract, NeighboursInASharedFileKeepToTheirPlaces) {
+  auto bytes_of = [](char letter) { return std::string(kSharedLimit, letter); };
+  auto read_place = [&](Ino ino) {
+    auto place = upper().open_shared(ino);
+    if (!place) return "error: " + place.error().message();
+    std::string bytes(kSharedLimit, '?');
+    auto count = pread_full(place->fd(), std::as_writable_bytes(std::span(bytes)), place->offset);
+    bytes.resize(count.value_or(0));
+    return bytes;
+  };
+  Node node = plain_node();
+  node.content = ContentKind::kShared;
+  node.size = kSharedLimit;
+  for (std::uint64_t number = 62; number < 68; ++number) {
+    auto place = upper().create_shared(Ino{number});
+    ASSERT_TRUE(place) << place.error().message();
+    EXPECT_EQ(place->limit, kSharedLimit);
+    std::string bytes = bytes_of(static_cast<char>('A' + number % 26));
+    ASSERT_TRUE(pwrite_full(place->fd(), as_bytes(bytes), place->offset));
+    apply(PutNode{Ino{number}, node});
+  }
+  // One is erased, one gets a file of its own, one is tried and not put, twice.
+  apply(EraseNode{Ino{63}});
+  Node own = node;
+  own.content = ContentKind::kData;
+  ASSERT_TRUE(upper().create_data(Ino{65}));
+  apply(PutNode{Ino{65}, own});
+  for (int i = 0; i < 2; ++i) {
+    auto place = upper().create_shared(Ino{61});
+    ASSERT_TRUE(place);
+    std::string left(7, '?');
+    ASSERT_TRUE(pread_full(place->fd(), std::as_writable_bytes(std::span(left)), place->offset + 100));
+    EXPECT_EQ(left, std::string(7, '\0'));
+    ASSERT_TRUE(pwrite_full(place->fd(), as_bytes(std::string_view("remains")), place->offset + 100));
+  }
+  for (int life = 0; life < 2; ++life) {
+    EXPECT_TRUE(upper().sync(SyncScope::kAll));
+    for (std::uint64_t number : {62, 64, 66, 67})
+      EXPECT_EQ(read_place(Ino{number}), bytes_of(static_cast<char>('A' + number % 26))) << number;
+    for (std::uint64_t number : {63, 65})
+      EXPECT_EQ(upper().open_shared(Ino{number}).error().code, ENOENT) << number;
+    if (!under_test_.reopen) break;
+    under_test_.reopen(under_test_);
+  }
+  auto again = upper().create_shared(Ino{61});
+  ASSERT_TRUE(again);
+  std::string left(7, '?');
+  ASSERT_TRUE(pread_full(again->fd(), std::as_writable_bytes(std::span(left)), again->offset + 100));
+  EXPECT_EQ(left, std::string(7, '\0'));
+}
+
 TEST_P(UpperLayerContract, ANodeIsGivenBackAsItWasPut) {
   apply(PutNode{kFile, full_node()});
   EXPECT_EQ(upper().find_node(kFile), full_node());

@@ -57,17 +57,18 @@ class Worker {
     ChangeSet set = maker_.next(++counter_);
     set.request = counter_ * 16 + base_ / 1000;
     tree::Node node;
-    node.content = tree::ContentKind::kData;
     node.size = counter_ * 8;
+    node.content = counter_ <= test::kSharedRecords ? tree::ContentKind::kShared : tree::ContentKind::kData;
     set.changes.push_back(tree::PutNode{file(), node});
     return set;
   }
   Result<void> step(tree::UpperLayer& upper) {
     const ChangeSet set = next();
-    LAYERFS_ASSIGN(const auto data, upper.create_data(file()));
+    tree::Node node;
+    LAYERFS_ASSIGN(const auto data, test::place_of_record(upper, file(), counter_, node));
     std::string bytes;
     append_le(bytes, record(counter_));
-    LAYERFS_TRY(pwrite_full(data->get(), as_bytes(bytes), (counter_ - 1) * 8));
+    LAYERFS_TRY(pwrite_full(data.fd(), as_bytes(bytes), data.offset + (counter_ - 1) * 8));
     return upper.apply(set);
   }
 
@@ -173,10 +174,10 @@ class DeltaKillTest : public ::testing::Test {
   }
 
   static void check_file(const tree::UpperLayer& upper, const Worker& worker) {
-    const auto data = upper.open_data(worker.file());
+    const auto data = test::find_place(upper, worker.file());
     ASSERT_TRUE(data) << data.error().message();
     std::string bytes(worker.counter() * 8, '\0');
-    ASSERT_EQ(*pread_full((*data)->get(), std::as_writable_bytes(std::span(bytes)), 0), bytes.size());
+    ASSERT_EQ(*pread_full(data->fd(), std::as_writable_bytes(std::span(bytes)), data->offset), bytes.size());
     for (std::uint64_t k = 1; k <= worker.counter(); ++k)
       ASSERT_EQ(load_le<std::uint64_t>(bytes.data() + (k - 1) * 8), Worker::record(k)) << "record " << k;
   }

@@ -82,6 +82,52 @@ TEST_F(Files, RangesAreReadTogetherWithTheirBase) {
   EXPECT_EQ(pieces->size(), 3U);
 }
 
+TEST_F(Files, AFileThatOutgrowsItsPlaceGetsADataFileWithAllItHad) {
+  const auto limit = static_cast<std::size_t>(tree::kSharedLimit);
+  ASSERT_EQ(make_file("a"), 0);
+  ASSERT_EQ(make_file("b"), 0);
+  ASSERT_EQ(write("a", 0, "aaaa"), 0);
+  ASSERT_EQ(write("b", 0, "bbbb"), 0);
+  EXPECT_EQ(content_of("a"), tree::ContentKind::kShared);
+  ASSERT_EQ(write("a", limit - 4, "tail"), 0);
+  EXPECT_EQ(content_of("a"), tree::ContentKind::kShared);
+  std::string expected = "aaaa" + std::string(limit - 8, '\0') + "tail";
+  EXPECT_EQ(read("a"), expected);
+  upper_->fail_apply = EIO;
+  EXPECT_EQ(write("a", limit, "more"), EIO);
+  upper_->fail_apply = 0;
+  EXPECT_EQ(read("a"), expected);
+  ASSERT_EQ(write("a", limit, "more"), 0);
+  expected += "more";
+  EXPECT_EQ(content_of("a"), tree::ContentKind::kData);
+  EXPECT_EQ(read("a"), expected);
+  EXPECT_EQ(read("b"), "bbbb");
+  ASSERT_EQ(set("b", {.size = limit + 1}), 0);
+  EXPECT_EQ(content_of("b"), tree::ContentKind::kData);
+  EXPECT_EQ(read("b"), "bbbb" + std::string(limit - 3, '\0'));
+}
+
+TEST_F(Files, WhatAFailedChangeLeftInAPlaceIsNeverSeen) {
+  ASSERT_EQ(make_file("a"), 0);
+  upper_->fail_apply = EIO;
+  EXPECT_EQ(write("a", 0, "never"), EIO);
+  EXPECT_EQ(write("small", 10, "never"), EIO);
+  upper_->fail_apply = 0;
+  ASSERT_EQ(write("a", 20, "x"), 0);
+  EXPECT_EQ(read("a"), std::string(20, '\0') + "x");
+  // Bytes written beyond a size that was never recorded.
+  upper_->fail_apply = EIO;
+  EXPECT_EQ(write("a", 21, "never"), EIO);
+  upper_->fail_apply = 0;
+  ASSERT_EQ(write("a", 30, "y"), 0);
+  EXPECT_EQ(read("a"), std::string(20, '\0') + "x" + std::string(9, '\0') + "y");
+  ASSERT_EQ(set("a", {.size = 10}), 0);
+  ASSERT_EQ(set("a", {.size = 31}), 0);
+  EXPECT_EQ(read("a"), std::string(31, '\0'));
+  ASSERT_EQ(set("small", {.size = 20}), 0);
+  EXPECT_EQ(read("small"), "0123456789" + std::string(10, '\0'));
+}
+
 TEST_F(Files, AFileThatIsWrittenOverWholeIsNotCopiedFirst) {
   ASSERT_EQ(write("small", 0, "abcdefghijklm"), 0);
   EXPECT_EQ(blobs_->opens(), 0U);

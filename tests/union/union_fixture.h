@@ -69,6 +69,15 @@ class FaultyUpper final : public tree::UpperLayer {
     if (fail_open != 0) return errno_error(std::exchange(const_cast<int&>(fail_open), 0));
     return inner_->open_data(ino);
   }
+  Result<tree::DataPlace> create_shared(Ino ino) override {
+    if (fail_create != 0) return errno_error(fail_create);
+    return inner_->create_shared(ino);
+  }
+  Result<tree::DataPlace> open_shared(Ino ino) const override {
+    ++opens;
+    if (fail_open != 0) return errno_error(std::exchange(const_cast<int&>(fail_open), 0));
+    return inner_->open_shared(ino);
+  }
   Result<void> sync_node(Ino ino) override { return inner_->sync_node(ino); }
   Result<void> sync(tree::SyncScope scope) override { return inner_->sync(scope); }
   Result<struct statvfs> stat_fs() const override { return inner_->stat_fs(); }

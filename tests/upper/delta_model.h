@@ -226,4 +226,32 @@ class ChangeMaker {
   std::uint64_t base_;
 };
 
+/// Where to write record `counter` (from 1) of a file of records of 8 bytes: in a shared file for the first
+/// kSharedRecords of them, then in one of its own, with what was there before. Sets the content of `node`.
+inline constexpr std::uint64_t kSharedRecords = 40;
+inline Result<tree::DataPlace> place_of_record(tree::UpperLayer& upper, tree::Ino ino, std::uint64_t counter,
+                                               tree::Node& node) {
+  node.content = counter <= kSharedRecords ? tree::ContentKind::kShared : tree::ContentKind::kData;
+  const auto before = upper.find_node(ino);
+  const bool is_there = before && before->content == tree::ContentKind::kShared;
+  if (node.content == tree::ContentKind::kShared)
+    return is_there ? upper.open_shared(ino) : upper.create_shared(ino);
+  tree::DataPlace own;
+  LAYERFS_ASSIGN(own.file, upper.create_data(ino));
+  if (!is_there) return own;
+  LAYERFS_ASSIGN(const tree::DataPlace old, upper.open_shared(ino));
+  std::string bytes((counter - 1) * 8, '\0');
+  LAYERFS_TRY(pread_full(old.fd(), std::as_writable_bytes(std::span(bytes)), old.offset));
+  LAYERFS_TRY(pwrite_full(own.fd(), as_bytes(bytes), 0));
+  return own;
+}
+
+/// The place of a file that has one.
+inline Result<tree::DataPlace> find_place(const tree::UpperLayer& upper, tree::Ino ino) {
+  const auto node = upper.find_node(ino);
+  if (node && node->content == tree::ContentKind::kShared) return upper.open_shared(ino);
+  LAYERFS_ASSIGN(auto file, upper.open_data(ino));
+  return tree::DataPlace{std::move(file)};
+}
+
 }  // namespace layerfs::test

@@ -133,13 +133,12 @@ class DeltaPowerTest : public ::testing::TestWithParam<std::uint64_t> {
     const std::uint64_t counter = dumps_.size();
     ChangeSet set = maker_.next(counter);
     tree::Node node;
-    node.content = tree::ContentKind::kData;
     node.size = counter * 8;
+    LAYERFS_ASSIGN(const auto data, test::place_of_record(upper, kFile, counter, node));
     set.changes.push_back(tree::PutNode{kFile, node});
-    LAYERFS_ASSIGN(const auto data, upper.create_data(kFile));
     std::string bytes;
     append_le(bytes, record(counter));
-    LAYERFS_TRY(pwrite_full(data->get(), as_bytes(bytes), (counter - 1) * 8));
+    LAYERFS_TRY(pwrite_full(data.fd(), as_bytes(bytes), data.offset + (counter - 1) * 8));
     model_.apply(set);
     dumps_.push_back(model_.dump());
     return upper.apply(set);
@@ -174,10 +173,11 @@ class DeltaPowerTest : public ::testing::TestWithParam<std::uint64_t> {
       ASSERT_EQ(test::dump(**upper), dumps_[found]);
       ASSERT_EQ(before, dumps_[found]);
       if (found == 0) continue;
-      const auto data = (*upper)->open_data(kFile);
+      const auto data = test::find_place(**upper, kFile);
       ASSERT_TRUE(data) << data.error().message();
       std::string bytes(found * 8, '\0');
-      ASSERT_EQ(*pread_full((*data)->get(), std::as_writable_bytes(std::span(bytes)), 0), bytes.size());
+      ASSERT_EQ(*pread_full(data->fd(), std::as_writable_bytes(std::span(bytes)), data->offset),
+                bytes.size());
       for (std::uint64_t k = 1; k <= found; ++k)
         ASSERT_EQ(load_le<std::uint64_t>(bytes.data() + (k - 1) * 8), record(k))
             << "record " << k << " of " << found;

@@ -2,7 +2,9 @@
 #include "fs/upper/delta_upper.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <random>
@@ -11,6 +13,7 @@
 
 #include "fs/base/bytes.h"
 #include "fs/base/sys_file.h"
+#include "fs/upper/data_name.h"
 #include "fs/upper/delta_open.h"
 #include "tests/base/scratch_dir.h"
 #include "tests/upper/delta_model.h"
@@ -160,6 +163,40 @@ TEST_F(DeltaUpperTest, DataFilesComeAndGoWithTheirInodes) {
   }
   auto upper = open();
   EXPECT_EQ(read_data(*upper, ino), "new");
+}
+
+TEST_F(DeltaUpperTest, ASharedFileGivesItsSpaceBackAndGoesWithItsLastInode) {
+  const Ino first{tree::kFirstUpperIno - tree::kFirstUpperIno % kSharers + kSharers};
+  const auto ino_at = [&](std::uint64_t index) { return Ino{to_number(first) + index}; };
+  const std::string path =
+      path_ + fmt::format("/data/{:02x}/s{}", to_number(first) / kSharers % 256, to_number(first) / kSharers);
+  const auto blocks = [&] {
+    struct stat st{};
+    return stat(path.c_str(), &st) == 0 ? static_cast<std::int64_t>(st.st_blocks) * 512 : -1;
+  };
+  tree::Node node = file_node(10'000);
+  node.content = tree::ContentKind::kShared;
+  auto upper = open();
+  for (std::uint64_t i = 0; i < kSharers; ++i) {
+    const auto place = upper->create_shared(ino_at(i));
+    ASSERT_TRUE(place);
+    ASSERT_TRUE(pwrite_full(place->fd(), as_bytes(std::string(10'000, 'x')), place->offset));
+    ASSERT_TRUE(upper->apply({{tree::PutNode{ino_at(i), node}}}));
+  }
+  ASSERT_TRUE(upper->sync(SyncScope::kAll));
+  const std::int64_t all = blocks();
+  EXPECT_GE(all, std::int64_t{10'000} * static_cast<std::int64_t>(kSharers));
+  for (std::uint64_t i = 0; i < kSharers; ++i) {
+    if (i == 5) continue;
+    ASSERT_TRUE(upper->apply({{tree::EraseNode{ino_at(i)}}}));
+  }
+  EXPECT_EQ(blocks(), all) << "not before the erasure is durable";
+  ASSERT_TRUE(upper->sync(SyncScope::kAll));
+  EXPECT_LT(blocks(), all / 8);
+  EXPECT_GT(blocks(), 0);
+  ASSERT_TRUE(upper->apply({{tree::EraseNode{ino_at(5)}}}));
+  ASSERT_TRUE(upper->sync(SyncScope::kAll));
+  EXPECT_EQ(blocks(), -1);
 }
 
 TEST_F(DeltaUpperTest, InodeNumbersAreNeverGivenTwice) {
