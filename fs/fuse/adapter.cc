@@ -47,7 +47,7 @@ void reply_done(fuse_req_t req, std::string_view operation, const Result<void>& 
 fuse_entry_param to_entry_param(const Adapter& adapter, const unionfs::Entry& entry) {
   fuse_entry_param param{};
   param.ino = to_number(entry.ino);
-  param.attr = to_stat(adapter.options.ids, entry.ino, entry.node);
+  param.attr = to_stat(adapter.options.ids, entry.ino, entry.node, adapter.fs.blocks(entry.ino, entry.node));
   param.attr_timeout = kForever;
   param.entry_timeout = kForever;
   return param;
@@ -69,7 +69,7 @@ void reply_entry(fuse_req_t req, Adapter& adapter, std::string_view operation,
 void reply_attributes(fuse_req_t req, const Adapter& adapter, std::string_view operation, unionfs::Ino ino,
                       const Result<unionfs::Node>& result) {
   if (!result) return reply_failure(req, operation, result.error());
-  struct stat attributes = to_stat(adapter.options.ids, ino, *result);
+  struct stat attributes = to_stat(adapter.options.ids, ino, *result, adapter.fs.blocks(ino, *result));
   fuse_reply_attr(req, &attributes, kForever);
 }
 

@@ -12,7 +12,6 @@
 namespace layerfs::fuse {
 namespace {
 
-constexpr std::uint32_t kBlock = 512;
 constexpr std::uint32_t kBlockSize = 4096;
 
 std::uint32_t shown(const IdView& view, std::uint32_t id, std::uint32_t own) {
@@ -70,7 +69,7 @@ unionfs::Gid stored_gid(const IdView& view, std::uint32_t gid) {
   return unionfs::Gid{stored(view, gid, view.gid)};
 }
 
-struct stat to_stat(const IdView& view, unionfs::Ino ino, const unionfs::Node& node) {
+struct stat to_stat(const IdView& view, unionfs::Ino ino, const unionfs::Node& node, std::uint64_t blocks) {
   struct stat attributes{};
   attributes.st_ino = to_number(ino);
   attributes.st_mode = to_file_type(node.kind) | node.mode;
@@ -80,7 +79,7 @@ struct stat to_stat(const IdView& view, unionfs::Ino ino, const unionfs::Node& n
   attributes.st_rdev = node.rdev;
   attributes.st_size = static_cast<off_t>(node.size);
   attributes.st_blksize = kBlockSize;
-  attributes.st_blocks = static_cast<blkcnt_t>((node.size + kBlock - 1) / kBlock);
+  attributes.st_blocks = static_cast<blkcnt_t>(blocks);
   attributes.st_atim = to_timespec(node.atime);
   attributes.st_mtim = to_timespec(node.mtime);
   attributes.st_ctim = to_timespec(node.ctime);

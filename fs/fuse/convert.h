@@ -18,8 +18,8 @@ std::uint32_t shown_gid(const IdView& view, unionfs::Gid gid);
 unionfs::Uid stored_uid(const IdView& view, std::uint32_t uid);
 unionfs::Gid stored_gid(const IdView& view, std::uint32_t gid);
 
-/// Attributes as stat(2) gives them. st_blocks counts the whole size: holes are told by SEEK_HOLE.
-struct stat to_stat(const IdView& view, unionfs::Ino ino, const unionfs::Node& node);
+/// Attributes as stat(2) gives them; `blocks`: UnionFs::blocks().
+struct stat to_stat(const IdView& view, unionfs::Ino ino, const unionfs::Node& node, std::uint64_t blocks);
 
 /// `valid`: FATTR_* of linux/fuse.h, for the fields of `attributes` that are to be set.
 unionfs::SetAttr to_set_attr(const IdView& view, const struct stat& attributes, std::uint32_t valid);

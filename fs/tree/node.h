@@ -85,8 +85,10 @@ struct Node {
   /// name of it when it was built (0 where not known), so that commit finds a changed file's path without a
   /// walk; in an upper it means nothing for them.
   Ino parent{0};
-  Digest object;                ///< kObject, kData over an object
-  std::uint64_t base_size = 0;  ///< kData: how much of `object` still shows through
+  Digest object;  ///< kObject, kData over an object
+  /// kData: how much of `object` still shows through. Without an object, kShared too: up to where there may
+  /// be holes; 0 where all of it was written.
+  std::uint64_t base_size = 0;
   bool operator==(const Node&) const = default;
 };
 

@@ -15,6 +15,16 @@ namespace {
 
 using tree::ContentKind;
 
+// As ext4 has them: a file's blocks, and how long a link's text is that needs none.
+constexpr std::uint64_t kDiskBlock = 4096;
+constexpr std::uint64_t kFastLink = 60;
+constexpr std::uint64_t blocks_of(std::uint64_t bytes) {
+  return (bytes + kDiskBlock - 1) / kDiskBlock * (kDiskBlock / 512);
+}
+
+/// Objects of this size are asked for their blocks: what has holes is large, and an image has few such files.
+constexpr std::uint64_t kSeldomLarger = std::uint64_t{1} << 20;
+
 // Where the first data or hole in [begin, end) of a file is; `end` where there is none.
 Result<std::uint64_t> seek_in_file(int fd, std::uint64_t begin, std::uint64_t end, int whence) {
   // Nobody uses the position of these descriptors, so that another thread's lseek does no harm.
@@ -26,6 +36,20 @@ Result<std::uint64_t> seek_in_file(int fd, std::uint64_t begin, std::uint64_t en
   // A file system without holes: all data.
   if (code == EINVAL) return whence == SEEK_DATA ? begin : end;
   return system_error(code, "lseek");
+}
+
+// st_blocks of what is no hole in [begin, end) of a file.
+std::uint64_t blocks_of_data(int fd, std::uint64_t begin, std::uint64_t end) {
+  std::uint64_t count = 0;
+  while (begin < end) {
+    auto data = seek_in_file(fd, begin, end, SEEK_DATA);
+    if (!data || *data >= end) break;
+    auto hole = seek_in_file(fd, *data, end, SEEK_HOLE);
+    if (!hole || *hole <= *data) break;
+    count += blocks_of(*hole - *data);
+    begin = *hole;
+  }
+  return count;
 }
 
 }  // namespace
@@ -113,6 +137,47 @@ Result<std::size_t> Content::read(Ino ino, const Node& node, std::uint64_t offse
     filled += part.size();
   }
   return filled;
+}
+
+std::uint64_t Content::object_blocks(const Node& node, std::uint64_t size) const {
+  std::uint64_t count = blocks_of(size);
+  if (size < kSeldomLarger) return count;
+  auto blob = descriptors_.open_object(node.object);
+  if (!blob || blob->offset != 0) return count;
+  auto attributes = stat_fd(blob->file->get());
+  if (!attributes || static_cast<std::uint64_t>(attributes->st_size) != blob->size) return count;
+  return std::min(count, static_cast<std::uint64_t>(attributes->st_blocks));
+}
+
+std::uint64_t Content::data_blocks(Ino ino, const Node& node) const {
+  auto data = open(ino, node);
+  if (!data) return blocks_of(node.size);
+  if (data->is_shared()) return blocks_of_data(data->fd(), data->offset, data->offset + node.size);
+  auto attributes = stat_fd(data->fd());
+  if (!attributes) return blocks_of(node.size);
+  auto count = static_cast<std::uint64_t>(attributes->st_blocks);
+  if (node.object.is_zero()) return count;
+  // Besides, blocks of the base that no extent touches; where one does, the data file has the block.
+  std::uint64_t base = 0;
+  std::uint64_t done = 0;
+  auto add_base = [&](std::uint64_t end) {
+    if (end > done) base += blocks_of(end - done);
+  };
+  for (const tree::Extent& extent : upper_->extents_within(ino, 0, node.base_size)) {
+    add_base(extent.offset / kDiskBlock * kDiskBlock);
+    done = std::max(done, (extent.offset + extent.length + kDiskBlock - 1) / kDiskBlock * kDiskBlock);
+  }
+  add_base(node.base_size);
+  return count + std::min(base, object_blocks(node, node.base_size));
+}
+
+std::uint64_t Content::blocks(Ino ino, const Node& node) const {
+  if (node.kind == NodeKind::kSymlink) return node.size < kFastLink ? 0 : blocks_of(node.size);
+  if (node.kind != NodeKind::kRegular) return blocks_of(node.size);
+  if (node.content == ContentKind::kNone) return 0;
+  if (node.content == ContentKind::kObject) return object_blocks(node, node.size);
+  bool may_differ = has_data_file(node.content) && (!node.object.is_zero() || node.base_size != 0);
+  return may_differ ? data_blocks(ino, node) : blocks_of(node.size);
 }
 
 Result<std::uint64_t> Content::seek(Ino ino, const Node& node, std::uint64_t offset, int whence) const {

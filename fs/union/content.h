@@ -11,8 +11,12 @@
 // what
 //     others have there is never touched.
 // (4) A data file over a base is read only where an extent says so; what else lies in it means nothing.
+// (5) A data file without a base, or a place, has no hole at or beyond Node::base_size, and takes no blocks
+// beyond
+//     the file's end where that is 0: then blocks() need not ask for it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -43,6 +47,9 @@ class Content {
   /// end.
   Result<std::vector<ReadPiece>> pieces(Ino ino, const Node& node, std::uint64_t offset,
                                         std::uint64_t size) const;
+  /// What st_blocks says: what the file would have on a file system with blocks of 4 KiB, of which holes have
+  /// none. No lock needed.
+  std::uint64_t blocks(Ino ino, const Node& node) const;
   /// SEEK_DATA or SEEK_HOLE. Errors: ENXIO.
   Result<std::uint64_t> seek(Ino ino, const Node& node, std::uint64_t offset, int whence) const;
 
@@ -62,12 +69,21 @@ class Content {
                                                std::uint64_t end) const;
   Result<ReadPiece> object_piece(const Node& node, std::uint64_t begin, std::uint64_t end) const;
   Result<DataPlace> open(Ino ino, const Node& node) const;
-  Result<void> copy_whole(Ino ino, const Node& node, std::uint64_t size, const DataPlace& data) const;
+  // st_blocks of the first `size` bytes of the object, of the data file with what shows through it.
+  std::uint64_t object_blocks(const Node& node, std::uint64_t size) const;
+  std::uint64_t data_blocks(Ino ino, const Node& node) const;
+  // True where zeros were left out.
+  Result<bool> copy_whole(Ino ino, const Node& node, std::uint64_t size, const DataPlace& data) const;
 
   const MergedView& view_;
   DescriptorCache& descriptors_;
   tree::UpperLayer* upper_;
   std::uint64_t whole_copy_limit_;
 };
+
+/// Says in `node` that its data file may have holes before `end`, or blocks beyond its own end (invariant 5).
+inline void note_holes(Node& node, std::uint64_t end) {
+  if (has_data_file(node.content) && node.object.is_zero()) node.base_size = std::max(node.base_size, end);
+}
 
 }  // namespace layerfs::unionfs

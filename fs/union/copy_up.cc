@@ -23,32 +23,37 @@ bool is_zero(std::span<const std::byte> bytes) {
          (bytes[0] == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
 }
 
-// Writes the runs of blocks that are not zeros, so that a sparse file stays sparse.
-Result<void> write_sparse(int fd, std::span<const std::byte> bytes, std::uint64_t offset) {
+// Writes the runs of blocks that are not zeros, so that a sparse file stays sparse. True where it left some
+// out.
+Result<bool> write_sparse(int fd, std::span<const std::byte> bytes, std::uint64_t offset) {
   std::size_t begin = 0;
+  std::size_t written = 0;
   while (begin < bytes.size()) {
     auto block_at = [&](std::size_t at) { return bytes.subspan(at, std::min(kBlock, bytes.size() - at)); };
     while (begin < bytes.size() && is_zero(block_at(begin))) begin += block_at(begin).size();
     std::size_t end = begin;
     while (end < bytes.size() && !is_zero(block_at(end))) end += block_at(end).size();
     if (begin < end) LAYERFS_TRY(pwrite_full(fd, bytes.subspan(begin, end - begin), offset + begin));
+    written += end - begin;
     begin = end;
   }
-  return {};
+  return written < bytes.size();
 }
 
 }  // namespace
 
-Result<void> Content::copy_whole(Ino ino, const Node& node, std::uint64_t size, const DataPlace& data) const {
+Result<bool> Content::copy_whole(Ino ino, const Node& node, std::uint64_t size, const DataPlace& data) const {
   std::vector<std::byte> buffer(std::min<std::uint64_t>(size, std::uint64_t{256} << 10));
+  bool sparse = false;
   for (std::uint64_t done = 0; done < size;) {
     auto part = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), size - done));
     LAYERFS_ASSIGN(std::size_t count, read(ino, node, done, part));
     if (count == 0) break;
-    LAYERFS_TRY(write_sparse(data.fd(), part.first(count), data.offset + done));
+    LAYERFS_ASSIGN(bool left_out, write_sparse(data.fd(), part.first(count), data.offset + done));
+    sparse = sparse || left_out;
     done += count;
   }
-  return {};
+  return sparse;
 }
 
 bool Content::would_copy(const Node& node, std::uint64_t reach) {
@@ -78,7 +83,11 @@ Result<DataPlace> Content::make_data(Ino ino, Node& node, std::uint64_t keep, st
     copied.base_size = keep;
   } else {
     copied.object = Digest{};
-    if (node.content != ContentKind::kNone) LAYERFS_TRY(copy_whole(ino, node, keep, data));
+    bool sparse = keep > 0;  // of what has no bytes: a hole
+    if (node.content != ContentKind::kNone) {
+      LAYERFS_ASSIGN(sparse, copy_whole(ino, node, keep, data));
+    }
+    if (sparse) note_holes(copied, keep);
   }
   node = copied;
   return data;

@@ -44,6 +44,7 @@ class Union final : public UnionFs {
   void inherit_lookups(std::function<bool(Ino)> is_held) override;
   void forget(Ino ino, std::uint64_t count) override;
   Result<Node> getattr(Ino ino) override;
+  std::uint64_t blocks(Ino ino, const Node& node) override { return content_.blocks(ino, node); }
   Result<Node> setattr(Ino ino, const SetAttr& changes, const Caller& caller) override;
   Result<std::string> readlink(Ino ino) override;
   Result<Entry> mknod(Ino dir, std::string_view name, mode_t mode, std::uint64_t rdev,

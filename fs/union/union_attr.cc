@@ -39,6 +39,7 @@ Result<void> Union::resize(tree::ChangeSet& set, Ino ino, Node& node, std::uint6
     node.object = Digest{};
   } else if (elsewhere) {
     LAYERFS_TRY(content_.make_data(ino, node, size, size));
+    if (size > node.size) note_holes(node, size);
   } else if (has_data_file(node.content)) {
     bool ranged = !node.object.is_zero();
     if (size < node.size && ranged) set.changes.emplace_back(tree::TrimExtents{ino, size});
@@ -47,6 +48,7 @@ Result<void> Union::resize(tree::ChangeSet& set, Ino ino, Node& node, std::uint6
     if (size > node.size && !ranged) {
       LAYERFS_ASSIGN(DataPlace data, content_.make_data(ino, node, node.size, size));
       LAYERFS_TRY(content_.cut_tail(data, node.size));
+      note_holes(node, size);
     }
   }
   node.size = size;

@@ -91,13 +91,18 @@ Result<std::size_t> Union::copy_pieces(std::span<const ReadPiece> pieces, Ino ou
   for (const ReadPiece& piece : pieces) length += piece.size;
   LAYERFS_ASSIGN(DataPlace data, content_.make_data(out, to, to.size, std::max(to.size, offset + length)));
   bool ranged = !to.object.is_zero();
-  if (offset > to.size && !ranged) LAYERFS_TRY(content_.cut_tail(data, to.size));
+  if (offset > to.size && !ranged) {
+    LAYERFS_TRY(content_.cut_tail(data, to.size));
+    note_holes(to, offset);
+  }
   std::uint64_t done = 0;
   for (const ReadPiece& piece : pieces) {
     auto copied = copy_piece(piece, data.fd(), data.offset + offset + done);
     if (!copied && done == 0) return std::unexpected(copied.error());
     if (!copied) break;
     done += piece.size;
+    // A hole, or a file that may have some, which the file system below may share.
+    if (piece.bytes.empty()) note_holes(to, offset + done);
   }
   tree::ChangeSet set = change_of(caller);
   to.size = std::max(to.size, offset + done);

@@ -75,7 +75,10 @@ Result<std::size_t> Union::write(Ino ino, std::uint64_t offset, std::span<const 
   bool covers_all = Content::would_copy(node, reach) && offset == 0 && data.size() >= node.size;
   LAYERFS_ASSIGN(DataPlace place, content_.make_data(ino, node, covers_all ? 0 : node.size, reach));
   bool ranged = !node.object.is_zero();
-  if (offset > node.size && !ranged) LAYERFS_TRY(content_.cut_tail(place, node.size));
+  if (offset > node.size && !ranged) {
+    LAYERFS_TRY(content_.cut_tail(place, node.size));
+    note_holes(node, offset);
+  }
   LAYERFS_ASSIGN(std::size_t count, write_most(place.fd(), data, place.offset + offset));
   // A short write that was to cover everything: what it left of the old bytes is still wanted.
   if (covers_all && offset + count < node.size) return errno_error(ENOSPC);
@@ -96,18 +99,21 @@ Result<void> Union::zero_locked(tree::ChangeSet& set, Ino ino, Node& node, std::
   LAYERFS_ASSIGN(DataPlace place, content_.make_data(ino, node, node.size, node.size));
   LAYERFS_TRY(zero_range(place.fd(), place.offset + offset, length));
   if (!node.object.is_zero()) set.changes.emplace_back(tree::AddExtent{ino, offset, length});
+  note_holes(node, offset + length);
   return {};
 }
 
 // Blocks for a range. Over a base they are reserved beside it: a later write finds them.
 Result<void> Union::allocate_locked(Ino ino, Node& node, std::uint64_t offset, std::uint64_t length) const {
-  LAYERFS_ASSIGN(DataPlace place,
-                 content_.make_data(ino, node, node.size, std::max(node.size, offset + length)));
+  // What is allocated and not written is told from a hole only in a file of its own.
+  LAYERFS_ASSIGN(DataPlace place, content_.make_data(ino, node, node.size, kMaxFileSize));
   if (offset + length > node.size && node.object.is_zero()) LAYERFS_TRY(content_.cut_tail(place, node.size));
-  if (::fallocate(place.fd(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(place.offset + offset),
-                  static_cast<off_t>(length)) == 0)
-    return {};
+  int result = ::fallocate(place.fd(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(place.offset + offset),
+                           static_cast<off_t>(length));
   int code = errno;
+  // Whether it is for the file's own bytes or beyond them, the size does not tell its blocks any more.
+  note_holes(node, offset + length);
+  if (result == 0) return {};
   return system_error(code, "allocate data file");
 }
 

@@ -117,6 +117,9 @@ class UnionFs {
   /// Takes `count` lookups back. When none is left of an unlinked node, it is forgotten for good.
   virtual void forget(Ino ino, std::uint64_t count) = 0;
   virtual Result<Node> getattr(Ino ino) = 0;
+  /// st_blocks (of 512 bytes) of a node that was answered just now. Costs system calls only for files
+  /// that may have holes.
+  virtual std::uint64_t blocks(Ino ino, const Node& node) = 0;
   virtual Result<Node> setattr(Ino ino, const SetAttr& changes, const Caller& caller) = 0;
   virtual Result<std::string> readlink(Ino ino) = 0;
 
@@ -155,7 +158,7 @@ class UnionFs {
   virtual Result<void> sync() = 0;
 
   /// Entries after `after` in directory order, "." and ".." first. False stops. Errors: ENOTDIR, ENOENT.
-  /// The visitor must not call back, but for remember().
+  /// The visitor must not call back, but for remember() and blocks().
   virtual Result<void> readdir(Ino dir, DirCookie after, FunctionRef<bool(const DirEntryView&)> visit) = 0;
   /// Counts a lookup: what a READDIRPLUS reply that names `ino` owes (not for "." and "..").
   virtual void remember(Ino ino) = 0;

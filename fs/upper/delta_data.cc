@@ -147,10 +147,14 @@ Result<tree::DataPlace> DeltaData::create_shared(tree::Ino ino) {
 
 Result<tree::DataPlace> DeltaData::open_shared(tree::Ino ino) const {
   const FileId file = file_of({ino, tree::ContentKind::kShared});
+  const std::size_t index = to_number(ino) % kSharers;
+  const auto has = [&](const auto& places) {
+    const auto found = places.find(file.number);
+    return found != places.end() && found->second.test(index);
+  };
   const std::lock_guard lock(mutex_);
-  if (const auto doomed = doomed_places_.find(file.number);
-      doomed != doomed_places_.end() && doomed->second.test(to_number(ino) % kSharers))
-    return errno_error(ENOENT);
+  // Who only reads knows the node alone.
+  if (access_ == DataAccess::kReadWrite && (!has(used_) || has(doomed_places_))) return errno_error(ENOENT);
   LAYERFS_ASSIGN(auto opened, open_locked(file, open_flags()));
   return place_of(ino, std::move(opened));
 }

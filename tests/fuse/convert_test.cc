@@ -52,14 +52,14 @@ TEST(ToStat, CarriesEveryAttribute) {
   node.size = 513;
   node.rdev = makedev(240, 1048575);
   node.mtime = {.seconds = -5, .nanoseconds = 999'999'999};
-  struct stat attributes = to_stat(kPlain, Ino{42}, node);
+  struct stat attributes = to_stat(kPlain, Ino{42}, node, 16);
   EXPECT_EQ(attributes.st_ino, 42U);
   EXPECT_EQ(attributes.st_mode, static_cast<mode_t>(S_IFCHR | 06640));
   EXPECT_EQ(attributes.st_uid, 7U);
   EXPECT_EQ(attributes.st_gid, 8U);
   EXPECT_EQ(attributes.st_nlink, 3U);
   EXPECT_EQ(attributes.st_size, 513);
-  EXPECT_EQ(attributes.st_blocks, 2);
+  EXPECT_EQ(attributes.st_blocks, 16);
   EXPECT_EQ(attributes.st_rdev, makedev(240, 1048575));
   EXPECT_EQ(attributes.st_mtim.tv_sec, -5);
   EXPECT_EQ(attributes.st_mtim.tv_nsec, 999'999'999);

@@ -61,7 +61,8 @@ inline std::string check_upper(UnionFs& fs, const tree::TreeSource& lower, const
     if (auto node = upper.find_node(ino)) {
       auto extents = upper.extents(ino);
       bool beyond = !extents.empty() && extents.back().offset + extents.back().length > node->size;
-      if (beyond || node->base_size > node->size)
+      // Without an object it is about holes, and space that was asked for beyond the end counts as one.
+      if (beyond || (!node->object.is_zero() && node->base_size > node->size))
         complain(fmt::format("inode {}: bytes beyond its end", to_number(ino)));
       if (!extents.empty() && node->object.is_zero())
         complain(fmt::format("inode {}: extents over no base", to_number(ino)));

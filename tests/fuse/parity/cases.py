@@ -91,6 +91,69 @@ def seek_data_and_hole(r):
 
 
 @case
+def blocks_of_sparse_files(r):
+    """st_blocks is what du, cp --sparse=auto and tar -S decide by."""
+    def blocks(label, name):
+        r.do("fsync", lambda: sync(r.p(name)))  # until then a file system may count what it only plans
+        r.note("%s, blocks of %s" % (label, name), os.stat(r.p(name)).st_blocks)
+
+    def sync(path):
+        fd = os.open(path, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+
+    r.write("hole", b"")
+    blocks("empty", "hole")
+    r.do("grow", os.truncate, r.p("hole"), 10 << 20)
+    blocks("all hole", "hole")
+    r.write("hole", b"x", os.O_WRONLY, 5 << 20)
+    blocks("one byte", "hole")
+    r.write("hole", b"y" * 4096, os.O_WRONLY, 10 << 20)
+    blocks("and behind the end", "hole")
+    r.do("shrink", os.truncate, r.p("hole"), 1 << 20)
+    blocks("cut before the data", "hole")
+    r.write("far", b"z" * 5000, os.O_WRONLY | os.O_CREAT, 1 << 30)
+    blocks("a gap first", "far")
+    r.write("dense", b"d" * 100_000)
+    blocks("dense", "dense")
+    fd = r.open("dense", os.O_RDWR)
+    r.do("punch", calls.fallocate, fd, calls.FALLOC_PUNCH_HOLE | calls.FALLOC_KEEP_SIZE, 8192, 40960)
+    blocks("punched", "dense")
+    r.write("dense", b"e" * 20_000, os.O_WRONLY, 12_288)
+    blocks("filled in part", "dense")
+    r.do("reserve", calls.fallocate, fd, calls.FALLOC_KEEP_SIZE, 200_704, 40_960)
+    blocks("reserved beyond the end", "dense")
+    r.do("allocate", calls.fallocate, fd, 0, 0, 409_600)
+    blocks("allocated", "dense")
+    r.do("empty it", os.truncate, r.p("dense"), 0)
+    blocks("emptied", "dense")
+    for name in ("big", "f", "none-there"):
+        if os.path.exists(r.p(name)):
+            blocks("as it came", name)
+    r.write("big", b"changed", os.O_WRONLY, 100_000)
+    r.write("big", b"changed" * 1000, os.O_WRONLY, 524_280)
+    blocks("written inside and over the end", "big")
+    r.do("grow", os.truncate, r.p("big"), 4 << 20)
+    blocks("and grown", "big")
+    big = r.open("big", os.O_RDWR)
+    r.do("punch", calls.fallocate, big, calls.FALLOC_PUNCH_HOLE | calls.FALLOC_KEEP_SIZE, 8192, 65_536)
+    blocks("punched", "big")
+    r.do("cut", os.truncate, r.p("big"), 300_000)
+    blocks("and cut", "big")
+    r.do("long link", os.symlink, "t" * 200, r.p("long"))
+    r.note("links", [os.lstat(r.p(name)).st_blocks for name in ("l", "long")])
+
+    r.write("sparse", b"mid", os.O_WRONLY, 512 * 1024)
+    subprocess.run(["cp", "--sparse=auto", r.p("sparse"), r.p("copy")], check=False)
+    subprocess.run("tar -cSf - -C '%s' hole | tar -xf - -C '%s'" % (r.root, r.p("sub")), shell=True, check=False)
+    for name in ("copy", "sub/hole"):
+        blocks("copied", name)
+    blocks("written to", "sparse")
+    r.do("du", lambda: subprocess.run(["du", "-k", "hole", "far", "dense", "big"], cwd=r.root, check=False,
+                                      capture_output=True, text=True).stdout)
+
+
+@case
 def fallocate_modes(r):
     fd = r.open("big", os.O_RDWR)
     for mode, offset, length in ((0, 0, 1000), (0, 600_000, 5000), (calls.FALLOC_KEEP_SIZE, 700_000, 100),
