@@ -243,8 +243,14 @@ Result<std::vector<pid_t>> CgroupDirs::processes() const {
 }
 
 Result<void> CgroupDirs::kill_all() const {
-  for (const auto& path : paths_)
-    if (std::string file = path + "/cgroup.kill"; exists(file)) return write_value(file, "1");
+  bool is_done = false;
+  for (const auto& path : paths_) {
+    std::string file = path + "/cgroup.kill";
+    if (!exists(file)) continue;
+    LAYERFS_TRY(write_value(file, "1"));
+    is_done = true;
+  }
+  if (is_done) return {};
   constexpr int kRounds = 200;
   for (int i = 0; i < kRounds; ++i) {
     LAYERFS_ASSIGN(auto list, processes());
