@@ -2,18 +2,16 @@
 // Content: the bytes of regular files, wherever they lie: an object, the upper's data file, both by range, in
 // the tree itself, or nowhere (a hole). The caller locks the inode as LOCKS.md says.
 //
-// (1) Base and extents end within the file: base_size <= size, and no extent reaches beyond size. So what
-//     grows by an extension is zeros without a change to either.
-// (2) A data file without a base may be longer than the file, after a write whose size was never recorded:
-// who
-//     extends such a file first cuts the rest off (cut_tail). It may be shorter too: the rest is zeros.
-// (3) Bytes in a place of a shared file beyond the file's size mean nothing either, with the same remedy;
-// what
-//     others have there is never touched.
+// (1) Base and extents end within the file: base_size <= size over an object, and no extent reaches beyond
+//     size. So what grows by an extension is zeros without a change to either.
+// (2) A data file without a base may be longer than the file, after a write whose size was never
+//     recorded: who extends such a file first cuts the rest off (cut_tail). It may be shorter too: the
+//     rest is zeros.
+// (3) Bytes in a place of a shared file beyond the file's size mean nothing either, with the same remedy.
+//     What others have in the file is never touched.
 // (4) A data file over a base is read only where an extent says so; what else lies in it means nothing.
-// (5) A data file without a base, or a place, has no hole at or beyond Node::base_size, and takes no blocks
-// beyond
-//     the file's end where that is 0: then blocks() need not ask for it.
+// (5) A data file without a base, or a place, has no hole at or beyond Node::base_size, and takes no
+//     blocks beyond the file's end where that is 0: then blocks() need not ask for it.
 #pragma once
 
 #include <algorithm>

@@ -43,6 +43,8 @@ class LaunchedInit {
 
   pid_t pid() const { return pid_; }
   int pidfd() const { return pidfd_.get(); }
+  /// Can be read once await_program() would not wait.
+  int channel() const { return sync_.fd(); }
   /// The init may begin. Errors: EPIPE where it is gone.
   Result<void> send_go();
   /// kReady, or a program that was not found.

@@ -22,8 +22,8 @@ Result<Fd> connect_console_socket(const std::string& path);
 Result<void> connect_listener(const spec::Seccomp& seccomp, const ContainerState& state, Status status,
                               InitRequest& request);
 /// The caller's descriptors from 3 on that are the program's: those of LISTEN_FDS, then `preserve_fds` more.
-/// Requires: what is opened after it and passed on to the final stage (sync channel, stage, fifo) is opened
-/// after it.
+/// Errors: kInvalid (LISTEN_FDS, more than 65536). Requires: whatever of ours outlives the exec of the final
+/// stage (sync channel, stage, fifo, sockets) is opened after it, so as to lie above them.
 Result<void> keep_descriptors(unsigned preserve_fds, InitRequest& request);
 /// Replaced by rename, as conmon reads it while it is written. Nothing where `path` is empty.
 Result<void> write_pid_file(const std::string& path, pid_t pid);

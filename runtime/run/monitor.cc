@@ -82,8 +82,8 @@ void leave_streams(const std::string& log) {
   ::_exit(status);
 }
 
-/// Until the program runs, the death of the server is the death of the container: what it told its keeper is
-/// dropped, so that the kernel ends the connection and nobody waits for it.
+/// Until the init has made its root, the death of the server is the death of the container: what it told its
+/// keeper is dropped, so that the kernel ends the connection and nobody waits for it.
 class StartWatch {
  public:
   StartWatch(int server, int link) : end_(::eventfd(0, EFD_CLOEXEC)) {
@@ -202,7 +202,9 @@ class Monitor {
     link_ = std::move(link.first);
     LAYERFS_ASSIGN(server_pidfd_, sys::open_pidfd(pid));
     // It waits for its device, so nothing has been read or written yet.
-    return server_cgroup_.add(pid);
+    auto added = server_cgroup_.add(pid);
+    if (!added) ::kill(pid, SIGKILL);  // whoever reaps it must not wait for it
+    return added;
   }
 
   Result<container::InitRequest> make_init_request() {
@@ -244,11 +246,29 @@ class Monitor {
       return client_.send(MessageKind::kConsole, 0, {}, master.get());
     };
     events.runtime_hooks = [](pid_t) -> Result<void> { return {}; };
-    StartWatch watch(server_pidfd_.get(), link_.get());
-    auto ready = init.await_ready(events);
-    if (!ready) return server_error(ready.error());
-    if (ready->status != 0) return ready;
-    return init.await_program();
+    {
+      StartWatch watch(server_pidfd_.get(), link_.get());
+      auto ready = init.await_ready(events);
+      if (!ready) return server_error(ready.error());
+      if (ready->status != 0) return ready;
+    }
+    // execve(2) itself reads the program, and is not over before that: a server that dies now has a
+    // successor.
+    for (;;) {
+      std::array<pollfd, 3> fds{{{init.channel(), POLLIN, 0},
+                                 {server_ended_ ? -1 : server_pidfd_.get(), POLLIN, 0},
+                                 {link_.get(), POLLIN, 0}}};
+      if (::poll(fds.data(), fds.size(), -1) < 0) {
+        if (errno == EINTR) continue;
+        return system_error(errno, "wait for the program");
+      }
+      if (fds[0].revents != 0) return init.await_program();
+      if (fds[2].revents != 0) hear();
+      if (fds[1].revents == 0) continue;
+      reap_server();
+      // Where there is none, the kernel ends the connection, and so the exec.
+      if (!replace_server()) log_debug("no other file system server");
+    }
   }
 
   /// Where the server failed, its error is the cause of the init's.

@@ -124,6 +124,20 @@ TEST(CgroupPlan, ThrottlesOnBoth) {
       "8:0 2097152");
 }
 
+TEST(CgroupPlan, TheFileServerIsHeldToTheLimitsOfDisksAlone) {
+  spec::Resources resources;
+  resources.memory_limit = 1 << 20;
+  EXPECT_TRUE(
+      plan_file_server_cgroup(*plan_cgroup(resources, v2(), "x", CgroupExtent::kNeeded)).groups.empty());
+  resources.block_io.write_bps = {{8, 16, 1000}};
+  CgroupPlan plan = plan_file_server_cgroup(*plan_cgroup(resources, v2(), "x", CgroupExtent::kNeeded));
+  EXPECT_EQ(plan.path, "x-files");
+  ASSERT_EQ(plan.groups.size(), 1U);
+  ASSERT_EQ(plan.groups[0].writes.size(), 1U);
+  EXPECT_EQ(value_of(plan, "io.max"), "8:16 wbps=1000");
+  EXPECT_EQ(plan.groups[0].controllers, (std::vector<std::string>{"io", "memory"}));
+}
+
 TEST(CgroupPlan, DeviceRulesEndWithWhatEveryContainerMay) {
   spec::Resources resources;
   resources.devices = {{false, 'a', {}, {}, "rwm"}};

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <string>
 
+#include "fs/base/bytes.h"
 #include "fs/base/sys_file.h"
 #include "fs/upper/delta_open.h"
 #include "tests/base/scratch_dir.h"
@@ -36,6 +37,12 @@ TEST_P(DeltaFormatTest, ASampleOfVersion1SaysWhatItSaid) {
     std::string text;
     for (const auto& [what, is] : test::dump(**upper)) text += what + " = " + is + "\n";
     EXPECT_EQ(text, *read_file(samples + "/dump.txt"));
+    // From now on it may get what version 1 did not have, so it must not be taken for one any more.
+    for (const char* name : {"/checkpoint", "/redo.log"}) {
+      const auto bytes = read_file(path + name);
+      ASSERT_TRUE(bytes && bytes->size() > 12);
+      EXPECT_EQ(load_le<std::uint32_t>(bytes->data() + 8), 2U) << name;
+    }
   }
 }
 
