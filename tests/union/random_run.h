@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // RandomRun: one sequence of random operations, done on a UnionFs and on the ReferenceModel, every answer
 // compared, and now and then everything there is. An operation is five numbers, whose meaning does not depend
-// on what went before, so that a failing sequence can be shortened by leaving operations out. One file, though
-// a long one: an operation is a row of LAYERFS_OPS and the function that does it to both sides, and neither
-// says anything without the other.
+// on what went before, so that a failing sequence can be shortened by leaving operations out. One file,
+// though a long one: an operation is a row of LAYERFS_OPS and the function that does it to both sides, and
+// neither says anything without the other.
 //
 // (1) Paths are made of five names and at most three levels deep, so that operations meet often.
 // (2) Slots hold files as open descriptors do: by number, with a lookup of their own, unlinked or not.
