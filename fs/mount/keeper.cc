@@ -14,6 +14,8 @@
 #include <thread>
 
 #include "fs/base/log.h"
+#include "fs/fuse/device.h"
+#include "fs/fuse/refusal.h"
 #include "fs/mount/keeper_link.h"
 #include "fs/mount/restart_rule.h"
 #include "fs/mount/server_process.h"
@@ -113,15 +115,24 @@ class Keeper {
       ::kill(server_, static_cast<int>(info.ssi_signo));
   }
 
-  /// The last descriptor of the device closed: the kernel aborts the connection, whoever waits gets an error.
+  /// The keeper stays to answer EIO itself, until the mount is gone or a signal asks for that.
   Result<void> give_up() {
+    log_error("the server of '{}' {}; given up: the mount answers EIO until it is unmounted", mountpoint_,
+              rule_.why());
+    // One that came while the last server died was for it.
+    signalfd_siginfo info{};
+    bool asked = ::read(signals_.get(), &info, sizeof info) == sizeof info;
+    if (!asked) {
+      auto refused = fuse::refuse_requests(held_.device.get(), EIO, signals_.get());
+      if (!refused) log_error("{}", refused.error().message());
+      asked = ::read(signals_.get(), &info, sizeof info) == sizeof info;
+    }
+    if (asked)
+      if (auto done = fuse::unmount_path(mountpoint_, fuse::UnmountMode::kLazy); !done)
+        log_error("{}", done.error().message());
+    // Closed, the device ends the connection, where it is still there: nobody waits for an answer.
     held_.device.reset();
-    Error error;
-    error.code = EIO;
-    error.context = "keep the mount of '" + mountpoint_ + "' alive";
-    error.reason = "its server died " + std::to_string(RestartRule::kMostAtOnce) +
-                   " times at once; given up, it answers errors until it is unmounted";
-    return std::unexpected(std::move(error));
+    return system_error(EIO, "serve", mountpoint_);
   }
 
   const MountRequest& request_;
