@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <span>
+#include <thread>
 
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
@@ -20,6 +22,10 @@
 #include "fs/mount/server_process.h"
 
 namespace layerfs::mount {
+
+constexpr std::chrono::milliseconds kLockPause{5};
+constexpr std::chrono::milliseconds kFirstLook{1000};  // and the next ones
+
 namespace {
 
 /// Without links: what mountinfo shows and what stays right after chdir("/").
@@ -160,6 +166,38 @@ Result<void> mount_in_foreground(const MountRequest& given, const std::string& g
   return serve_mount(request, mountpoint, Fd());
 }
 
+namespace {
+
+/// The kernel removes a connection's directory (fusectl) with its last mount, wherever that was.
+bool has_connection(const MountEntry& entry) {
+  return ::access(fmt::format("/sys/fs/fuse/connections/{}", entry.device_minor).c_str(), F_OK) == 0;
+}
+
+/// Waits for the server to close the upper. Where the mount lives on in another mount namespace that may take
+/// for ever: then it says so and returns.
+Result<void> wait_for_close(int lock, const MountEntry& entry) {
+  using std::chrono::milliseconds;
+  for (milliseconds waited{0};; waited += kLockPause) {
+    LAYERFS_ASSIGN(bool closed, lock_file(lock, LockMode::kShared, LockWait::kNo));
+    if (closed) return {};
+    // Not before the server has had the time to notice: most have closed by then.
+    if (waited >= kFirstLook && waited % kFirstLook == milliseconds(0)) {
+      auto holder = find_holder(entry);
+      if (holder || has_connection(entry)) {
+        log_warning(
+            "'{}' is unmounted here, and still mounted in {}: its server goes on until it is gone there too",
+            entry.path,
+            holder ? fmt::format("the mount namespace of process {}", *holder)
+                   : std::string("another mount namespace"));
+        return {};
+      }
+    }
+    std::this_thread::sleep_for(kLockPause);
+  }
+}
+
+}  // namespace
+
 Result<void> unmount(const std::string& given_mountpoint, const std::string& store_root) {
   // realpath(3) would ask a server that may be dead: only what lies above the mount point is resolved.
   LAYERFS_ASSIGN(auto path, mount_path(given_mountpoint));
@@ -169,8 +207,7 @@ Result<void> unmount(const std::string& given_mountpoint, const std::string& sto
   auto lock =
       open_file(join_path(join_path(join_path(store_root, "containers"), entry->name()), "lock"), O_RDONLY);
   if (!lock) return {};  // read-only, or of another store
-  LAYERFS_TRY(lock_file(lock->get(), LockMode::kShared, LockWait::kYes));
-  return {};
+  return wait_for_close(lock->get(), *entry);
 }
 
 Result<std::string> mount_path(const std::string& path) {

@@ -54,7 +54,8 @@ Result<void> mount_in_foreground(const MountRequest& request, const std::string&
 /// told once requests are answered (keeper_link.h).
 Result<void> serve_device(const MountRequest& request, fuse::Handover handover, Fd link);
 
-/// Unmounts and waits until the server has closed the upper, if it is one of the store at `store_root`.
+/// Unmounts and waits until the server has closed the upper, if it is one of the store at `store_root`. Where
+/// another mount namespace holds the mount, its server goes on; then it warns and returns.
 /// Errors: EINVAL (not a layerfs mount), EBUSY, EPERM.
 Result<void> unmount(const std::string& mountpoint, const std::string& store_root);
 

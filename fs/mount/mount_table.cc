@@ -99,4 +99,19 @@ Result<std::optional<MountEntry>> find_mount(std::string_view path) {
   return found;
 }
 
+std::optional<int> find_holder(const MountEntry& entry) {
+  auto names = list_dir("/proc");
+  if (!names) return std::nullopt;
+  for (const std::string& name : *names) {
+    int pid = 0;
+    auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), pid);
+    if (error != std::errc() || end != name.data() + name.size()) continue;
+    auto table = read_file("/proc/" + name + "/mountinfo");
+    if (!table) continue;  // it ended, or is another user's
+    for (const MountEntry& other : parse_mount_table(*table))
+      if (other.device_major == entry.device_major && other.device_minor == entry.device_minor) return pid;
+  }
+  return std::nullopt;
+}
+
 }  // namespace layerfs::mount

@@ -33,6 +33,9 @@ struct MountEntry {
 std::vector<MountEntry> parse_mount_table(std::string_view mountinfo);
 /// Errors: those of reading /proc/self/mountinfo.
 Result<std::vector<MountEntry>> list_mounts();
+/// A process in whose mount namespace the same file system is mounted; nullopt where none is seen, which
+/// without rights to look at the others' means little.
+std::optional<int> find_holder(const MountEntry& entry);
 /// The topmost mount at exactly `path` (absolute, without links); nullopt where it is not ours.
 Result<std::optional<MountEntry>> find_mount(std::string_view path);
 
