@@ -92,6 +92,7 @@ Result<std::optional<ObjectLocation>> CatalogDb::find_object(const Digest& diges
   LAYERFS_ASSIGN(auto reading, read());
   LAYERFS_ASSIGN(auto value, reading.txn().find(kObjects, digest_key(digest)));
   if (!value) return std::nullopt;
+  pages_.touched(value->data());
   auto location = decode_location(*value);
   if (!location) return corrupt_error("read catalog", digest.str(), "the object's row is damaged");
   return location;

@@ -17,6 +17,7 @@
 #include "fs/store/catalog.h"
 #include "fs/store/format.h"
 #include "fs/store/lmdb.h"
+#include "fs/store/mapped_pages.h"
 #include "fs/store/session_pool.h"
 
 namespace layerfs::store {
@@ -69,7 +70,8 @@ class CatalogDb {
   CatalogDb() = default;
   Result<Reading> read() const;
 
-  std::shared_ptr<Env> env_;  // before pool_: sessions die first
+  std::shared_ptr<Env> env_;   // before pool_: sessions die first
+  mutable MappedPages pages_;  // objects are looked up by digest, so all over the map
   mutable Pool pool_;
 };
 

@@ -92,6 +92,7 @@ Result<void> TreeFile::read_head() {
   if (!head) return corrupt("its head is damaged");
   max_ino_ = head->max_ino;
   has_xattrs_ = head->xattrs > 0;
+  mapped_ = bytes->data();
   return {};
 }
 
@@ -101,6 +102,7 @@ std::unexpected<Error> TreeFile::corrupt(std::string_view reason) const {
 
 // The file never changes, so a transaction on it may last for ever, and be kept for the next caller.
 Result<TreeFile::Pool::Lease> TreeFile::session() const {
+  pages_.touched(mapped_);
   if (auto kept = pool_.take()) return Pool::Lease(pool_, std::move(kept));
   LAYERFS_ASSIGN(ReadTxn txn, ReadTxn::begin(*env_));
   LAYERFS_ASSIGN(Cursor cursor, Cursor::open(txn, kMain));

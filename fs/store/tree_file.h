@@ -4,6 +4,7 @@
 // (1) The whole file was checked against its checksum before LMDB saw it, so damage is an error of open().
 // (2) The file is held with a shared flock(2) while it is open: gc leaves it alone (store.h, invariant 2).
 // (3) A listing is one range scan and a lookup one key: directory entries embed their node.
+// (4) However much of it is read, only a bounded part of its map stays resident (mapped_pages.h).
 #pragma once
 
 #include <memory>
@@ -13,6 +14,7 @@
 #include "fs/base/fd.h"
 #include "fs/base/result.h"
 #include "fs/store/lmdb.h"
+#include "fs/store/mapped_pages.h"
 #include "fs/store/session_pool.h"
 #include "fs/tree/memory_tree.h"
 #include "fs/tree/tree_source.h"
@@ -48,8 +50,10 @@ class TreeFile final : public tree::TreeSource {
   std::unexpected<Error> corrupt(std::string_view reason) const;
 
   std::string path_;
-  Fd fd_;                     // holds the flock
-  std::shared_ptr<Env> env_;  // before pool_: sessions die first
+  Fd fd_;                         // holds the flock
+  std::shared_ptr<Env> env_;      // before pool_: sessions die first
+  const void* mapped_ = nullptr;  // a byte of env_'s map
+  mutable MappedPages pages_;
   mutable Pool pool_;
   tree::Ino max_ino_{0};
   bool has_xattrs_ = false;
