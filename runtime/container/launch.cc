@@ -249,6 +249,8 @@ std::vector<sys::CgroupRequest> cgroup_requests(const plan::CgroupPlan& plan) {
     request.cpuset = !group.hierarchy.unified && std::ranges::find(group.hierarchy.controllers, "cpuset") !=
                                                      group.hierarchy.controllers.end();
     request.controllers = group.controllers;
+    request.every_controller = group.every_controller;
+    request.device_program = group.device_program;
     for (const auto& write : group.writes)
       request.settings.push_back({write.file, write.value, write.field, write.optional});
     requests.push_back(std::move(request));

@@ -77,9 +77,28 @@ Result<spec::Process> make_process(const ExecRequest& request, const spec::Conta
   return process;
 }
 
-/// Those of the container's groups, or the one below them that `name` says, where a hierarchy has it.
+/// The container's groups; but on v2 no process can join one that gives controllers to groups below it ("no
+/// internal processes", cgroups(7)), as a container with an init of its own may do: then the group that its
+/// init is in.
+Result<sys::CgroupDirs> find_groups_of_init(const std::vector<std::string>& own, pid_t pid) {
+  LAYERFS_ASSIGN(std::string mountinfo, read_file("/proc/self/mountinfo"));
+  LAYERFS_ASSIGN(std::string text, read_file("/proc/" + std::to_string(pid) + "/cgroup"));
+  plan::CgroupLayout layout = plan::parse_cgroup_layout(mountinfo, text);
+  const plan::CgroupHierarchy* unified = layout.find_unified();
+  std::vector<std::string> paths;
+  for (const auto& path : own) {
+    paths.push_back(path);
+    if (unified == nullptr) continue;
+    auto given = read_file(path + "/cgroup.subtree_control", 4096);
+    std::string of_init = unified->mount_point + unified->own_path;
+    if (given && given->find_first_not_of(" \n") != std::string::npos && of_init.starts_with(path + '/'))
+      paths.back() = of_init;
+  }
+  return sys::CgroupDirs(std::move(paths));
+}
+
+/// The one below the container's groups that `name` says, where a hierarchy has it.
 Result<sys::CgroupDirs> find_exec_groups(const std::vector<std::string>& own, const std::string& name) {
-  if (name.empty()) return sys::CgroupDirs(own);
   if (('/' + name + '/').find("/../") != std::string::npos)
     return invalid_error("--cgroup", name, "must not have '..'");
   std::vector<std::string> paths;
@@ -136,7 +155,9 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
     return invalid_error("exec in container", request.id, "a detached terminal needs --console-socket");
 
   LAYERFS_ASSIGN(plan::HostFacts host, read_host_facts());
-  LAYERFS_ASSIGN(sys::CgroupDirs groups, find_exec_groups(state.cgroups, request.cgroup));
+  LAYERFS_ASSIGN(sys::CgroupDirs groups, request.cgroup.empty()
+                                             ? find_groups_of_init(state.cgroups, state.pid)
+                                             : find_exec_groups(state.cgroups, request.cgroup));
   InitRequest init_request;
   LAYERFS_ASSIGN(init_request.plan.process, plan::plan_process(process, host));
   LAYERFS_TRY(plan::plan_inherited(container, init_request.plan.process));

@@ -68,9 +68,6 @@ Result<void> OciRuntime::update(const std::string& id, spec::Resources resources
   sys::CgroupDirs cgroup(state.cgroups);
   if (cgroup.empty()) return unsupported_error("update container", id, "it has no cgroup of its own");
   LAYERFS_ASSIGN(plan::HostFacts host, read_host_facts());
-  if (!resources.devices.empty() && host.cgroups.find_v1("devices") == nullptr)
-    return unsupported_error("field", "linux.resources.devices",
-                             "the host has no v1 'devices' cgroup controller");
   if (resources.check_before_update && resources.memory_limit.value_or(-1) >= 0) {
     std::uint64_t used = stats_of(cgroup).memory.memory.usage;
     if (used > static_cast<std::uint64_t>(*resources.memory_limit))

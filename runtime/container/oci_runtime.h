@@ -77,7 +77,7 @@ class OciRuntime {
   Result<std::vector<pid_t>> processes(const std::string& id);
 
   /// Changes limits of a container that is not stopped; what `resources` does not set stays. Device rules are
-  /// added to those there are (v1). Errors: kInvalid, kUnsupported naming the field.
+  /// added to those there are (v1) or take their place (v2). Errors: kInvalid, kUnsupported naming the field.
   Result<void> update(const std::string& id, spec::Resources resources);
   /// What its groups use now. Errors: kInvalid where it is stopped.
   Result<plan::CgroupStats> stats(const std::string& id);

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <map>
 
+#include "runtime/plan/device_program.h"
+
 namespace layerfs::plan {
 
 namespace {
@@ -94,7 +96,7 @@ class Builder {
     };
     auto found = std::ranges::find_if(plan_.groups, same);
     if (found != plan_.groups.end()) return *found;
-    plan_.groups.push_back({hierarchy, {}, {}});
+    plan_.groups.emplace_back().hierarchy = hierarchy;
     return plan_.groups.back();
   }
 
@@ -340,9 +342,13 @@ std::vector<spec::DeviceRule> default_rules() {
 
 Result<void> plan_devices(const std::vector<spec::DeviceRule>& rules, const CgroupLayout& layout,
                           Builder& builder) {
-  if (rules.empty() || layout.find_v1("devices") == nullptr) return {};
+  if (rules.empty()) return {};
   std::vector<spec::DeviceRule> all = rules;
   for (auto& rule : default_rules()) all.push_back(std::move(rule));
+  if (builder.unified_for("devices")) {
+    LAYERFS_ASSIGN(builder.group_in(*layout.find_unified()).device_program, make_device_program(all));
+    return {};
+  }
   for (const auto& rule : all)
     LAYERFS_TRY(builder.add("devices", {rule.allow ? "devices.allow" : "devices.deny", device_line(rule),
                                         "linux.resources.devices"}));
@@ -427,7 +433,8 @@ Result<CgroupPlan> plan_cgroup(const spec::Resources& resources, const CgroupLay
   plan.path = path;
   Builder builder(layout, plan);
   if (extent == CgroupExtent::kAll)
-    for (const auto& hierarchy : layout.hierarchies) builder.group_in(hierarchy);
+    for (const auto& hierarchy : layout.hierarchies)
+      builder.group_in(hierarchy).every_controller = hierarchy.unified;
   LAYERFS_TRY(plan_devices(resources.devices, layout, builder));
   LAYERFS_TRY(plan_memory(resources, builder));
   LAYERFS_TRY(plan_kernel_memory(resources, builder));
@@ -441,7 +448,8 @@ CgroupPlan plan_file_server_cgroup(const CgroupPlan& container) {
   CgroupPlan plan;
   plan.path = container.path + "-files";
   for (const auto& group : container.groups) {
-    CgroupGroup own{group.hierarchy, {}, {}};
+    CgroupGroup own;
+    own.hierarchy = group.hierarchy;
     for (const auto& write : group.writes)
       if (write.field.starts_with("linux.resources.blockIO.")) own.writes.push_back(write);
     if (own.writes.empty()) continue;

@@ -3,6 +3,8 @@
 // container's limits, as values. Pure: the texts of /proc are arguments.
 #pragma once
 
+#include <linux/bpf.h>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -45,7 +47,11 @@ struct CgroupWrite {
 struct CgroupGroup {
   CgroupHierarchy hierarchy;
   std::vector<std::string> controllers;  ///< to be enabled for it (v2)
+  /// v2: the others too, where they can be: what is asked for later has its files, and what reads them its
+  /// numbers.
+  bool every_controller = false;
   std::vector<CgroupWrite> writes;       ///< in order, before a process is in it
+  std::vector<bpf_insn> device_program;  ///< device_program.h (v2); empty: none
 };
 
 struct CgroupPlan {

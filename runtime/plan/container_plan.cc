@@ -68,9 +68,8 @@ Result<void> check_cgroup_devices(const spec::ContainerSpec& spec, const HostFac
   bool wanted = !spec.resources.devices.empty() && host.privileged &&
                 spec.find_namespace(spec::NamespaceKind::kUser) == nullptr &&
                 options.cgroup_mode != CgroupMode::kDisabled;
-  if (wanted && host.cgroups.find_v1("devices") == nullptr)
-    return unsupported_error("field", "linux.resources.devices",
-                             "the host has no v1 'devices' cgroup controller");
+  if (wanted && host.cgroups.find_v1("devices") == nullptr && host.cgroups.find_unified() == nullptr)
+    return unsupported_error("field", "linux.resources.devices", "the host has no cgroups of devices");
   return {};
 }
 

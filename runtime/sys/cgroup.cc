@@ -10,11 +10,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <iterator>
 #include <string_view>
 
 #include "fs/base/log.h"
 #include "fs/base/scope_exit.h"
 #include "fs/base/sys_file.h"
+#include "runtime/sys/device_program.h"
 
 namespace layerfs::sys {
 
@@ -31,6 +33,37 @@ Result<void> write_value(const std::string& path, std::string_view value) {
 std::string parent_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
 bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+
+/// "domain", "domain threaded", "domain invalid" or "threaded"; empty on v1 and for the root of v2.
+std::string type_of(const std::string& group) {
+  auto text = read_file(group + "/cgroup.type", 64);
+  return text ? text->substr(0, text->find('\n')) : std::string();
+}
+
+/// v2, not the root: it has processes of its own.
+bool is_occupied(const std::string& group) {
+  if (!exists(group + "/cgroup.type")) return false;
+  auto text = read_file(group + "/cgroup.procs", std::size_t{1} << 22);
+  return text && !text->empty();
+}
+
+std::vector<std::string> words_of(const std::string& text) {
+  std::vector<std::string> words;
+  for (std::size_t at = 0; (at = text.find_first_not_of(" \n", at)) != std::string::npos;) {
+    std::size_t end = std::min(text.find_first_of(" \n", at), text.size());
+    words.push_back(text.substr(at, end - at));
+    at = end;
+  }
+  return words;
+}
+
+/// A group that is "domain invalid" is so because one above has processes and thread controllers; its
+/// children are with it. From the highest such one down.
+Result<void> make_threaded(const std::string& group) {
+  if (type_of(group) != "domain invalid") return {};
+  LAYERFS_TRY(make_threaded(parent_of(group)));
+  return write_value(group + "/cgroup.type", "threaded");
+}
 
 std::optional<std::uint64_t> find_counter(const std::string& path, std::string_view name) {
   auto text = read_file(path, 65536);
@@ -59,6 +92,13 @@ Result<void> write_setting(const std::string& directory, const CgroupSetting& se
   return with_context(written.error(), "set", setting.field);
 }
 
+Result<void> set_devices(const std::string& directory, const CgroupRequest& request) {
+  if (request.device_program.empty()) return {};
+  auto set = set_device_program(directory, request.device_program);
+  if (!set) return with_context(set.error(), "set", "linux.resources.devices");
+  return {};
+}
+
 /// Builds one request's group and remembers which directories are new.
 class Maker {
  public:
@@ -68,10 +108,12 @@ class Maker {
     ScopeExit undo([&] {
       for (auto it = made_.rbegin(); it != made_.rend(); ++it) ::rmdir(it->c_str());
     });
-    LAYERFS_ASSIGN(std::string directory,
-                   path_.starts_with('/') ? make_at(request_.mount_point, path_) : make_near());
+    LAYERFS_ASSIGN(std::string directory, path_.starts_with('/')
+                                              ? make_at(request_.mount_point, path_, Enabling::kAsAsked)
+                                              : make_near());
     if (request_.cpuset) LAYERFS_TRY(inherit_cpuset(directory));
     for (const auto& setting : request_.settings) LAYERFS_TRY(write_setting(directory, setting));
+    LAYERFS_TRY(set_devices(directory, request_));
     undo.release();
     return directory;
   }
@@ -82,17 +124,37 @@ class Maker {
   /// them.
   Result<std::string> make_near() {
     std::string own = request_.own_path == "/" ? std::string() : request_.own_path;
+    std::string first = own;
     for (;;) {
-      auto made = make_at(request_.mount_point, own + '/' + path_);
-      if (made || !request_.unified || own.empty()) return made;
+      auto made = make_limited(own + '/' + path_);
+      if (made || !request_.unified) return made;
       int code = made.error().code;
       if (code != EBUSY && code != EACCES && code != EPERM && code != EOPNOTSUPP && code != ENOENT)
         return made;
+      // Nowhere; but where nothing has to be limited, any group will do.
+      if (own.empty() && request_.controllers.empty())
+        return make_at(request_.mount_point, first + '/' + path_, Enabling::kNothing);
+      if (own.empty()) return made;
       own = parent_of(own);
     }
   }
 
-  Result<std::string> make_at(const std::string& base, const std::string& path) {
+  /// A group that processes can join, and that is no threaded one.
+  Result<std::string> make_limited(const std::string& path) {
+    LAYERFS_ASSIGN(std::string directory, make_at(request_.mount_point, path, Enabling::kUnoccupied));
+    if (type_of(directory) != "domain invalid") return directory;
+    for (auto it = made_.rbegin(); it != made_.rend(); ++it) ::rmdir(it->c_str());
+    made_.clear();
+    return system_error(EOPNOTSUPP, "create cgroup", directory);
+  }
+
+  enum class Enabling : std::uint8_t {
+    kNothing,
+    kAsAsked,     ///< what the kernel allows below processes are threaded groups
+    kUnoccupied,  ///< EBUSY there
+  };
+
+  Result<std::string> make_at(const std::string& base, const std::string& path, Enabling enabling) {
     std::string directory = base;
     std::size_t begin = 0;
     std::vector<std::string> new_here;
@@ -105,7 +167,7 @@ class Maker {
       begin = end + 1;
       if (name.empty() || name == ".") continue;
       if (name == "..") return invalid_error("cgroup path", path, "must not have '..'");
-      LAYERFS_TRY(enable(directory));
+      if (enabling != Enabling::kNothing) LAYERFS_TRY(enable(directory, enabling));
       directory += '/' + name;
       if (::mkdir(directory.c_str(), 0755) == 0)
         new_here.push_back(directory);
@@ -119,17 +181,38 @@ class Maker {
   }
 
   /// v2: children of `directory` may have the controllers.
-  Result<void> enable(const std::string& directory) {
-    if (!request_.unified || request_.controllers.empty()) return {};
-    LAYERFS_ASSIGN(std::string enabled, read_file(directory + "/cgroup.subtree_control", 4096));
-    std::string wanted;
-    for (const auto& controller : request_.controllers) {
-      std::string padded = ' ' + enabled + ' ';
-      std::ranges::replace(padded, '\n', ' ');
-      if (padded.find(' ' + controller + ' ') == std::string::npos) wanted += '+' + controller + ' ';
+  Result<void> enable(const std::string& directory, Enabling enabling) {
+    if (!request_.unified || (request_.controllers.empty() && !request_.every_controller)) return {};
+    LAYERFS_ASSIGN(std::string text, read_file(directory + "/cgroup.subtree_control", 4096));
+    std::vector<std::string> enabled = words_of(text);
+    auto is_missing = [&](const std::string& name) {
+      return std::ranges::find(enabled, name) == enabled.end();
+    };
+    std::vector<std::string> needed;
+    std::ranges::copy_if(request_.controllers, std::back_inserter(needed), is_missing);
+    std::vector<std::string> others;
+    if (request_.every_controller) {
+      LAYERFS_ASSIGN(text, read_file(directory + "/cgroup.controllers", 4096));
+      for (const auto& name : words_of(text))
+        if (is_missing(name) && std::ranges::find(needed, name) == needed.end()) others.push_back(name);
     }
-    if (wanted.empty()) return {};
-    return write_value(directory + "/cgroup.subtree_control", wanted);
+    if (needed.empty() && others.empty()) return {};
+    if (is_occupied(directory)) {
+      if (enabling == Enabling::kUnoccupied) return system_error(EBUSY, "enable controllers", directory);
+      others.clear();
+    }
+    std::string file = directory + "/cgroup.subtree_control";
+    std::string all;
+    for (const auto* list : {&needed, &others})
+      for (const auto& name : *list) all += '+' + name + ' ';
+    if (all.empty()) return {};
+    auto written = write_value(file, all);
+    if (written || others.empty()) return written;
+    // One is enough to make it refuse all: cpu, where a realtime process is in a group (cgroup-v2.rst).
+    for (const auto& name : needed) LAYERFS_TRY(write_value(file, '+' + name));
+    for (const auto& name : others)
+      if (auto one = write_value(file, '+' + name); !one) log_debug("{}", one.error().message());
+    return {};
   }
 
   static Result<void> inherit_cpuset(const std::string& directory) {
@@ -147,16 +230,28 @@ class Maker {
   std::vector<std::string> made_;
 };
 
+/// Of a thread; 0 where it is gone.
+pid_t process_of(pid_t thread) {
+  auto status = read_file("/proc/" + std::to_string(thread) + "/status", 65536);
+  constexpr std::string_view kField = "\nTgid:\t";
+  std::size_t at = status ? status->find(kField) : std::string::npos;
+  pid_t pid = 0;
+  if (at != std::string::npos)
+    std::from_chars(status->data() + at + kField.size(), status->data() + status->size(), pid);
+  return pid;
+}
+
 void collect_processes(const std::string& directory, std::vector<pid_t>& list) {
-  auto text = read_file(directory + "/cgroup.procs", std::size_t{1} << 22);
+  constexpr std::size_t kMost = std::size_t{1} << 22;
+  auto text = read_file(directory + "/cgroup.procs", kMost);
+  bool is_threaded = !text && text.error().code == EOPNOTSUPP;
+  if (is_threaded) text = read_file(directory + "/cgroup.threads", kMost);
   if (text) {
-    const char* at = text->data();
-    const char* end = at + text->size();
-    while (at < end) {
+    for (const auto& word : words_of(*text)) {
       pid_t pid = 0;
-      auto [rest, code] = std::from_chars(at, end, pid);
-      if (code == std::errc{} && pid > 0) list.push_back(pid);
-      at = rest + 1;
+      std::from_chars(word.data(), word.data() + word.size(), pid);
+      if (is_threaded) pid = process_of(pid);
+      if (pid > 0 && (!is_threaded || std::ranges::find(list, pid) == list.end())) list.push_back(pid);
     }
   }
   auto names = list_dir(directory);
@@ -200,15 +295,16 @@ Result<CgroupDirs> CgroupDirs::create(const std::vector<CgroupRequest>& requests
 
 Result<void> CgroupDirs::update(const std::vector<CgroupRequest>& requests) const {
   for (const auto& request : requests) {
-    if (request.settings.empty()) continue;
+    if (request.settings.empty() && request.device_program.empty()) continue;
     auto in_hierarchy = [&](const std::string& path) {
       return path.starts_with(request.mount_point) &&
              path.substr(request.mount_point.size()).starts_with('/');
     };
     auto directory = std::ranges::find_if(paths_, in_hierarchy);
     if (directory == paths_.end())
-      return unsupported_error("field", request.settings.front().field,
-                               "the container has no group in '" + request.mount_point + "'");
+      return unsupported_error(
+          "field", request.settings.empty() ? "linux.resources.devices" : request.settings.front().field,
+          "the container has no group in '" + request.mount_point + "'");
     std::vector<const CgroupSetting*> again;
     for (const auto& setting : request.settings) {
       auto written = write_setting(*directory, setting);
@@ -218,6 +314,7 @@ Result<void> CgroupDirs::update(const std::vector<CgroupRequest>& requests) cons
         LAYERFS_TRY(written);
     }
     for (const auto* setting : again) LAYERFS_TRY(write_setting(*directory, *setting));
+    LAYERFS_TRY(set_devices(*directory, request));
   }
   return {};
 }
@@ -230,9 +327,14 @@ std::string CgroupDirs::text_of(const std::string& file) const {
 }
 
 Result<void> CgroupDirs::add(pid_t pid) const {
-  for (const auto& path : paths_)
-    if (auto added = write_value(path + "/cgroup.procs", std::to_string(pid)); !added)
-      return with_context(added.error(), "join cgroup");
+  for (const auto& path : paths_) {
+    auto added = write_value(path + "/cgroup.procs", std::to_string(pid));
+    if (!added && added.error().code == EOPNOTSUPP && type_of(path) == "domain invalid") {
+      LAYERFS_TRY(make_threaded(path));
+      added = write_value(path + "/cgroup.procs", std::to_string(pid));
+    }
+    if (!added) return with_context(added.error(), "join cgroup");
+  }
   return {};
 }
 
@@ -247,7 +349,9 @@ Result<void> CgroupDirs::kill_all() const {
   for (const auto& path : paths_) {
     std::string file = path + "/cgroup.kill";
     if (!exists(file)) continue;
-    LAYERFS_TRY(write_value(file, "1"));
+    auto written = write_value(file, "1");
+    if (!written && written.error().code == EOPNOTSUPP) continue;  // a threaded group
+    LAYERFS_TRY(written);
     is_done = true;
   }
   if (is_done) return {};
@@ -274,8 +378,14 @@ std::optional<std::uint64_t> CgroupDirs::out_of_memory_kills() const {
 
 Result<void> CgroupDirs::set_state(State state) const {
   for (const auto& path : paths_) {
-    if (exists(path + "/cgroup.freeze"))
-      return write_value(path + "/cgroup.freeze", state == State::kFrozen ? "1" : "0");
+    if (exists(path + "/cgroup.freeze")) {
+      LAYERFS_TRY(write_value(path + "/cgroup.freeze", state == State::kFrozen ? "1" : "0"));
+      for (int i = 0; state == State::kFrozen && i < 1000 && !is_frozen(); ++i) {
+        timespec pause{0, 1'000'000};
+        ::nanosleep(&pause, nullptr);
+      }
+      return {};
+    }
     if (!exists(path + "/freezer.state")) continue;
     LAYERFS_TRY(write_value(path + "/freezer.state", state == State::kFrozen ? "FROZEN" : "THAWED"));
     // A v1 freezer may be FREEZING for a moment, and stays so where a process forks meanwhile: asked again.

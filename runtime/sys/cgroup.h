@@ -7,6 +7,7 @@
 // (3) A group that was there before is never removed by create()'s clean-up.
 #pragma once
 
+#include <linux/bpf.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -31,7 +32,9 @@ struct CgroupRequest {
   bool unified = false;
   bool cpuset = false;                   ///< v1: needs cpuset.cpus and cpuset.mems before a process may join
   std::vector<std::string> controllers;  ///< v2: enabled on the way down
+  bool every_controller = false;         ///< v2: the others too, where nothing stands against it
   std::vector<CgroupSetting> settings;
+  std::vector<bpf_insn> device_program;  ///< v2; empty: none
 };
 
 /// The directories of a container, one a hierarchy. A value: destroying it removes nothing.
@@ -42,8 +45,8 @@ class CgroupDirs {
 
   /// Makes a group for each request and writes its settings. `path`: absolute, from the root of the
   /// hierarchy; else a name below the caller's group, or (v2) below the nearest ancestor that can have
-  /// limited children. Errors: EACCES, EROFS... naming the group; the kernel's answer to a setting, naming
-  /// its field.
+  /// limited children. Errors: EACCES, EROFS... naming the group; the kernel's answer to a setting or a
+  /// device program, naming its field.
   static Result<CgroupDirs> create(const std::vector<CgroupRequest>& requests, const std::string& path);
 
   /// Writes the settings of `requests` to the groups that are there. What the kernel refuses as it stands
@@ -55,7 +58,8 @@ class CgroupDirs {
 
   bool empty() const { return paths_.empty(); }
   const std::vector<std::string>& paths() const { return paths_; }
-  /// Moves a process in.
+  /// Moves a process in. A group below one that has processes (v2: "domain invalid", cgroups(7)), which no
+  /// process could join, becomes a threaded one before: it has limits of processes and cpu, and no others.
   Result<void> add(pid_t pid) const;
   /// Every process of the groups, and of groups below them.
   Result<std::vector<pid_t>> processes() const;
@@ -65,7 +69,7 @@ class CgroupDirs {
   Result<void> kill_all() const;
   /// Kills by the kernel for lack of memory so far; nullopt where no group counts them.
   std::optional<std::uint64_t> out_of_memory_kills() const;
-  /// Freezes or thaws. Errors: kUnsupported without a freezer.
+  /// Freezes, and waits a moment until all are, or thaws. Errors: kUnsupported without a freezer.
   enum class State : std::uint8_t { kFrozen, kThawed };
   Result<void> set_state(State state) const;
   /// Whether it is frozen now; false without a freezer.

@@ -152,9 +152,25 @@ TEST(CgroupPlan, DeviceRulesEndWithWhatEveryContainerMay) {
   EXPECT_EQ(device_line({true, 'u', {}, 3, ""}), "c *:3 rwm");
 }
 
+TEST(CgroupPlan, DeviceRulesAreAProgramOnV2) {
+  spec::Resources resources;
+  resources.devices = {{false, 'a', {}, {}, "rwm"}};
+  auto plan = plan_cgroup(resources, v2(), "x", CgroupExtent::kNeeded);
+  ASSERT_TRUE(plan);
+  ASSERT_EQ(plan->groups.size(), 1U);
+  EXPECT_TRUE(plan->groups[0].writes.empty());
+  EXPECT_TRUE(plan->groups[0].controllers.empty()) << "it needs no controller";
+  EXPECT_GT(plan->groups[0].device_program.size(), 30U) << "what every container may is in it, too";
+  resources.devices = {{true, 'c', std::int64_t{1} << 40, {}, "r"}};
+  auto wrong = plan_cgroup(resources, v2(), "x", CgroupExtent::kNeeded);
+  ASSERT_FALSE(wrong);
+  EXPECT_NE(wrong.error().message().find("linux.resources.devices"), std::string::npos);
+}
+
 TEST(CgroupPlan, AllMakesAGroupEverywhere) {
   auto plan = plan_cgroup({}, v1(), "/x", CgroupExtent::kAll);
-  EXPECT_EQ(plan->groups.size(), 6U);
+  ASSERT_EQ(plan->groups.size(), 6U);
+  for (const auto& group : plan->groups) EXPECT_EQ(group.every_controller, group.hierarchy.unified);
   EXPECT_EQ(plan_cgroup({}, v1(), "/x", CgroupExtent::kNeeded)->groups.size(), 0U);
 }
 
