@@ -5,8 +5,6 @@ import os
 import shutil
 import subprocess
 
-from limits_lib import own_group
-
 
 class Bundle:
     def __init__(self, stage, args, **changes):
@@ -31,9 +29,6 @@ class Bundle:
             self.config = json.load(file)
         self.config["process"].update(terminal=False, args=args)
         self.config["root"]["readonly"] = False
-        # Rules of devices are a BPF program on v2, and not every kernel has those of cgroups.
-        if own_group() is not None:
-            self.config["linux"].get("resources", {}).pop("devices", None)
         for key, value in changes.items():
             self.config["process"][key] = value
         self.write()
@@ -56,6 +51,25 @@ class Bundle:
 
     def state(self, name="c"):
         return json.loads(self.oci("state", name))
+
+    def stats(self):
+        """What `events --stats` says of the container."""
+        line = json.loads(self.oci("events", "--stats", "c"))
+        assert (line["type"], line["id"]) == ("stats", "c"), line
+        return line["data"]
+
+    def groups(self):
+        """The directories of the container's cgroups."""
+        return [os.path.join(directory, "layerfs-c") for directory, names, _ in os.walk("/sys/fs/cgroup")
+                if "layerfs-c" in names]
+
+    def setting(self, *files):
+        """The first of `files` that the container's groups have."""
+        for path in (os.path.join(group, file) for group in self.groups() for file in files):
+            if os.path.exists(path):
+                with open(path) as text:
+                    return text.read().strip()
+        raise AssertionError("no file of %s" % (files,))
 
     def refused(self, field):
         self.write()
