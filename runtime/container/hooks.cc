@@ -58,11 +58,10 @@ Result<void> run_hooks(const std::vector<spec::Hook>& hooks, std::string_view ki
   return {};
 }
 
-void run_hooks_and_log(const std::vector<spec::Hook>& hooks, std::string_view kind,
-                       const std::string& state) {
+void run_poststop_hooks(const std::vector<spec::Hook>& hooks, const std::string& state) {
   for (const auto& hook : hooks)
     if (auto ran = run_hook(hook, state); !ran)
-      log_error("{}", with_context(ran.error(), std::string(kind) + " hook", hook.path).error().message());
+      log_warning("{}", with_context(ran.error(), "poststop hook", hook.path).error().message());
 }
 
 }  // namespace layerfs::container

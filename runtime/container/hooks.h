@@ -15,7 +15,7 @@ namespace layerfs::container {
 /// Runs them one after another, each within its timeout. Errors: the first that cannot be run, fails or is
 /// too slow, named by `kind` and its path.
 Result<void> run_hooks(const std::vector<spec::Hook>& hooks, std::string_view kind, const std::string& state);
-/// The same, but a failure is logged and the next one runs (poststart, poststop).
-void run_hooks_and_log(const std::vector<spec::Hook>& hooks, std::string_view kind, const std::string& state);
+/// poststop: a failure is a warning, and the next one runs.
+void run_poststop_hooks(const std::vector<spec::Hook>& hooks, const std::string& state);
 
 }  // namespace layerfs::container

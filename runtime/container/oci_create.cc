@@ -148,11 +148,17 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
     LAYERFS_ASSIGN(init_request.console_socket, connect_console_socket(request.console_socket));
   }
 
+  ContainerState state;
+  // A container that fails once its hooks may have run gets those of its end too, when all else is undone
+  // (runtime-spec, runtime.md, "Lifecycle", steps 3 to 5, 12 and 13).
+  bool hooks_begun = false;
+  ScopeExit end_hooks([&] {
+    if (hooks_begun) run_poststop_hooks(parsed->hooks.poststop, state_json(state, Status::kStopped));
+  });
   LAYERFS_ASSIGN(StateStore::Locked locked, store_.create(request.id));
   ScopeExit remove_directory([&] {
     if (auto removed = store_.remove(request.id); !removed) log_warning("{}", removed.error().message());
   });
-  ContainerState state;
   state.id = request.id;
   state.oci_version = parsed->oci_version;
   state.bundle = bundle;
@@ -184,6 +190,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   };
   LAYERFS_ASSIGN(LaunchedInit init, launch(init_request, cgroup, remember));
   ScopeExit kill_init([&] { init.destroy(); });
+  hooks_begun = true;
   Fd master;
   LaunchEvents events;
   events.fuse_device = [](Fd) { return system_error(EPROTO, "unexpected FUSE device"); };
@@ -206,6 +213,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   kill_init.release();
   remove_cgroup.release();
   remove_directory.release();
+  end_hooks.release();
   return Created{std::move(init), std::move(state), std::move(*parsed), std::move(master)};
 }
 
@@ -231,8 +239,11 @@ Result<void> OciRuntime::start_locked(const ContainerState& state, const spec::H
   if (!fd) return std::unexpected(fd.error());
   LAYERFS_TRY(write_full(fd->get(), std::as_bytes(std::span("1", 1))));
   LAYERFS_TRY(unlink_at(AT_FDCWD, fifo, 0));
-  run_hooks_and_log(hooks.poststart, "poststart", state_json(state, Status::kRunning));
-  return {};
+  auto ran = run_hooks(hooks.poststart, "poststart", state_json(state, Status::kRunning));
+  if (ran) return {};
+  // Then the container is stopped and destroyed (runtime-spec, runtime.md, "Lifecycle", step 9).
+  if (auto removed = remove_locked(state.id, state); !removed) log_warning("{}", removed.error().message());
+  return ran;
 }
 
 Result<spec::ContainerSpec> OciRuntime::stored_spec(const std::string& id) {

@@ -112,13 +112,14 @@ Result<void> OciRuntime::remove_locked(const std::string& id, const ContainerSta
     LAYERFS_TRY(sys::send_signal(init.get(), SIGKILL));
     // A frozen process dies only when it is thawed (v1).
     if (cgroup.is_frozen()) LAYERFS_TRY(cgroup.set_state(sys::CgroupDirs::State::kThawed));
+    cgroup.take_from_freezers(state.pid);
     LAYERFS_TRY(wait_for_death(init.get(), id));
   }
   // Without a pid namespace of its own its processes outlive the init.
   LAYERFS_TRY(cgroup.kill_all());
   LAYERFS_TRY(cgroup.remove());
   if (auto spec = stored_spec(id); spec)
-    run_hooks_and_log(spec->hooks.poststop, "poststop", state_json(state, Status::kStopped));
+    run_poststop_hooks(spec->hooks.poststop, state_json(state, Status::kStopped));
   return store_.remove(id);
 }
 

@@ -407,6 +407,14 @@ bool CgroupDirs::is_frozen() const {
   return false;
 }
 
+void CgroupDirs::take_from_freezers(pid_t pid) const {
+  for (const auto& path : paths_) {
+    if (!exists(path + "/freezer.state")) continue;
+    if (auto moved = write_value(path + "/cgroup.procs", std::to_string(pid)); !moved)
+      log_debug("{}", moved.error().message());
+  }
+}
+
 Result<void> CgroupDirs::remove() const {
   Result<void> result;
   for (const auto& path : paths_) {

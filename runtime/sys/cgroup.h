@@ -74,6 +74,10 @@ class CgroupDirs {
   Result<void> set_state(State state) const;
   /// Whether it is frozen now; false without a freezer.
   bool is_frozen() const;
+  /// Moves a process that is to die, and that somebody has put elsewhere, into the container's own group of
+  /// v1's freezer: one that is moved into a thawed group is thawed, and nobody else's group is changed. Where
+  /// it is there already, is gone or there is no such group, nothing happens.
+  void take_from_freezers(pid_t pid) const;
   /// Removes the groups and those below them. Waits a moment for processes that are just going. Errors:
   /// EBUSY.
   Result<void> remove() const;

@@ -191,7 +191,7 @@ TEST_F(Hooks, TheFirstFailureEndsAndIsNamed) {
   ASSERT_FALSE(done);
   EXPECT_THAT(done.error().message(), HasSubstr("createRuntime hook '/bin/false'"));
   EXPECT_NE(::access((path_ + "/ran").c_str(), F_OK), 0);
-  run_hooks_and_log({fails, touches}, "poststop", "{}");
+  run_poststop_hooks({fails, touches}, "{}");
   EXPECT_EQ(::access((path_ + "/ran").c_str(), F_OK), 0);
 }
 
