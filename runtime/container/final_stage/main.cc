@@ -247,6 +247,8 @@ class Stage {
     // The program's output ends when the program closes it, and the sync channel when the program runs.
     if (call(__NR_close_range, 0, ~0U, 0) < 0)
       for (int fd = 0; fd < 64; ++fd) call(__NR_close, fd);
+    // Nothing is left to be hidden from the container's own tools.
+    call(__NR_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0);
     if (header_.uid != 0 && has(kSetCapabilities)) {
       __user_cap_header_struct version{_LINUX_CAPABILITY_VERSION_3, 0};
       __user_cap_data_struct none[2] = {};
@@ -287,6 +289,9 @@ long parse_number(const char* text) {
 
 /// `stack` is what the kernel left: the argument count and the argument pointers (execve(2)).
 extern "C" [[noreturn]] void layerfs_final_stage(const long* stack) {
+  // The execve(2) has made it dumpable again: what runs in the container, as the same user and with the same
+  // capabilities, could take its descriptors (CVE-2016-9962).
+  call(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
   const auto* arguments = reinterpret_cast<const char* const*>(stack + 1);
   long fd = stack[0] < 2 ? -1 : parse_number(arguments[1]);
   StageHeader header;
