@@ -115,8 +115,8 @@ std::string features() {
   linux_part["apparmor"] = {{"enabled", false}};
   linux_part["selinux"] = {{"enabled", false}};
   linux_part["intelRdt"] = {{"enabled", false}};
-  linux_part["mountExtensions"] = {{"idmap", {{"enabled", false}}}};
-  linux_part["netDevices"] = {{"enabled", false}};
+  linux_part["mountExtensions"] = {{"idmap", {{"enabled", true}}}};
+  linux_part["netDevices"] = {{"enabled", true}};
   linux_part["memoryPolicy"] = {
       {"modes",
        {"MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED",

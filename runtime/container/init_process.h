@@ -31,8 +31,9 @@ struct InitRequest {
   Fd start_fifo;       ///< read before the program starts; empty: starts at once
   Fd listener_socket;  ///< gets the descriptor of SCMP_ACT_NOTIFY, with listener_state's text
   std::function<std::string(pid_t pid)> listener_state;
-  Fd console_socket;           ///< gets the terminal's master; empty: the creator gets it
-  std::uint32_t keep_fds = 3;  ///< descriptors below are the program's
+  Fd console_socket;                ///< gets the terminal's master; empty: the creator gets it
+  std::uint32_t keep_fds = 3;       ///< descriptors below are the program's
+  std::vector<Fd> prepared_mounts;  ///< prepared_mounts.h; made by launch()
   std::vector<Fd> held;  ///< stand where a descriptor below `keep_fds` is not open; none reaches the program
   unsigned listen_fds = 0;  ///< of the caller's LISTEN_FDS (sd_listen_fds(3))
   bool die_with_parent = false;

@@ -11,8 +11,10 @@
 
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
+#include "runtime/container/prepared_mounts.h"
 #include "runtime/sys/child_process.h"
 #include "runtime/sys/clone.h"
+#include "runtime/sys/net_device.h"
 #include "runtime/sys/scheduling.h"
 #include "runtime/sys/syscalls.h"
 
@@ -125,6 +127,16 @@ Result<void> make_time_namespace(const std::string& offsets) {
   ::_exit(0);
 }
 
+/// Into the namespace in which the init was born or that it has joined.
+Result<void> move_net_devices(const std::vector<spec::NetDevice>& devices, pid_t pid) {
+  if (devices.empty()) return {};
+  LAYERFS_ASSIGN(Fd network, open_file(proc_path(pid, "ns/net"), O_RDONLY));
+  for (const auto& device : devices)
+    if (auto moved = sys::move_net_device(device.host_name, device.name, network.get()); !moved)
+      return with_context(moved.error(), "field", "linux.netDevices." + device.host_name);
+  return {};
+}
+
 /// What a failed clone3 most often means.
 std::unexpected<Error> explain_clone(const Error& error, const plan::ContainerPlan& plan) {
   if (error.code == ENOSPC || (error.code == EPERM && plan.ids.writer != MapWriter::kNone)) {
@@ -143,6 +155,7 @@ int failure_status(int code) { return code == ENOENT ? 127 : 126; }
 
 Result<LaunchedInit> launch(InitRequest& request, const sys::CgroupDirs& cgroup,
                             const std::function<Result<void>(pid_t)>& on_born) {
+  LAYERFS_ASSIGN(request.prepared_mounts, prepare_mounts(request.plan.steps));
   LAYERFS_ASSIGN(auto ends, SyncChannel::make_pair());
   bool joins = !request.plan.joins.empty() || !request.plan.time_offsets.empty();
   auto cloned = sys::clone_process(joins ? 0 : request.plan.clone_flags);
@@ -154,6 +167,7 @@ Result<LaunchedInit> launch(InitRequest& request, const sys::CgroupDirs& cgroup,
     run_init(request, std::move(ends.second));
   }
   ends.second.close();
+  request.prepared_mounts.clear();
   if (joins) {
     auto born = ends.first.receive();
     LAYERFS_TRY(sys::wait_child(pid));
@@ -175,6 +189,7 @@ Result<LaunchedInit> launch(InitRequest& request, const sys::CgroupDirs& cgroup,
     if (!request.plan.process.final_cpus.empty())
       if (auto set = sys::set_affinity(pid, request.plan.process.final_cpus); !set)
         return with_context(set.error(), "field", "process.execCPUAffinity.final");
+    LAYERFS_TRY(move_net_devices(request.plan.net_devices, pid));
     if (on_born) LAYERFS_TRY(on_born(pid));
     return init.send_go();
   };

@@ -2,7 +2,7 @@
 // The creator's side of a container's birth: the init is made, its id maps written, its cgroup joined, and
 // its messages answered until it is ready or runs.
 //
-//   launch()        clone -> id maps -> cgroup -> kGo
+//   launch()        idmapped mounts -> clone -> id maps -> cgroup -> interfaces -> kGo
 //   await_ready()   kFuseDevice, kConsole, kHooks answered; ends at kReady
 //   await_program() ends when the program runs (the channel closes) or could not be executed
 //

@@ -12,6 +12,7 @@
 #include <array>
 #include <cerrno>
 
+#include "fs/base/check.h"
 #include "runtime/container/root_walk.h"
 #include "runtime/container/tmpfs_copy.h"
 #include "runtime/plan/user_lookup.h"
@@ -88,6 +89,7 @@ class Runner {
 
   Result<void> operator()(const plan::BindRoot& step) {
     LAYERFS_ASSIGN(Fd source, calls_.open_path(step.directory, O_PATH | O_DIRECTORY));
+    if (step.isolate) LAYERFS_TRY(calls_.isolate(source.get()));
     // Twice: pivot_root(2) refuses a root whose parent mount is shared, and the parent of the second is the
     // first.
     sys::BindAttributes attributes;
@@ -100,6 +102,7 @@ class Runner {
   }
 
   Result<void> operator()(const MountStep& step) {
+    if (step.id_map) return attach_prepared(step);
     if (step.bind) return bind(step, step.source, bind_attributes(step));
     if (step.type == "proc" || step.type == "sysfs") LAYERFS_TRY(refuse_link(step.target));
     LAYERFS_ASSIGN(Fd target, open_target(step.target, TargetKind::kDirectory));
@@ -290,6 +293,16 @@ class Runner {
     LAYERFS_ASSIGN(Fd target, open_target(step.target,
                                           S_ISDIR(st.st_mode) ? TargetKind::kDirectory : TargetKind::kFile));
     return calls_.bind_on(target.get(), source.get(), attributes);
+  }
+
+  Result<void> attach_prepared(const MountStep& step) {
+    LAYERFS_CHECK(!context_.prepared_mounts.empty());
+    Fd tree = std::move(context_.prepared_mounts.front());
+    context_.prepared_mounts.pop_front();
+    LAYERFS_ASSIGN(struct stat st, calls_.stat_fd(tree.get()));
+    LAYERFS_ASSIGN(Fd target, open_target(step.target,
+                                          S_ISDIR(st.st_mode) ? TargetKind::kDirectory : TargetKind::kFile));
+    return calls_.attach_on(target.get(), tree.get(), bind_attributes(step));
   }
 
   Result<void> become(const plan::FoundUser& found) {

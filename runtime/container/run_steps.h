@@ -6,6 +6,7 @@
 // (2) Mounts under /proc are made only on what is procfs: an image with its own /proc cannot catch them.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <span>
 #include <string>
@@ -29,10 +30,11 @@ struct StepContext {
   /// Makes a pseudo-terminal in the root's devpts and hands its master over; sets `terminal`.
   std::function<Result<void>(const plan::ConsoleStep&, StepContext&)> make_console;
   std::function<Result<void>()> run_container_hooks;
-  Fd root;       ///< the container's root, once it is mounted
-  Fd host_proc;  ///< /proc of the host
-  Fd empty_dir;  ///< the first masked directory's mount: further ones are copies of it
-  Fd terminal;   ///< the slave, for descriptors 0 to 2
+  Fd root;                         ///< the container's root, once it is mounted
+  Fd host_proc;                    ///< /proc of the host
+  Fd empty_dir;                    ///< the first masked directory's mount: further ones are copies of it
+  Fd terminal;                     ///< the slave, for descriptors 0 to 2
+  std::deque<Fd> prepared_mounts;  ///< prepared_mounts.h, of the steps to come
 };
 
 Result<void> run_steps(std::span<const plan::Step> steps, StepContext& context);

@@ -190,6 +190,9 @@ Result<ContainerPlan> plan_container(const spec::ContainerSpec& spec, const Host
   if (plan.ids.deny_setgroups && !spec.process.user.additional_gids.empty())
     return unsupported_error("field", "process.user.additionalGids", "this user namespace denies setgroups");
   plan.hooks = spec.hooks;
+  if (!spec.net_devices.empty() && !host.privileged)
+    return unsupported_error("field", "linux.netDevices", "needs root: an interface of the host's is moved");
+  plan.net_devices = spec.net_devices;
   // Of a process that exec adds only (runtime-spec, config.md, "execCPUAffinity").
   plan.process.initial_cpus.clear();
   plan.process.final_cpus.clear();

@@ -92,6 +92,7 @@ struct ContainerPlan {
   ProcessPlan process;
   spec::Hooks hooks;
   std::string time_offsets;  ///< lines of timens_offsets; empty: none
+  std::vector<spec::NetDevice> net_devices;
 };
 
 /// Errors: kInvalid, kUnsupported naming the field.

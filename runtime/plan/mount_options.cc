@@ -17,7 +17,7 @@ struct FlagOption {
   unsigned long flag;
 };
 
-constexpr std::array<FlagOption, 27> kFlags{{
+constexpr std::array<FlagOption, 30> kFlags{{
     {"ro", false, MS_RDONLY},
     {"rw", true, MS_RDONLY},
     {"nosuid", false, MS_NOSUID},
@@ -44,7 +44,10 @@ constexpr std::array<FlagOption, 27> kFlags{{
     {"loud", true, MS_SILENT},
     {"iversion", false, MS_I_VERSION},
     {"noiversion", true, MS_I_VERSION},
+    {"lazytime", false, MS_LAZYTIME},
+    {"nolazytime", true, MS_LAZYTIME},
     {"nosymfollow", false, 256},  // MS_NOSYMFOLLOW
+    {"symfollow", true, 256},
 }};
 
 struct RecursiveOption {
@@ -75,8 +78,8 @@ bool apply_recursive_atime(std::string_view name, MountOptions& to) {
     value = MOUNT_ATTR_NOATIME;
   else if (name == "rstrictatime")
     value = MOUNT_ATTR_STRICTATIME;
-  else if (name != "rrelatime" && name != "ratime")
-    return false;
+  else if (name != "rrelatime" && name != "ratime" && name != "rnorelatime" && name != "rnostrictatime")
+    return false;  // relatime is the kernel's default, and what is left without the others
   to.recursive_clear |= MOUNT_ATTR__ATIME;
   to.recursive_set = (to.recursive_set & ~static_cast<std::uint64_t>(MOUNT_ATTR__ATIME)) | value;
   return true;
@@ -115,9 +118,10 @@ Result<MountOptions> parse_mount_options(const std::vector<std::string>& options
     } else if (name == "tmpcopyup") {
       if (type != "tmpfs") return invalid_error("mount option", name, "needs a tmpfs");
       result.copy_up = true;
-    } else if (name == "idmap" || name == "ridmap" || name.starts_with("idmap=") ||
-               name.starts_with("ridmap=")) {
-      return unsupported_error("mount option", name, "is not supported");
+    } else if (name == "idmap" || name == "ridmap") {
+      result.id_map = name == "idmap" ? IdMapOption::kTop : IdMapOption::kTree;
+    } else if (name.starts_with("idmap=") || name.starts_with("ridmap=")) {
+      return unsupported_error("mount option", name, "is not supported: use uidMappings and gidMappings");
     } else if (auto propagation = spec::find_propagation(name)) {
       result.propagation.push_back(*propagation);
     } else if (!apply_flag(name, result) && !apply_recursive(name, result)) {

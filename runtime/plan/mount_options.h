@@ -13,12 +13,20 @@
 
 namespace layerfs::plan {
 
+/// Ids of the source become others in the mount.
+enum class IdMapOption : std::uint8_t {
+  kNone,
+  kTop,   ///< idmap: of the mount, not of those below it
+  kTree,  ///< ridmap
+};
+
 struct MountOptions {
   unsigned long set_flags = 0;    ///< MS_* to set
   unsigned long clear_flags = 0;  ///< MS_* that a bind mount must lose
   bool bind = false;
-  bool recursive = false;           ///< rbind
-  bool copy_up = false;             ///< tmpcopyup: the tmpfs begins with what it covers
+  bool recursive = false;  ///< rbind
+  bool copy_up = false;    ///< tmpcopyup: the tmpfs begins with what it covers
+  IdMapOption id_map = IdMapOption::kNone;
   std::uint64_t recursive_set = 0;  ///< MOUNT_ATTR_* for the whole tree (mount_setattr(2), AT_RECURSIVE)
   std::uint64_t recursive_clear = 0;
   std::vector<spec::Propagation> propagation;  ///< in order
@@ -26,8 +34,8 @@ struct MountOptions {
   bool operator==(const MountOptions&) const = default;
 };
 
-/// Errors: kUnsupported for options that are known and not implemented (idmap, ridmap). An unknown option
-/// goes to the file system.
+/// Errors: kUnsupported for "idmap=..." with a map of its own, which is not of the specification. An unknown
+/// option goes to the file system.
 Result<MountOptions> parse_mount_options(const std::vector<std::string>& options, std::string_view type);
 
 }  // namespace layerfs::plan

@@ -93,12 +93,14 @@ class RootfsPlanner {
 
   void plan_root() {
     unsigned long flags = spec::mount_flags(spec_.rootfs_propagation);
-    // A slave still sees what the host mounts below a volume; nothing goes back.
-    add(SetPropagation{flags == 0 ? static_cast<unsigned long>(MS_REC | MS_SLAVE) : flags | MS_REC});
+    // A slave still sees what the host mounts below a volume; nothing goes back. What is unbindable could not
+    // become the root: that comes with the pivot.
+    if ((flags & ~static_cast<unsigned long>(MS_REC)) == 0 || (flags & MS_UNBINDABLE) != 0) flags = MS_SLAVE;
+    add(SetPropagation{flags | MS_REC});
     if (!options_.fuse_root.empty())
       add(MountFuseRoot{options_.fuse_root});
     else
-      add(BindRoot{absolute(spec_.root.path, options_.bundle)});
+      add(BindRoot{absolute(spec_.root.path, options_.bundle), (flags & MS_SHARED) != 0});
     // The user, its home and the working directory are the image's own.
     if (!spec_.process.user.lookup.empty() || lacks_home()) add(ResolveUser{spec_.process.user.lookup});
   }
@@ -112,6 +114,7 @@ class RootfsPlanner {
     auto parsed = parse_mount_options(mount.options, mount.type);
     if (!parsed) return with_context(parsed.error(), "mount", mount.destination);
     MountStep step = to_step(mount, *parsed);
+    LAYERFS_TRY(plan_id_map(mount, parsed->id_map, step));
     if (step.bind) {
       if (step.source.empty())
         return invalid_error("mount", mount.destination, "a bind mount needs a source");
@@ -131,6 +134,28 @@ class RootfsPlanner {
     }
     if (step.source.empty()) step.source = step.type;
     add(std::move(step));
+    return {};
+  }
+
+  Result<void> plan_id_map(const spec::Mount& mount, IdMapOption option, MountStep& step) const {
+    if (option == IdMapOption::kNone && mount.uid_mappings.empty()) return {};
+    const char* field = mount.uid_mappings.empty() ? "option 'idmap'" : "'uidMappings'";
+    auto because = [&](const char* reason) { return std::string(field) + ' ' + reason; };
+    if (!step.bind) return unsupported_error("mount", mount.destination, because("needs a bind mount"));
+    const spec::Namespace* user = spec_.find_namespace(spec::NamespaceKind::kUser);
+    if (mount.uid_mappings.empty() && user == nullptr)
+      return invalid_error("mount", mount.destination,
+                           because("needs 'uidMappings' and 'gidMappings', or a user namespace"));
+    if (!host_.privileged)
+      return unsupported_error("mount", mount.destination, because("needs root: ids are the host's"));
+    MountIdMap map{option == IdMapOption::kTree, mount.uid_mappings, mount.gid_mappings, {}};
+    if (map.uids.empty() && user->path.empty()) {
+      map.uids = spec_.uid_mappings;
+      map.gids = spec_.gid_mappings;
+    } else if (map.uids.empty()) {
+      map.user_namespace = user->path;
+    }
+    step.id_map = std::move(map);
     return {};
   }
 

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -39,7 +40,19 @@ struct MountFuseRoot {
 /// The root is a directory of the host: bound onto itself, as pivot_root needs a mount point.
 struct BindRoot {
   std::string directory;
+  /// The mount on which it lies is made private first, in this namespace: what is shared would show the
+  /// root's mount to the host, and pivot_root(2) refuses it.
+  bool isolate = false;
   bool operator==(const BindRoot&) const = default;
+};
+
+/// A bind mount shows the ids of its source as others (mount_setattr(2), MOUNT_ATTR_IDMAP).
+struct MountIdMap {
+  bool recursive = false;
+  std::vector<spec::IdMapping> uids;
+  std::vector<spec::IdMapping> gids;
+  std::string user_namespace;  ///< whose map it is, in place of the two
+  bool operator==(const MountIdMap&) const = default;
 };
 
 struct MountStep {
@@ -57,6 +70,7 @@ struct MountStep {
   std::vector<unsigned long> propagation;
   std::string fallback_bind;  ///< a host directory to bind where the kernel refuses the mount with EPERM
   bool optional = false;      ///< skipped where the kernel lacks it (ENODEV)
+  std::optional<MountIdMap> id_map;  ///< the creator, who may do so, makes the mount
   bool operator==(const MountStep&) const = default;
 };
 

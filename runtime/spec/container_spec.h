@@ -52,6 +52,15 @@ struct Mount {
   std::string type;
   std::string source;
   std::vector<std::string> options;
+  std::vector<IdMapping> uid_mappings;  ///< from the ids of the source to those of the mount
+  std::vector<IdMapping> gid_mappings;
+};
+
+/// An interface of the host that becomes the container's.
+struct NetDevice {
+  std::string host_name;
+  std::string name;  ///< in the container: "eth0", or "eth%d" for the first that is free
+  bool operator==(const NetDevice&) const = default;
 };
 
 struct Device {
@@ -309,6 +318,7 @@ struct ContainerSpec {
   std::vector<IdMapping> uid_mappings;
   std::vector<IdMapping> gid_mappings;
   std::vector<Device> devices;
+  std::vector<NetDevice> net_devices;
   std::string cgroups_path;
   Resources resources;
   std::optional<Seccomp> seccomp;

@@ -17,15 +17,6 @@ char device_type(const JsonReader& device, std::string_view allowed) {
   return allowed.front();
 }
 
-std::vector<IdMapping> read_mappings(const JsonReader& linux, const char* name) {
-  std::vector<IdMapping> list;
-  for (const auto& item : linux.objects(name))
-    list.push_back({item.required_integer<std::uint32_t>("containerID"),
-                    item.required_integer<std::uint32_t>("hostID"),
-                    item.required_integer<std::uint32_t>("size")});
-  return list;
-}
-
 std::vector<Namespace> read_namespaces(const JsonReader& linux) {
   std::vector<Namespace> list;
   for (const auto& item : linux.objects("namespaces")) {
@@ -274,6 +265,15 @@ void read_memory_policy(const JsonReader& policy, ContainerSpec& spec) {
   spec.memory_policy = std::move(result);
 }
 
+std::vector<IdMapping> read_mappings(const JsonReader& parent, const char* name) {
+  std::vector<IdMapping> list;
+  for (const auto& item : parent.objects(name))
+    list.push_back({item.required_integer<std::uint32_t>("containerID"),
+                    item.required_integer<std::uint32_t>("hostID"),
+                    item.required_integer<std::uint32_t>("size")});
+  return list;
+}
+
 void read_linux(const JsonReader& linux, ContainerSpec& spec) {
   spec.namespaces = read_namespaces(linux);
   spec.uid_mappings = read_mappings(linux, "uidMappings");
@@ -300,8 +300,11 @@ void read_linux(const JsonReader& linux, ContainerSpec& spec) {
     spec.time_offsets.push_back({clock, offset.integer<std::int64_t>("secs").value_or(0),
                                  offset.integer<std::uint32_t>("nanosecs").value_or(0)});
   }
-  for (const char* name : {"intelRdt", "netDevices"}) linux.unsupported(name);
-  linux.unsupported("mountLabel");
+  for (const auto& [host_name, device] : linux.members("netDevices")) {
+    std::string name = device.string("name");
+    spec.net_devices.push_back({host_name, name.empty() ? host_name : name});
+  }
+  for (const char* name : {"intelRdt", "mountLabel"}) linux.unsupported(name);
 }
 
 }  // namespace layerfs::spec

@@ -9,6 +9,7 @@ namespace layerfs::spec {
 
 /// `linux`, into the fields of `spec` that come from it.
 void read_linux(const JsonReader& linux, ContainerSpec& spec);
+std::vector<IdMapping> read_mappings(const JsonReader& parent, const char* name);
 Resources read_resources(const JsonReader& resources);
 Seccomp read_seccomp(const JsonReader& seccomp);
 

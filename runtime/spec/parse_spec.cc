@@ -114,8 +114,11 @@ Mount read_mount(const JsonReader& item) {
   mount.type = item.string("type");
   mount.source = item.string("source");
   mount.options = item.strings("options");
-  item.unsupported("uidMappings");
-  item.unsupported("gidMappings");
+  mount.uid_mappings = read_mappings(item, "uidMappings");
+  mount.gid_mappings = read_mappings(item, "gidMappings");
+  if (mount.uid_mappings.empty() != mount.gid_mappings.empty())
+    item.fail(mount.uid_mappings.empty() ? "uidMappings" : "gidMappings",
+              "is missing: a mount is mapped by both or by none");
   return mount;
 }
 

@@ -89,6 +89,32 @@ Result<void> check_sysctl(const ContainerSpec& spec) {
   return {};
 }
 
+/// What the kernel takes for the name of an interface, or for a template of one ("eth%d").
+bool is_interface_name(std::string_view name) {
+  constexpr std::size_t kLongest = 15;  // IFNAMSIZ - 1 (netdevice(7))
+  if (name.empty() || name.size() > kLongest || name == "." || name == "..") return false;
+  if (name.find_first_of("/: \t\n\v\f\r") != std::string_view::npos) return false;
+  std::size_t percent = name.find('%');
+  return percent == std::string_view::npos ||
+         (name.substr(percent, 2) == "%d" && name.find('%', percent + 1) == std::string_view::npos);
+}
+
+Result<void> check_net_devices(const ContainerSpec& spec) {
+  std::set<std::string_view> names;
+  for (const auto& device : spec.net_devices) {
+    std::string field = "linux.netDevices." + device.host_name;
+    if (!is_interface_name(device.host_name) || device.host_name.find('%') != std::string::npos)
+      return invalid_error("field", field, "is no name of an interface");
+    if (!is_interface_name(device.name))
+      return invalid_error("field", field + ".name", "is no name of an interface: '" + device.name + "'");
+    if (!names.insert(device.name).second && device.name.find('%') == std::string::npos)
+      return invalid_error("field", field + ".name", "is that of another one: '" + device.name + "'");
+  }
+  if (!spec.net_devices.empty() && spec.find_namespace(NamespaceKind::kNetwork) == nullptr)
+    return invalid_error("field", "linux.netDevices", "needs a network namespace");
+  return {};
+}
+
 Result<void> check_linux(const ContainerSpec& spec) {
   for (const auto& mount : spec.mounts)
     if (mount.destination.empty()) return invalid_error("field", "mounts", "has an empty destination");
@@ -103,6 +129,7 @@ Result<void> check_linux(const ContainerSpec& spec) {
     if (!path.starts_with('/'))
       return invalid_error("field", "linux.readonlyPaths", "has a path that is not absolute: '" + path + "'");
   LAYERFS_TRY(check_sysctl(spec));
+  LAYERFS_TRY(check_net_devices(spec));
   if (!spec.time_offsets.empty() && !spec.makes(NamespaceKind::kTime))
     return invalid_error("field", "linux.timeOffsets", "needs a new time namespace");
   const Resources& resources = spec.resources;

@@ -6,6 +6,7 @@
 // twice. Kernels before 5.12 take mount(2) and a remount, by the target's path.
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -66,6 +67,13 @@ Result<void> apply(int fd, const BindAttributes& attributes) {
   return {};
 }
 
+Result<void> attach(int tree_fd, int target_fd) {
+  long moved = ::syscall(SYS_move_mount, tree_fd, "", target_fd, "",
+                         MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+  if (moved != 0) return system_error(errno, "attach mount");
+  return {};
+}
+
 /// MS_* of MOUNT_ATTR_*, for the remount of old kernels: a remount replaces every flag of the mount.
 unsigned long remount_flags(const BindAttributes& attributes, unsigned long now) {
   struct Pair {
@@ -106,6 +114,25 @@ Result<void> bind_by_path(LinuxSyscalls& calls, int target_fd, int source_fd,
   return {};
 }
 
+/// A directory, and the mount through which it is seen.
+struct MountPlace {
+  std::uint64_t mount = 0;
+  std::uint64_t device = 0;
+  std::uint64_t ino = 0;
+  bool operator==(const MountPlace&) const = default;
+};
+
+Result<MountPlace> mount_place(int fd) {
+  struct statx found{};
+  constexpr unsigned kMountId = 0x1000;  // STATX_MNT_ID, since Linux 5.8 (statx(2))
+  if (::syscall(SYS_statx, fd, "", kEmptyPath, STATX_INO | kMountId, &found) != 0)
+    return system_error(errno, "find mount");
+  if ((found.stx_mask & kMountId) == 0)
+    return unsupported_error("shared root", "", "needs a kernel of 5.8 or newer");
+  return MountPlace{found.stx_mnt_id, std::uint64_t{found.stx_dev_major} << 32 | found.stx_dev_minor,
+                    found.stx_ino};
+}
+
 }  // namespace
 
 Result<void> LinuxSyscalls::mount_on(int target_fd, const MountCall& call) {
@@ -128,10 +155,12 @@ Result<void> LinuxSyscalls::bind_on(int target_fd, int source_fd, const BindAttr
   if (!applied && is_absent(applied.error().code))
     return bind_by_path(*this, target_fd, source_fd, attributes);
   LAYERFS_TRY(applied);
-  long moved = ::syscall(SYS_move_mount, tree.get(), "", target_fd, "",
-                         MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-  if (moved != 0) return system_error(errno, "attach mount");
-  return {};
+  return attach(tree.get(), target_fd);
+}
+
+Result<void> LinuxSyscalls::attach_on(int target_fd, int tree_fd, const BindAttributes& attributes) {
+  LAYERFS_TRY(apply(tree_fd, attributes));
+  return attach(tree_fd, target_fd);
 }
 
 Result<void> LinuxSyscalls::change_mount(int fd, const BindAttributes& attributes) {
@@ -146,6 +175,22 @@ Result<void> LinuxSyscalls::change_mount(int fd, const BindAttributes& attribute
   for (unsigned long flags : attributes.propagation)
     if (::mount(nullptr, path.c_str(), nullptr, flags, nullptr) != 0)
       return system_error(errno, "set mount propagation");
+  return {};
+}
+
+Result<void> LinuxSyscalls::isolate(int fd) {
+  // Only a mount's root names it: the last directory on the way up that is still on it.
+  LAYERFS_ASSIGN(Fd top, open_at(fd, ".", O_PATH | O_DIRECTORY, 0));
+  LAYERFS_ASSIGN(MountPlace place, mount_place(top.get()));
+  for (;;) {
+    LAYERFS_ASSIGN(Fd above, open_at(top.get(), "..", O_PATH | O_DIRECTORY, 0));
+    LAYERFS_ASSIGN(MountPlace next, mount_place(above.get()));
+    if (next.mount != place.mount || next == place) break;
+    top = std::move(above);
+    place = next;
+  }
+  if (::mount(nullptr, fd_path(top.get()).c_str(), nullptr, MS_PRIVATE, nullptr) != 0)
+    return system_error(errno, "make the mount private");
   return {};
 }
 

@@ -203,9 +203,15 @@ Result<void> RecordingSyscalls::bind_on(int target_fd, int source_fd, const Bind
   return record("bind " + name_of(source_fd) + " on " + name_of(target_fd) + attributes_text(attributes));
 }
 
+Result<void> RecordingSyscalls::attach_on(int target_fd, int tree_fd, const BindAttributes& attributes) {
+  return record("attach " + name_of(tree_fd) + " on " + name_of(target_fd) + attributes_text(attributes));
+}
+
 Result<void> RecordingSyscalls::change_mount(int fd, const BindAttributes& attributes) {
   return record("change " + name_of(fd) + attributes_text(attributes));
 }
+
+Result<void> RecordingSyscalls::isolate(int fd) { return record("isolate " + name_of(fd)); }
 
 Result<void> RecordingSyscalls::set_propagation(const std::string& path, unsigned long flags) {
   return record(fmt::format("propagation {} {:#x}", path, flags));

@@ -50,7 +50,9 @@ class RecordingSyscalls : public Syscalls {
   Result<std::string> read_all(int fd, std::size_t limit) override;
   Result<void> mount_on(int target_fd, const MountCall& call) override;
   Result<void> bind_on(int target_fd, int source_fd, const BindAttributes& attributes) override;
+  Result<void> attach_on(int target_fd, int tree_fd, const BindAttributes& attributes) override;
   Result<void> change_mount(int fd, const BindAttributes& attributes) override;
+  Result<void> isolate(int fd) override;
   Result<void> set_propagation(const std::string& path, unsigned long flags) override;
   Result<void> pivot_to_current() override;
   Result<void> move_to_root() override;

@@ -68,8 +68,13 @@ class Syscalls {
   virtual Result<void> mount_on(int target_fd, const MountCall& call) = 0;
   /// A copy of the mount (tree) at `source_fd`, with its attributes set before it appears on `target_fd`.
   virtual Result<void> bind_on(int target_fd, int source_fd, const BindAttributes& attributes) = 0;
+  /// Puts a mount that is nowhere yet (`tree_fd`, of open_tree(2)) on `target_fd`, with its attributes set
+  /// before.
+  virtual Result<void> attach_on(int target_fd, int tree_fd, const BindAttributes& attributes) = 0;
   /// Changes the mount whose root `fd` is.
   virtual Result<void> change_mount(int fd, const BindAttributes& attributes) = 0;
+  /// Makes the mount on which the directory `fd` lies private: what is mounted below shows nowhere else.
+  virtual Result<void> isolate(int fd) = 0;
   /// mount(2) with MS_PRIVATE, MS_SLAVE... on a path of this mount namespace: "/" only.
   virtual Result<void> set_propagation(const std::string& path, unsigned long flags) = 0;
   /// Makes the working directory the root and lets go of the old one.
@@ -104,7 +109,9 @@ class LinuxSyscalls : public Syscalls {
   Result<std::string> read_all(int fd, std::size_t limit) override;
   Result<void> mount_on(int target_fd, const MountCall& call) override;
   Result<void> bind_on(int target_fd, int source_fd, const BindAttributes& attributes) override;
+  Result<void> attach_on(int target_fd, int tree_fd, const BindAttributes& attributes) override;
   Result<void> change_mount(int fd, const BindAttributes& attributes) override;
+  Result<void> isolate(int fd) override;
   Result<void> set_propagation(const std::string& path, unsigned long flags) override;
   Result<void> pivot_to_current() override;
   Result<void> move_to_root() override;

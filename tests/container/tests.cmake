@@ -6,7 +6,7 @@ foreach(test run_basic run_signals run_limits run_killed run_escape)
     set_tests_properties(container/${test}-${who} PROPERTIES LABELS container TIMEOUT 600 SKIP_RETURN_CODE 77)
   endforeach()
 endforeach()
-foreach(test oci_lifecycle oci_limits)
+foreach(test oci_lifecycle oci_limits oci_escape oci_host)
   foreach(who root user)
     add_test(NAME container/${test}-${who}
       COMMAND ${CMAKE_CURRENT_LIST_DIR}/${test} $<TARGET_FILE:layerfs> ${who})

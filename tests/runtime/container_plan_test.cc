@@ -156,6 +156,67 @@ TEST(ContainerPlan, CgroupsV1AreAMountEach) {
                                                "cgroup /sys/fs/cgroup/pids"}));
 }
 
+spec::ContainerSpec spec_with_mount(spec::Mount mount) {
+  spec::ContainerSpec spec = usual_spec();
+  mount.destination = "/vol";
+  spec.mounts.push_back(std::move(mount));
+  return spec;
+}
+
+const plan::MountStep& last_mount(const ContainerPlan& plan) {
+  const plan::MountStep* found = nullptr;
+  for (const auto& step : plan.steps)
+    if (const auto* mount = std::get_if<plan::MountStep>(&step)) found = mount;
+  return *found;
+}
+
+TEST(ContainerPlan, IdMapsOfMountsAreTheirOwnOrTheContainers) {
+  std::vector<spec::IdMapping> own{{0, 5000, 10}};
+  auto spec = spec_with_mount(
+      {.source = "/v", .options = {"rbind", "ridmap"}, .uid_mappings = own, .gid_mappings = own});
+  auto plan = plan::plan_container(spec, root_host(), usual_options());
+  ASSERT_TRUE(plan) << plan.error().message();
+  EXPECT_EQ(last_mount(*plan).id_map, (plan::MountIdMap{true, own, own, {}}));
+  spec = spec_with_mount({.source = "/v", .options = {"bind", "idmap"}});
+  spec.namespaces.push_back({spec::NamespaceKind::kUser, {}});
+  spec.uid_mappings = {{0, 70000, 100}};
+  spec.gid_mappings = {{0, 80000, 100}};
+  plan = plan::plan_container(spec, root_host(), usual_options());
+  ASSERT_TRUE(plan) << plan.error().message();
+  EXPECT_EQ(last_mount(*plan).id_map, (plan::MountIdMap{false, spec.uid_mappings, spec.gid_mappings, {}}));
+  spec.namespaces.back().path = "/proc/7/ns/user";
+  spec.uid_mappings = spec.gid_mappings = {};
+  plan = plan::plan_container(spec, root_host(), usual_options());
+  ASSERT_TRUE(plan) << plan.error().message();
+  EXPECT_EQ(last_mount(*plan).id_map, (plan::MountIdMap{false, {}, {}, "/proc/7/ns/user"}));
+}
+
+TEST(ContainerPlan, IdMapsThatCannotBeAreErrorsOfTheirMount) {
+  std::vector<spec::IdMapping> own{{0, 5000, 10}};
+  auto message = [](const spec::ContainerSpec& spec, const HostFacts& host) {
+    auto plan = plan::plan_container(spec, host, usual_options());
+    return plan ? std::string() : plan.error().message();
+  };
+  auto without = spec_with_mount({.source = "/v", .options = {"bind", "idmap"}});
+  EXPECT_THAT(message(without, root_host()), HasSubstr("mount '/vol': option 'idmap' needs 'uidMappings'"));
+  auto tmpfs = spec_with_mount({.type = "tmpfs", .uid_mappings = own, .gid_mappings = own});
+  EXPECT_THAT(message(tmpfs, root_host()), HasSubstr("mount '/vol': 'uidMappings' needs a bind mount"));
+  auto bind = spec_with_mount(
+      {.source = "/v", .options = {"bind", "idmap"}, .uid_mappings = own, .gid_mappings = own});
+  EXPECT_THAT(message(bind, HostFacts{}), HasSubstr("mount '/vol': 'uidMappings' needs root"));
+}
+
+TEST(ContainerPlan, InterfacesNeedRoot) {
+  spec::ContainerSpec spec = usual_spec();
+  spec.net_devices = {{"eth1", "eth0"}};
+  auto plan = plan::plan_container(spec, root_host(), usual_options());
+  ASSERT_TRUE(plan) << plan.error().message();
+  EXPECT_EQ(plan->net_devices, spec.net_devices);
+  auto refused = plan::plan_container(spec, HostFacts{}, usual_options());
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message(), HasSubstr("linux.netDevices"));
+}
+
 /// Steps on a recording: a host with /dev and /proc, and a root at /bundle/rootfs.
 class RunSteps : public testing::Test {
  protected:
@@ -171,7 +232,8 @@ class RunSteps : public testing::Test {
   }
 
   Result<void> run(std::vector<plan::Step> steps) {
-    StepContext context{calls_, sync_, process_, ids_, {}, {}, {}, {}, {}, {}, {}};
+    StepContext context{calls_, sync_, process_, ids_, {}, {}, {}, {}, {}, {}, {}, {}};
+    for (const auto& source : prepared_) context.prepared_mounts.push_back(*calls_.open_path(source, O_PATH));
     context.fuse_options = [](int) { return std::string("fd=X"); };
     context.host_proc = *calls_.open_path("/proc", O_PATH);
     context.root = *calls_.open_path("/bundle/rootfs", O_PATH);
@@ -183,6 +245,7 @@ class RunSteps : public testing::Test {
   SyncChannel other_;
   plan::ProcessPlan process_;
   plan::IdMapPlan ids_;
+  std::vector<std::string> prepared_;  ///< sources of mounts that the creator has made
 };
 
 TEST_F(RunSteps, FuseRootIsMountedAndItsDevicePassedOn) {
@@ -241,6 +304,22 @@ TEST_F(RunSteps, AFilesTargetIsAFile) {
       .target = "/etc/hosts", .source = "/host/hosts", .flags = MS_RDONLY | MS_NOEXEC, .bind = true}}));
   EXPECT_EQ(calls_.log, (std::vector<std::string>{"create /bundle/rootfs/etc/hosts",
                                                   "bind /host/hosts on /bundle/rootfs/etc/hosts set=0x9"}));
+}
+
+TEST_F(RunSteps, IdMappedMountsAreTheCreatorsInTheirOrder) {
+  calls_.add_dir("/host/a");
+  calls_.add("/host/b", {S_IFREG | 0644, 0, {}, 0});
+  prepared_ = {"/host/a", "/host/b"};
+  plan::MountStep first{.target = "/a", .source = "/host/a", .flags = MS_RDONLY, .bind = true};
+  first.id_map.emplace();
+  plan::MountStep between{.target = "/etc", .source = "/host/a", .bind = true};
+  plan::MountStep second{.target = "/b", .source = "/host/b", .bind = true};
+  second.id_map.emplace();
+  ASSERT_TRUE(run({first, between, second}));
+  EXPECT_EQ(calls_.log,
+            (std::vector<std::string>{"mkdir /bundle/rootfs/a", "attach /host/a on /bundle/rootfs/a set=0x1",
+                                      "bind /host/a on /bundle/rootfs/etc", "create /bundle/rootfs/b",
+                                      "attach /host/b on /bundle/rootfs/b"}));
 }
 
 TEST_F(RunSteps, MasksCoverFilesAndDirectoriesOfProc) {

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/sys/id_mapped_mount.h"
+
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <span>
+
+#include "fs/base/log.h"
+#include "fs/base/scope_exit.h"
+#include "fs/base/sys_file.h"
+#include "runtime/sys/child_process.h"
+#include "runtime/sys/clone.h"
+
+namespace layerfs::sys {
+
+namespace {
+
+Result<void> write_map(const std::string& path, const std::string& map) {
+  LAYERFS_ASSIGN(Fd fd, open_file(path, O_WRONLY));
+  if (auto written = write_full(fd.get(), std::as_bytes(std::span(map))); !written)
+    return with_context(written.error(), "write", path);
+  return {};
+}
+
+}  // namespace
+
+Result<Fd> make_user_namespace(const std::string& uid_map, const std::string& gid_map) {
+  // A namespace is made with a process; its descriptor keeps it once the process is gone.
+  LAYERFS_ASSIGN(pid_t pid, clone_process(CLONE_NEWUSER));
+  if (pid == 0) {
+    if (!set_parent_death_signal(SIGKILL)) ::_exit(1);
+    for (;;) ::pause();
+  }
+  ScopeExit end([&] {
+    ::kill(pid, SIGKILL);
+    if (auto reaped = wait_child(pid); !reaped) log_debug("{}", reaped.error().message());
+  });
+  std::string directory = "/proc/" + std::to_string(pid);
+  LAYERFS_TRY(write_map(directory + "/gid_map", gid_map));
+  LAYERFS_TRY(write_map(directory + "/uid_map", uid_map));
+  return open_file(directory + "/ns/user", O_RDONLY);
+}
+
+Result<Fd> copy_id_mapped(int source_fd, MountExtent copied, MountExtent mapped, int namespace_fd) {
+  constexpr unsigned kEmpty = 0x1000;      // AT_EMPTY_PATH (fcntl.h has it with _GNU_SOURCE only)
+  constexpr unsigned kWholeTree = 0x8000;  // AT_RECURSIVE
+  unsigned flags = OPEN_TREE_CLONE | O_CLOEXEC | kEmpty | (copied == MountExtent::kTree ? kWholeTree : 0);
+  auto absent = [](int code) {
+    return code == ENOSYS ? unsupported_error("idmapped mount", "", "needs a kernel of 5.12 or newer")
+                          : system_error(code, "idmapped mount");
+  };
+  long raw = ::syscall(SYS_open_tree, source_fd, "", flags);
+  if (raw < 0) return absent(errno);
+  Fd tree(static_cast<int>(raw));
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_IDMAP;
+  attributes.userns_fd = static_cast<std::uint64_t>(namespace_fd);
+  unsigned extent = kEmpty | (mapped == MountExtent::kTree ? kWholeTree : 0);
+  if (::syscall(SYS_mount_setattr, tree.get(), "", extent, &attributes, sizeof attributes) != 0)
+    return absent(errno);
+  return tree;
+}
+
+}  // namespace layerfs::sys

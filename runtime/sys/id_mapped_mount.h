@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Idmapped bind mounts (mount_setattr(2), "ID-mapped mounts"): a mount in which the ids of its source appear
+// as others, by the map of a user namespace. Only who has CAP_SYS_ADMIN over the source's file system makes
+// them, which is the container's creator and not its init.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "fs/base/fd.h"
+#include "fs/base/result.h"
+
+namespace layerfs::sys {
+
+/// A user namespace with these maps (lines of uid_map) and nobody in it. Requires: a single-threaded caller
+/// with CAP_SETUID and CAP_SETGID. Errors: EINVAL (a map that the kernel does not take), EPERM.
+Result<Fd> make_user_namespace(const std::string& uid_map, const std::string& gid_map);
+
+enum class MountExtent : std::uint8_t { kTop, kTree };
+/// A copy of the mount (tree) at `source_fd`, nowhere attached, with the ids of `namespace_fd`'s map: the
+/// whole copy's or only its top's. Errors: EINVAL where a file system does not do that; EPERM; kUnsupported
+/// before Linux 5.12.
+Result<Fd> copy_id_mapped(int source_fd, MountExtent copied, MountExtent mapped, int namespace_fd);
+
+}  // namespace layerfs::sys
