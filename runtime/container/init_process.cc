@@ -136,8 +136,8 @@ class Init {
   }
 
   Result<void> run_plan() {
-    StepContext context{calls_, sync_, process(), request_.plan.ids, request_.fuse_options, {}, {}, {}, {},
-                        {},     {},    {}};
+    StepContext context{
+        calls_, sync_, process(), request_.plan.ids, request_.fuse_options, {}, {}, {}, {}, {}, {}, {}, {}};
     for (auto& mount : request_.prepared_mounts) context.prepared_mounts.push_back(std::move(mount));
     context.make_console = [&](const plan::ConsoleStep& step, StepContext& at) {
       return make_console(step, at, request_);

@@ -215,6 +215,19 @@ Result<ProgramFailure> LaunchedInit::fail(Error error) {
   return std::unexpected(std::move(error));
 }
 
+Result<void> LaunchedInit::send_source(const LaunchEvents& events, std::size_t step) {
+  Fd mount;
+  if (events.source_mount) {
+    auto made = events.source_mount(step);
+    // The init has an error of its own to report, which says more.
+    if (made)
+      mount = std::move(*made);
+    else
+      log_debug("{}", made.error().message());
+  }
+  return sync_.send(MessageKind::kSource, static_cast<std::int32_t>(step), {}, mount.get());
+}
+
 Result<ProgramFailure> LaunchedInit::await_ready(const LaunchEvents& events) {
   for (;;) {
     auto message = sync_.receive();
@@ -227,6 +240,9 @@ Result<ProgramFailure> LaunchedInit::await_ready(const LaunchEvents& events) {
       case MessageKind::kHooks:
         handled = events.runtime_hooks(pid_);
         if (handled) handled = send_go();
+        break;
+      case MessageKind::kSource:
+        handled = send_source(events, static_cast<std::size_t>(message->value));
         break;
       case MessageKind::kExecFailed: return ProgramFailure{failure_status(message->value), message->text};
       case MessageKind::kFailed: return fail(Error{ErrorKind::kSystem, message->value, {}, message->text});

@@ -3,7 +3,7 @@
 // its messages answered until it is ready or runs.
 //
 //   launch()        idmapped mounts -> clone -> id maps -> cgroup -> interfaces -> kGo
-//   await_ready()   kFuseDevice, kConsole, kHooks answered; ends at kReady
+//   await_ready()   kFuseDevice, kConsole, kSource, kHooks answered; ends at kReady
 //   await_program() ends when the program runs (the channel closes) or could not be executed
 //
 // (1) Requires a single-threaded caller (clone without exec, CONVENTIONS 20).
@@ -33,6 +33,8 @@ struct LaunchEvents {
   std::function<Result<void>(Fd device)> fuse_device;
   std::function<Result<void>(Fd master)> console;
   std::function<Result<void>(pid_t pid)> runtime_hooks;
+  /// The bind mount of that step of the plan, attached nowhere. Empty: none is made.
+  std::function<Result<Fd>(std::size_t step)> source_mount;
 };
 
 class LaunchedInit {
@@ -55,6 +57,7 @@ class LaunchedInit {
 
  private:
   Result<ProgramFailure> fail(Error error);
+  Result<void> send_source(const LaunchEvents& events, std::size_t step);
 
   pid_t pid_;
   Fd pidfd_;

@@ -24,6 +24,7 @@
 #include "runtime/container/oci_runtime.h"
 #include "runtime/container/oci_support.h"
 #include "runtime/container/out_of_memory.h"
+#include "runtime/container/prepared_mounts.h"
 #include "runtime/spec/parse_spec.h"
 #include "runtime/sys/child_process.h"
 #include "runtime/sys/clone.h"
@@ -203,6 +204,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
     LAYERFS_TRY(run_hooks(parsed->hooks.prestart, "prestart", json));
     return run_hooks(parsed->hooks.create_runtime, "createRuntime", json);
   };
+  events.source_mount = [&](std::size_t step) { return copy_source(init_request.plan.steps, step); };
   LAYERFS_ASSIGN(ProgramFailure failure, init.await_ready(events));
   if (failure.status != 0)
     return std::unexpected(

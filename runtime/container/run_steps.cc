@@ -288,21 +288,38 @@ class Runner {
 
   Result<void> bind(const MountStep& step, const std::string& source_path,
                     const sys::BindAttributes& attributes) {
-    LAYERFS_ASSIGN(Fd source, calls_.open_path(source_path, O_PATH));
-    LAYERFS_ASSIGN(struct stat st, calls_.stat_fd(source.get()));
+    auto source = calls_.open_path(source_path, O_PATH);
+    if (!source && source.error().code == EACCES && step.bind) {
+      // Below a directory of the host that this user namespace's root may not enter, but our creator may.
+      LAYERFS_ASSIGN(Fd tree, ask_for_source());
+      if (tree) return attach(step, tree.get());
+    }
+    if (!source) return std::unexpected(source.error());
+    LAYERFS_ASSIGN(struct stat st, calls_.stat_fd(source->get()));
     LAYERFS_ASSIGN(Fd target, open_target(step.target,
                                           S_ISDIR(st.st_mode) ? TargetKind::kDirectory : TargetKind::kFile));
-    return calls_.bind_on(target.get(), source.get(), attributes);
+    return calls_.bind_on(target.get(), source->get(), attributes);
+  }
+
+  Result<Fd> ask_for_source() {
+    LAYERFS_TRY(context_.sync.send(MessageKind::kSource, static_cast<std::int32_t>(context_.step)));
+    LAYERFS_ASSIGN(Message answer, context_.sync.receive());
+    if (answer.kind != MessageKind::kSource) return system_error(ECANCELED, "");
+    return std::move(answer.fd);
   }
 
   Result<void> attach_prepared(const MountStep& step) {
     LAYERFS_CHECK(!context_.prepared_mounts.empty());
     Fd tree = std::move(context_.prepared_mounts.front());
     context_.prepared_mounts.pop_front();
-    LAYERFS_ASSIGN(struct stat st, calls_.stat_fd(tree.get()));
+    return attach(step, tree.get());
+  }
+
+  Result<void> attach(const MountStep& step, int tree_fd) {
+    LAYERFS_ASSIGN(struct stat st, calls_.stat_fd(tree_fd));
     LAYERFS_ASSIGN(Fd target, open_target(step.target,
                                           S_ISDIR(st.st_mode) ? TargetKind::kDirectory : TargetKind::kFile));
-    return calls_.attach_on(target.get(), tree.get(), bind_attributes(step));
+    return calls_.attach_on(target.get(), tree_fd, bind_attributes(step));
   }
 
   Result<void> become(const plan::FoundUser& found) {
@@ -334,13 +351,15 @@ class Runner {
 
 Result<void> run_steps(std::span<const plan::Step> steps, StepContext& context) {
   Runner runner(context);
-  for (const auto& step : steps)
-    if (auto done = std::visit(runner, step); !done) {
-      Error error = done.error();
-      error.context =
-          error.context.empty() ? plan::describe(step) : plan::describe(step) + ": " + error.context;
-      return std::unexpected(std::move(error));
-    }
+  for (context.step = 0; context.step < steps.size(); ++context.step) {
+    const plan::Step& step = steps[context.step];
+    auto done = std::visit(runner, step);
+    if (done) continue;
+    Error error = done.error();
+    error.context =
+        error.context.empty() ? plan::describe(step) : plan::describe(step) + ": " + error.context;
+    return std::unexpected(std::move(error));
+  }
   return {};
 }
 

@@ -35,6 +35,7 @@ struct StepContext {
   Fd empty_dir;                    ///< the first masked directory's mount: further ones are copies of it
   Fd terminal;                     ///< the slave, for descriptors 0 to 2
   std::deque<Fd> prepared_mounts;  ///< prepared_mounts.h, of the steps to come
+  std::size_t step = 0;            ///< the one that runs
 };
 
 Result<void> run_steps(std::span<const plan::Step> steps, StepContext& context);

@@ -27,6 +27,8 @@ enum class MessageKind : std::uint32_t {
   kFailed = 6,      ///< init -> creator: `value` is the errno, `text` the whole message
   kExecFailed = 7,  ///< final stage -> creator: execve failed, `value` is its errno
   kPid = 8,         ///< stage -> creator: `value` is the init's pid
+  kSource = 9,      ///< init -> creator: make the mount of step `value`, whose source the init may not reach;
+                    ///< answered by the same, with the mount or without
 };
 
 struct Message {

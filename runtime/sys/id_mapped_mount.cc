@@ -21,6 +21,9 @@ namespace layerfs::sys {
 
 namespace {
 
+constexpr unsigned kEmpty = 0x1000;      // AT_EMPTY_PATH (fcntl.h has it with _GNU_SOURCE only)
+constexpr unsigned kWholeTree = 0x8000;  // AT_RECURSIVE
+
 Result<void> write_map(const std::string& path, const std::string& map) {
   LAYERFS_ASSIGN(Fd fd, open_file(path, O_WRONLY));
   if (auto written = write_full(fd.get(), std::as_bytes(std::span(map))); !written)
@@ -47,24 +50,24 @@ Result<Fd> make_user_namespace(const std::string& uid_map, const std::string& gi
   return open_file(directory + "/ns/user", O_RDONLY);
 }
 
-Result<Fd> copy_id_mapped(int source_fd, MountExtent copied, MountExtent mapped, int namespace_fd) {
-  constexpr unsigned kEmpty = 0x1000;      // AT_EMPTY_PATH (fcntl.h has it with _GNU_SOURCE only)
-  constexpr unsigned kWholeTree = 0x8000;  // AT_RECURSIVE
-  unsigned flags = OPEN_TREE_CLONE | O_CLOEXEC | kEmpty | (copied == MountExtent::kTree ? kWholeTree : 0);
-  auto absent = [](int code) {
-    return code == ENOSYS ? unsupported_error("idmapped mount", "", "needs a kernel of 5.12 or newer")
-                          : system_error(code, "idmapped mount");
-  };
-  long raw = ::syscall(SYS_open_tree, source_fd, "", flags);
-  if (raw < 0) return absent(errno);
-  Fd tree(static_cast<int>(raw));
+Result<Fd> copy_mount(int source_fd, MountExtent extent) {
+  unsigned flags = OPEN_TREE_CLONE | O_CLOEXEC | kEmpty | (extent == MountExtent::kTree ? kWholeTree : 0);
+  long tree = ::syscall(SYS_open_tree, source_fd, "", flags);
+  if (tree >= 0) return Fd(static_cast<int>(tree));
+  int code = errno;
+  if (code == ENOSYS) return unsupported_error("copy mount", "", "needs a kernel of 5.2 or newer");
+  return system_error(code, "copy mount");
+}
+
+Result<void> map_ids(int tree_fd, MountExtent extent, int namespace_fd) {
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_IDMAP;
   attributes.userns_fd = static_cast<std::uint64_t>(namespace_fd);
-  unsigned extent = kEmpty | (mapped == MountExtent::kTree ? kWholeTree : 0);
-  if (::syscall(SYS_mount_setattr, tree.get(), "", extent, &attributes, sizeof attributes) != 0)
-    return absent(errno);
-  return tree;
+  unsigned flags = kEmpty | (extent == MountExtent::kTree ? kWholeTree : 0);
+  if (::syscall(SYS_mount_setattr, tree_fd, "", flags, &attributes, sizeof attributes) == 0) return {};
+  int code = errno;
+  if (code == ENOSYS) return unsupported_error("idmapped mount", "", "needs a kernel of 5.12 or newer");
+  return system_error(code, "idmapped mount");
 }
 
 }  // namespace layerfs::sys

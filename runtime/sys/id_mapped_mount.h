@@ -17,9 +17,10 @@ namespace layerfs::sys {
 Result<Fd> make_user_namespace(const std::string& uid_map, const std::string& gid_map);
 
 enum class MountExtent : std::uint8_t { kTop, kTree };
-/// A copy of the mount (tree) at `source_fd`, nowhere attached, with the ids of `namespace_fd`'s map: the
-/// whole copy's or only its top's. Errors: EINVAL where a file system does not do that; EPERM; kUnsupported
-/// before Linux 5.12.
-Result<Fd> copy_id_mapped(int source_fd, MountExtent copied, MountExtent mapped, int namespace_fd);
+/// A copy of the mount (tree) at `source_fd`, attached nowhere. Errors: EPERM; kUnsupported before Linux 5.2.
+Result<Fd> copy_mount(int source_fd, MountExtent extent);
+/// The copy (or only its top) shows its ids by the map of `namespace_fd`. Errors: EINVAL where a file system
+/// does not do that; EPERM; kUnsupported before Linux 5.12.
+Result<void> map_ids(int tree_fd, MountExtent extent, int namespace_fd);
 
 }  // namespace layerfs::sys

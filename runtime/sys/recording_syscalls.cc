@@ -119,6 +119,7 @@ Result<Fd> RecordingSyscalls::open_in_root(int root_fd, const std::string& path,
 }
 
 Result<Fd> RecordingSyscalls::open_path(const std::string& path, int flags) {
+  if (!unreachable.empty() && path.starts_with(unreachable)) return system_error(EACCES, "open", path);
   LAYERFS_ASSIGN(std::string name, resolve("", path, flags));
   return open_named(name, flags);
 }

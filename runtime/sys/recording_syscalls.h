@@ -31,6 +31,7 @@ class RecordingSyscalls : public Syscalls {
   /// same.
   std::map<std::string, int> failures;
   std::vector<std::string> log;
+  std::string unreachable;  ///< what begins so gives EACCES; empty: nothing does
 
   /// Adds a directory with everything above it.
   void add_dir(const std::string& path, long fs_type = 0);

@@ -232,7 +232,7 @@ class RunSteps : public testing::Test {
   }
 
   Result<void> run(std::vector<plan::Step> steps) {
-    StepContext context{calls_, sync_, process_, ids_, {}, {}, {}, {}, {}, {}, {}, {}};
+    StepContext context{calls_, sync_, process_, ids_, {}, {}, {}, {}, {}, {}, {}, {}, {}};
     for (const auto& source : prepared_) context.prepared_mounts.push_back(*calls_.open_path(source, O_PATH));
     context.fuse_options = [](int) { return std::string("fd=X"); };
     context.host_proc = *calls_.open_path("/proc", O_PATH);
@@ -320,6 +320,21 @@ TEST_F(RunSteps, IdMappedMountsAreTheCreatorsInTheirOrder) {
             (std::vector<std::string>{"mkdir /bundle/rootfs/a", "attach /host/a on /bundle/rootfs/a set=0x1",
                                       "bind /host/a on /bundle/rootfs/etc", "create /bundle/rootfs/b",
                                       "attach /host/b on /bundle/rootfs/b"}));
+}
+
+TEST_F(RunSteps, ASourceOutOfReachIsTheCreatorsToOpen) {
+  plan::MountStep step{.target = "/a", .source = "/closed/a", .flags = MS_RDONLY, .bind = true};
+  calls_.unreachable = "/closed/";
+  // What a creator answers that may not enter it either.
+  ASSERT_TRUE(other_.send(container::MessageKind::kSource));
+  auto done = run({plan::SetHostname{"x"}, step});
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, EACCES);
+  EXPECT_THAT(done.error().message(), HasSubstr("mount '/a'"));
+  auto asked = other_.receive();
+  ASSERT_TRUE(asked);
+  EXPECT_EQ(asked->kind, container::MessageKind::kSource);
+  EXPECT_EQ(asked->value, 1) << "which of the steps it is";
 }
 
 TEST_F(RunSteps, MasksCoverFilesAndDirectoriesOfProc) {
