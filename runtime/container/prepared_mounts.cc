@@ -53,6 +53,9 @@ Result<std::vector<Fd>> prepare_mounts(std::span<const plan::Step> steps) {
 }
 
 Result<Fd> copy_source(std::span<const plan::Step> steps, std::size_t step) {
+  const auto* device = step < steps.size() ? std::get_if<plan::DeviceStep>(&steps[step]) : nullptr;
+  if (device != nullptr && device->making == plan::DeviceMaking::kCreator)
+    return sys::make_device_mount(device->mode, device->rdev, device->uid, device->gid);
   const auto* mount = step < steps.size() ? std::get_if<plan::MountStep>(&steps[step]) : nullptr;
   if (mount == nullptr || !mount->bind || mount->id_map)
     return invalid_error("copy mount of step", std::to_string(step), "is no bind mount");

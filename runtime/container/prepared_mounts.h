@@ -17,8 +17,8 @@ namespace layerfs::container {
 /// namespaces. Errors: the step's, named by its target.
 Result<std::vector<Fd>> prepare_mounts(std::span<const plan::Step> steps);
 
-/// The bind mount of `steps[step]`. Errors: kInvalid where that is none; EACCES, EPERM where the creator may
-/// not either.
+/// The bind mount of `steps[step]`, or its device. Errors: kInvalid where it is neither; EACCES, EPERM where
+/// the creator may not either.
 Result<Fd> copy_source(std::span<const plan::Step> steps, std::size_t step);
 
 }  // namespace layerfs::container

@@ -148,15 +148,22 @@ class Runner {
       if ((st.st_mode & S_IFMT) == (step.mode & S_IFMT) && st.st_rdev == step.rdev) return {};
       return made;
     }
+    // It is a device and nothing else, whatever the host's /dev allows.
+    sys::BindAttributes attributes;
+    attributes.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
+    if (step.making == DeviceMaking::kCreator) {
+      LAYERFS_ASSIGN(Fd node, ask_for_source());
+      if (node) {
+        LAYERFS_ASSIGN(Fd target, open_target(step.path, TargetKind::kFile));
+        return calls_.attach_on(target.get(), node.get(), attributes);
+      }
+    }
     LAYERFS_ASSIGN(Fd source, calls_.open_path(step.path, O_PATH));
     LAYERFS_ASSIGN(struct stat st, calls_.stat_fd(source.get()));
     if ((st.st_mode & S_IFMT) != (step.mode & S_IFMT) || st.st_rdev != step.rdev)
       return unsupported_error(
           "", "", "the host's node of this name is another device, and a new one may not be made");
     LAYERFS_ASSIGN(Fd target, open_target(step.path, TargetKind::kFile));
-    // It is a device and nothing else, whatever the host's /dev allows.
-    sys::BindAttributes attributes;
-    attributes.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
     return calls_.bind_on(target.get(), source.get(), attributes);
   }
 

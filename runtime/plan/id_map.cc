@@ -91,10 +91,16 @@ std::vector<std::string> helper_arguments(const std::vector<spec::IdMapping>& ma
   return list;
 }
 
+std::optional<std::uint32_t> find_host_id(const std::vector<spec::IdMapping>& map,
+                                          std::uint32_t container_id) {
+  for (const auto& entry : map)
+    if (container_id >= entry.container_id && container_id - entry.container_id < entry.size)
+      return entry.host_id + (container_id - entry.container_id);
+  return std::nullopt;
+}
+
 bool maps_id(const std::vector<spec::IdMapping>& map, std::uint32_t container_id) {
-  return std::ranges::any_of(map, [&](const spec::IdMapping& line) {
-    return container_id >= line.container_id && container_id - line.container_id < line.size;
-  });
+  return find_host_id(map, container_id).has_value();
 }
 
 }  // namespace layerfs::plan

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -45,6 +46,9 @@ IdMapPlan plan_id_maps(const std::vector<spec::IdMapping>& uids, const std::vect
 std::string format_map(const std::vector<spec::IdMapping>& map);
 /// {"0", "1000", "1", ...}: the arguments of newuidmap(1).
 std::vector<std::string> helper_arguments(const std::vector<spec::IdMapping>& map);
+/// What `container_id` is on the host; nullopt where it is not in the map.
+std::optional<std::uint32_t> find_host_id(const std::vector<spec::IdMapping>& map,
+                                          std::uint32_t container_id);
 /// `container_id` is in the map.
 bool maps_id(const std::vector<spec::IdMapping>& map, std::uint32_t container_id);
 

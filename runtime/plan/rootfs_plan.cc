@@ -267,6 +267,16 @@ class RootfsPlanner {
       step.rdev = makedev(static_cast<unsigned>(device.major), static_cast<unsigned>(device.minor));
     step.uid = device.uid.value_or(0);
     step.gid = device.gid.value_or(0);
+    if (step.making == DeviceMaking::kBind && host_.privileged && !spec_.uid_mappings.empty()) {
+      step.making = DeviceMaking::kCreator;
+      auto uid = find_host_id(spec_.uid_mappings, step.uid);
+      auto gid = find_host_id(spec_.gid_mappings, step.gid);
+      if (!uid || !gid)
+        return invalid_error("field", "linux.devices",
+                             "the owner of '" + device.path + "' is not in the user namespace's map");
+      step.uid = *uid;
+      step.gid = *gid;
+    }
     add(step);
     return {};
   }

@@ -84,6 +84,9 @@ struct LinkStep {
 enum class DeviceMaking : std::uint8_t {
   kBind,  ///< the host's node, bound: needs no privilege and works on nodev mounts
   kNode,  ///< mknod(2)
+  /// A node that the creator makes, who may, bound; where the kernel cannot do that (before 6.15), as kBind.
+  /// The ids are the host's.
+  kCreator,
 };
 struct DeviceStep {
   std::string path;

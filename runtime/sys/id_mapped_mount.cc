@@ -5,6 +5,7 @@
 #include <linux/mount.h>
 #include <linux/sched.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -57,6 +58,24 @@ Result<Fd> copy_mount(int source_fd, MountExtent extent) {
   int code = errno;
   if (code == ENOSYS) return unsupported_error("copy mount", "", "needs a kernel of 5.2 or newer");
   return system_error(code, "copy mount");
+}
+
+Result<Fd> make_device_mount(mode_t mode, std::uint64_t rdev, uid_t uid, gid_t gid) {
+  // A file system of its own, that nobody else ever sees, outside every user namespace: elsewhere a node
+  // opens nothing.
+  Fd context(static_cast<int>(::syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)));
+  if (!context) return system_error(errno, "make tmpfs");
+  if (::syscall(SYS_fsconfig, context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0)
+    return system_error(errno, "make tmpfs");
+  Fd directory(static_cast<int>(::syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC, 0)));
+  if (!directory) return system_error(errno, "make tmpfs");
+  if (::mknodat(directory.get(), "node", mode, rdev) != 0) return system_error(errno, "make device node");
+  if (::fchownat(directory.get(), "node", uid, gid, AT_SYMLINK_NOFOLLOW) != 0)
+    return system_error(errno, "set owner of device node");
+  if (::fchmodat(directory.get(), "node", mode & 07777, 0) != 0)
+    return system_error(errno, "set mode of device node");
+  LAYERFS_ASSIGN(Fd node, open_at(directory.get(), "node", O_PATH | O_NOFOLLOW, 0));
+  return copy_mount(node.get(), MountExtent::kTop);
 }
 
 Result<void> map_ids(int tree_fd, MountExtent extent, int namespace_fd) {

@@ -4,6 +4,8 @@
 // them, which is the container's creator and not its init.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
 
@@ -19,6 +21,9 @@ Result<Fd> make_user_namespace(const std::string& uid_map, const std::string& gi
 enum class MountExtent : std::uint8_t { kTop, kTree };
 /// A copy of the mount (tree) at `source_fd`, attached nowhere. Errors: EPERM; kUnsupported before Linux 5.2.
 Result<Fd> copy_mount(int source_fd, MountExtent extent);
+/// A mount of nothing but a device node with that owner and mode, attached nowhere. Errors: EPERM (mknod(2));
+/// EINVAL before Linux 6.15.
+Result<Fd> make_device_mount(mode_t mode, std::uint64_t rdev, uid_t uid, gid_t gid);
 /// The copy (or only its top) shows its ids by the map of `namespace_fd`. Errors: EINVAL where a file system
 /// does not do that; EPERM; kUnsupported before Linux 5.12.
 Result<void> map_ids(int tree_fd, MountExtent extent, int namespace_fd);

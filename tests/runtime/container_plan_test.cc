@@ -206,6 +206,31 @@ TEST(ContainerPlan, IdMapsThatCannotBeAreErrorsOfTheirMount) {
   EXPECT_THAT(message(bind, HostFacts{}), HasSubstr("mount '/vol': 'uidMappings' needs root"));
 }
 
+TEST(ContainerPlan, DevicesOfAUserNamespaceAreTheCreators) {
+  spec::ContainerSpec spec = usual_spec();
+  spec.namespaces.push_back({spec::NamespaceKind::kUser, {}});
+  spec.uid_mappings = {{0, 70000, 100}};
+  spec.gid_mappings = {{0, 80000, 100}};
+  spec.devices = {
+      {.path = "/dev/x", .type = 'b', .major = 1, .minor = 5, .file_mode = 0157, .uid = 10, .gid = 11}};
+  auto find = [&](const HostFacts& host) {
+    auto plan = plan::plan_container(spec, host, usual_options());
+    EXPECT_TRUE(plan) << plan.error().message();
+    for (const auto& step : plan->steps)
+      if (const auto* device = std::get_if<plan::DeviceStep>(&step);
+          device != nullptr && device->path == "/dev/x")
+        return *device;
+    return plan::DeviceStep{};
+  };
+  EXPECT_EQ(find(root_host()), (plan::DeviceStep{"/dev/x", plan::DeviceMaking::kCreator, S_IFBLK | 0157,
+                                                 makedev(1, 5), 70010, 80011}));
+  EXPECT_EQ(find(HostFacts{}).making, plan::DeviceMaking::kBind);
+  spec.devices[0].gid = 100;
+  auto plan = plan::plan_container(spec, root_host(), usual_options());
+  ASSERT_FALSE(plan);
+  EXPECT_THAT(plan.error().message(), HasSubstr("linux.devices"));
+}
+
 TEST(ContainerPlan, InterfacesNeedRoot) {
   spec::ContainerSpec spec = usual_spec();
   spec.net_devices = {{"eth1", "eth0"}};
