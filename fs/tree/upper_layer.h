@@ -131,6 +131,8 @@ struct ChangedParts {
   bool xattrs = false;
 };
 
+enum class FsyncKind : std::uint8_t { kAll, kDataOnly };
+
 enum class SyncScope : std::uint8_t {
   kLog,  ///< the redo log only
   kAll,  ///< every data file, then the log: what unmount and syncfs wait for
@@ -187,8 +189,9 @@ class UpperLayer {
   /// The place, open for reading and writing. Requires: the node is kShared. Errors: ENOENT, EMFILE, EIO.
   virtual Result<DataPlace> open_shared(Ino ino) const = 0;
 
-  /// fsync of one file or directory: its data and every change applied before the call.
-  virtual Result<void> sync_node(Ino ino) = 0;
+  /// fsync(2) of one file or directory: its data and every change applied before the call. kDataOnly,
+  /// fdatasync(2): at least the data and what it takes to read them, so that times may be left behind.
+  virtual Result<void> sync_node(Ino ino, FsyncKind kind) = 0;
   virtual Result<void> sync(SyncScope scope) = 0;
   /// statvfs(3) of the file system that holds the upper.
   virtual Result<struct statvfs> stat_fs() const = 0;

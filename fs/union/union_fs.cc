@@ -235,9 +235,9 @@ void Union::thaw() {
   }
 }
 
-Result<void> Union::fsync(Ino ino, FsyncKind) {
+Result<void> Union::fsync(Ino ino, FsyncKind kind) {
   if (options_.is_volatile || !upper_ || upper_->read_only()) return {};
-  return upper_->sync_node(ino);
+  return upper_->sync_node(ino, kind);
 }
 
 Result<void> Union::fsyncdir(Ino ino) { return fsync(ino, FsyncKind::kAll); }

@@ -79,7 +79,7 @@ struct DirEntryView {
 };
 
 enum class SetXattrMode : std::uint8_t { kAny, kCreate, kReplace };
-enum class FsyncKind : std::uint8_t { kAll, kDataOnly };
+using tree::FsyncKind;
 
 struct UnionOptions {
   bool read_only = false;

@@ -6,15 +6,15 @@
 
 namespace layerfs::upper {
 
-void DeltaExtents::add(std::uint64_t offset, std::uint64_t length) {
-  if (length == 0) return;
+bool DeltaExtents::add(std::uint64_t offset, std::uint64_t length) {
+  if (length == 0) return false;
   std::uint64_t begin = offset;
   std::uint64_t end = offset + length;
   auto next = ends_.upper_bound(begin);
   if (next != ends_.begin()) {
     auto before = std::prev(next);
     if (before->second >= begin) {  // overlaps or touches
-      if (before->second >= end) return;
+      if (before->second >= end) return false;
       before->second = end;
       begin = before->first;
     }
@@ -24,6 +24,7 @@ void DeltaExtents::add(std::uint64_t offset, std::uint64_t length) {
     next = ends_.erase(next);
   }
   ends_[begin] = end;
+  return true;
 }
 
 void DeltaExtents::trim(std::uint64_t size) {

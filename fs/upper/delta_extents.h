@@ -14,8 +14,8 @@ namespace layerfs::upper {
 
 class DeltaExtents {
  public:
-  /// Requires: offset + length is a valid file position.
-  void add(std::uint64_t offset, std::uint64_t length);
+  /// False where it was all there. Requires: offset + length is a valid file position.
+  bool add(std::uint64_t offset, std::uint64_t length);
   /// Drops what lies at or beyond `size`.
   void trim(std::uint64_t size);
   void assign(const std::vector<tree::Extent>& extents);

@@ -54,9 +54,9 @@ Result<std::uint64_t> find_last_marked(const RedoScan& scan, std::uint64_t cover
   return marked;
 }
 
-void apply_body(DeltaCore& core, const LogBody& body, DataEffects& effects) {
+void apply_body(DeltaCore& core, std::uint64_t seq, const LogBody& body, DataEffects& effects) {
   if (const auto* set = std::get_if<tree::ChangeSet>(&body)) {
-    for (const tree::Change& change : set->changes) core.state.apply(change, effects);
+    for (const tree::Change& change : set->changes) core.state.apply(change, effects, seq);
     core.requests.add(set->request);
   } else if (const auto* numbers = std::get_if<LogNumbers>(&body)) {
     core.state.raise_next_ino(numbers->limit);
@@ -97,7 +97,7 @@ Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, cons
       scan->for_each_from(meta.covered + 1, [&](std::uint64_t seq, std::string_view body) -> Result<void> {
         if (seq > limit) return {};
         LAYERFS_ASSIGN(const LogBody decoded, decode_body(body));
-        apply_body(core, decoded, effects);
+        apply_body(core, seq, decoded, effects);
         found.last_seq = seq;
         return {};
       }));

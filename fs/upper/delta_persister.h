@@ -8,6 +8,7 @@
 // (3) After an error everything stays as it was on disk and in the lists, and is tried again.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -42,6 +43,8 @@ class DeltaPersister {
   /// Everything before the call, and `ino`'s data in any case, is on disk on return; kCheckpoint: in the
   /// checkpoint. Under `volatile` nothing is flushed.
   Result<void> persist(Extent extent, std::optional<tree::Ino> ino);
+  /// Records up to this are on disk, with the data that they name.
+  std::uint64_t flushed_to() const { return flushed_to_.load(std::memory_order_acquire); }
   /// Makes room in a full log, or says why that can't be had just now.
   Result<void> make_room();
 
@@ -84,9 +87,10 @@ class DeltaPersister {
 
   DeltaCore& core_;
 
+  std::atomic<std::uint64_t> flushed_to_{
+      0};  // what the last mark on disk says; the turn's that runs to change
   // Of the turn that runs.
-  std::uint64_t marked_to_ = 0;   // what the last mark says
-  std::uint64_t flushed_to_ = 0;  // what the last mark on disk says
+  std::uint64_t marked_to_ = 0;  // what the last mark says
   bool log_failed_ = false;
   bool directory_flushed_ = false;
   std::uint64_t whole_size_ = 0;  // of the checkpoint when it was last written whole

@@ -168,7 +168,8 @@ void DeltaState::for_each_changed(FunctionRef<bool(Ino, const tree::ChangedParts
 /// The effect of each kind of change.
 class DeltaState::Applier {
  public:
-  Applier(DeltaState& state, DataEffects& effects) : state_(state), effects_(effects) {}
+  Applier(DeltaState& state, DataEffects& effects, std::uint64_t record)
+      : state_(state), effects_(effects), record_(record) {}
 
   void operator()(const tree::PutNode& change) {
     Item& one = state_.make_item(change.ino);
@@ -185,6 +186,11 @@ class DeltaState::Applier {
     if (one.has_node && one.content == tree::ContentKind::kShared &&
         node.content != tree::ContentKind::kShared)
       effects_.erased.push_back({change.ino, one.content});
+    const Extra* extra = one.extra.get();
+    if (!one.has_node || one.kind != node.kind || one.content != node.content || one.size != node.size ||
+        (extra == nullptr ? !node.object.is_zero() || node.base_size != 0
+                          : extra->object != node.object || extra->base_size != node.base_size))
+      one.needed_record = record_;
     store_node(one, node);
     if (names_data) written(change.ino, one);
     if (to_number(change.ino) >= state_.next_ino_) state_.next_ino_ = to_number(change.ino) + 1;
@@ -229,16 +235,19 @@ class DeltaState::Applier {
   }
   void operator()(const tree::PutInline& change) {
     state_.make_extra(change.ino).inline_bytes = change.bytes;
+    state_.item(change.ino)->needed_record = record_;
   }
   void operator()(const tree::AddExtent& change) {
     if (change.length == 0) return;
-    state_.make_extra(change.ino).extents.add(change.offset, change.length);
+    if (state_.make_extra(change.ino).extents.add(change.offset, change.length))
+      state_.item(change.ino)->needed_record = record_;
     written(change.ino, *state_.item(change.ino));
   }
   void operator()(const tree::TrimExtents& change) {
     Extra* found = state_.extra(change.ino);
     if (found == nullptr) return;
     found->extents.trim(change.size);
+    state_.item(change.ino)->needed_record = record_;
     state_.tidy(change.ino);
   }
 
@@ -250,10 +259,16 @@ class DeltaState::Applier {
   }
   DeltaState& state_;
   DataEffects& effects_;
+  const std::uint64_t record_;
 };
 
-void DeltaState::apply(const tree::Change& change, DataEffects& effects) {
-  std::visit(Applier(*this, effects), change);
+void DeltaState::apply(const tree::Change& change, DataEffects& effects, std::uint64_t record) {
+  std::visit(Applier(*this, effects, record), change);
+}
+
+std::uint64_t DeltaState::needed_record(Ino ino) const {
+  const Item* found = item(ino);
+  return found == nullptr ? 0 : found->needed_record;
 }
 
 void DeltaState::clear_written(Ino ino) {

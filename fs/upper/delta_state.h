@@ -2,7 +2,7 @@
 // DeltaState: the records of a delta in memory. No locks, no files: DeltaUpper guards it (shared for the
 // const functions, exclusive for the others).
 //
-// (1) It grows with what changed: about 110 bytes a node, 32 bytes and the name an entry.
+// (1) It grows with what changed: about 120 bytes a node, 32 bytes and the name an entry.
 // (2) Applying changes n..m once more, in order, to a state that has all up to n-1 and any of n..m gives the
 //     state at m (DELTA.md, "checkpoint").
 #pragma once
@@ -47,6 +47,9 @@ class DeltaState {
   std::vector<tree::Ino> orphans() const;
   /// Those whose data is in shared files.
   std::vector<tree::Ino> sharers() const;
+  /// The last record without which the data of a file can't be read as they are: one that did more than to
+  /// set times, owner, mode or links. 0: the checkpoint has it, or nothing is known of the file.
+  std::uint64_t needed_record(tree::Ino ino) const;
   /// Where the data of these is; those that have none (any more) are left out.
   std::vector<DataName> data_names(std::span<const tree::Ino> inos) const;
   void for_each_changed(FunctionRef<bool(tree::Ino, const tree::ChangedParts&)> visit) const;
@@ -54,8 +57,8 @@ class DeltaState {
   std::uint64_t next_ino() const { return next_ino_; }
 
   /// Makes a change; `effects` gets what it means for data files. Each inode is in `written` once until
-  /// clear_written().
-  void apply(const tree::Change& change, DataEffects& effects);
+  /// clear_written(). `record`: its number in the log, 0 for what comes from the checkpoint.
+  void apply(const tree::Change& change, DataEffects& effects, std::uint64_t record = 0);
   void clear_written(tree::Ino ino);
   /// Marks it again after a flush that failed; false where it was marked already.
   bool mark_written(tree::Ino ino);
@@ -89,6 +92,7 @@ class DeltaState {
     std::int64_t seconds[3] = {};  // mtime, ctime, atime
     std::uint64_t size = 0;
     std::uint64_t parent = 0;
+    std::uint64_t needed_record = 0;
     std::unique_ptr<Extra> extra;
     std::uint32_t nanoseconds[3] = {};
     std::uint32_t uid = 0;

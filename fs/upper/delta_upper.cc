@@ -155,7 +155,7 @@ Result<void> DeltaUpper::append_and_apply_locked(std::string_view body, std::uin
   DataEffects effects;
   {
     const std::unique_lock state_lock(core_->state_mutex);
-    for (const tree::Change& one : change.changes) core_->state.apply(one, effects);
+    for (const tree::Change& one : change.changes) core_->state.apply(one, effects, core_->last_change);
   }
   core_->written.insert(core_->written.end(), effects.written.begin(), effects.written.end());
   bool wake = core_->log->take_attention();
@@ -205,8 +205,18 @@ Result<std::shared_ptr<const Fd>> DeltaUpper::open_data(tree::Ino ino) const {
 Result<tree::DataPlace> DeltaUpper::create_shared(tree::Ino ino) { return core_->data->create_shared(ino); }
 Result<tree::DataPlace> DeltaUpper::open_shared(tree::Ino ino) const { return core_->data->open_shared(ino); }
 
-Result<void> DeltaUpper::sync_node(tree::Ino ino) {
+Result<void> DeltaUpper::sync_node(tree::Ino ino, tree::FsyncKind kind) {
   if (read_only() || core_->options.is_volatile) return {};
+  if (kind == tree::FsyncKind::kDataOnly) {
+    std::vector<DataName> names;
+    std::uint64_t needed = 0;
+    {
+      const std::shared_lock lock(core_->state_mutex);
+      names = core_->state.data_names(std::span(&ino, 1));
+      needed = core_->state.needed_record(ino);
+    }
+    if (needed <= persister_.flushed_to()) return core_->data->flush(names);
+  }
   return persister_.persist(DeltaPersister::Extent::kFlush, ino);
 }
 

@@ -45,7 +45,7 @@ class DeltaUpper final : public tree::UpperLayer {
   Result<std::shared_ptr<const Fd>> open_data(tree::Ino ino) const override;
   Result<tree::DataPlace> create_shared(tree::Ino ino) override;
   Result<tree::DataPlace> open_shared(tree::Ino ino) const override;
-  Result<void> sync_node(tree::Ino ino) override;
+  Result<void> sync_node(tree::Ino ino, tree::FsyncKind kind) override;
   Result<void> sync(tree::SyncScope scope) override;
   Result<struct statvfs> stat_fs() const override;
   bool read_only() const override { return core_->log == nullptr; }

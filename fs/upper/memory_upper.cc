@@ -185,7 +185,7 @@ class MemoryUpper final : public UpperLayer {
     return place_of(ino, found->second);
   }
 
-  Result<void> sync_node(Ino) override { return {}; }
+  Result<void> sync_node(Ino, FsyncKind) override { return {}; }
   Result<void> sync(SyncScope) override { return {}; }
 
   Result<struct statvfs> stat_fs() const override {

@@ -397,13 +397,13 @@ TEST_P(UpperLayerContract, ReadersDuringChangesSeeWholeNodes) {
 }
 
 TEST_P(UpperLayerContract, SyncOfAnythingSucceeds) {
-  EXPECT_TRUE(upper().sync_node(Ino{12345}));  // a lower file that never changed
+  EXPECT_TRUE(upper().sync_node(Ino{12345}, tree::FsyncKind::kAll));  // a lower file that never changed
   auto data = upper().create_data(kFile);
   ASSERT_TRUE(data);
   ASSERT_TRUE(pwrite_full((*data)->get(), as_bytes("x"), 0));
   apply(PutNode{kFile, full_node()}, PutEntry{kDir, "a", kFile, NodeKind::kRegular});
-  EXPECT_TRUE(upper().sync_node(kFile));
-  EXPECT_TRUE(upper().sync_node(kDir));
+  EXPECT_TRUE(upper().sync_node(kFile, tree::FsyncKind::kAll));
+  EXPECT_TRUE(upper().sync_node(kDir, tree::FsyncKind::kAll));
   EXPECT_TRUE(upper().sync(SyncScope::kLog));
   EXPECT_TRUE(upper().sync(SyncScope::kAll));
 }

@@ -78,7 +78,7 @@ class FaultyUpper final : public tree::UpperLayer {
     if (fail_open != 0) return errno_error(std::exchange(const_cast<int&>(fail_open), 0));
     return inner_->open_shared(ino);
   }
-  Result<void> sync_node(Ino ino) override { return inner_->sync_node(ino); }
+  Result<void> sync_node(Ino ino, FsyncKind kind) override { return inner_->sync_node(ino, kind); }
   Result<void> sync(tree::SyncScope scope) override { return inner_->sync(scope); }
   Result<struct statvfs> stat_fs() const override { return inner_->stat_fs(); }
   bool read_only() const override { return inner_->read_only(); }

@@ -98,17 +98,18 @@ TEST_F(DeltaFaultTest, AFailedFlushOfTheLogIsMadeGoodByACheckpoint) {
   change(*upper, 50);
   sync_.log_fails = true;
   // The checkpoint needs nothing of the log, so it succeeds although the log fails.
-  EXPECT_TRUE(upper->sync_node(Ino{500}));
+  EXPECT_TRUE(upper->sync_node(Ino{500}, tree::FsyncKind::kAll));
   change(*upper, 50);
-  EXPECT_TRUE(upper->sync_node(Ino{500}));
+  EXPECT_TRUE(upper->sync_node(Ino{500}, tree::FsyncKind::kAll));
   EXPECT_EQ(test::dump(*upper), model_.dump());
   change(*upper, 50);
   sync_.data_fails = true;
-  EXPECT_EQ(upper->sync_node(Ino{500}).error().code, EIO) << "neither log nor checkpoint";
+  EXPECT_EQ(upper->sync_node(Ino{500}, tree::FsyncKind::kAll).error().code, EIO)
+      << "neither log nor checkpoint";
   sync_.data_fails = false;
   sync_.log_fails = false;
   change(*upper, 50);
-  EXPECT_TRUE(upper->sync_node(Ino{500}));
+  EXPECT_TRUE(upper->sync_node(Ino{500}, tree::FsyncKind::kAll));
   {
     // As a process would find it that comes after this one was killed.
     auto reader = open({.read_only = true});
@@ -118,15 +119,63 @@ TEST_F(DeltaFaultTest, AFailedFlushOfTheLogIsMadeGoodByACheckpoint) {
   EXPECT_EQ(test::dump(*open()), model_.dump());
 }
 
+TEST_F(DeltaFaultTest, AFlushOfDataAloneTakesTheLogOnlyWhereItIsNeeded) {
+  constexpr Ino kPlain{700};
+  constexpr Ino kRanged{701};
+  auto upper = open();
+  write_file(*upper, kPlain, "data");
+  tree::Node ranged;
+  ranged.content = tree::ContentKind::kData;
+  ranged.object.bytes[0] = 1;
+  ranged.size = ranged.base_size = 1 << 20;
+  ASSERT_TRUE(upper->create_data(kRanged));
+  ASSERT_TRUE(upper->apply({{tree::PutNode{kRanged, ranged}, tree::AddExtent{kRanged, 0, 100}}}));
+  const auto calls_of = [&](Ino ino, tree::FsyncKind kind) {
+    const int before = sync_.calls;
+    EXPECT_TRUE(upper->sync_node(ino, kind));
+    return sync_.calls - before;
+  };
+  const auto change_node = [&](Ino ino, auto change) {
+    tree::Node node = *upper->find_node(ino);
+    node.mtime = node.ctime = {++node.mtime.seconds, 0};
+    change(node);
+    ASSERT_TRUE(upper->apply({{tree::PutNode{ino, node}}}));
+  };
+  const auto nothing_else = [](tree::Node&) {};
+
+  EXPECT_GE(calls_of(kPlain, tree::FsyncKind::kDataOnly), 2) << "its node is not on disk yet";
+  change_node(kPlain, nothing_else);
+  EXPECT_EQ(calls_of(kPlain, tree::FsyncKind::kDataOnly), 1);
+  change_node(kPlain, [](tree::Node& node) { node.mode = 0600, node.uid = tree::Uid{7}; });
+  EXPECT_EQ(calls_of(kPlain, tree::FsyncKind::kDataOnly), 1);
+  EXPECT_GE(calls_of(kPlain, tree::FsyncKind::kAll), 2) << "the times";
+  change_node(kPlain, [](tree::Node& node) { ++node.size; });
+  change_node(kPlain, [](tree::Node& node) { --node.size; });
+  EXPECT_GE(calls_of(kPlain, tree::FsyncKind::kDataOnly), 2) << "what it went through may be on disk";
+
+  EXPECT_EQ(calls_of(kRanged, tree::FsyncKind::kDataOnly), 1);
+  ASSERT_TRUE(upper->apply({{tree::AddExtent{kRanged, 20, 30}}}));
+  EXPECT_EQ(calls_of(kRanged, tree::FsyncKind::kDataOnly), 1);
+  ASSERT_TRUE(upper->apply({{tree::AddExtent{kRanged, 90, 30}}}));
+  EXPECT_GE(calls_of(kRanged, tree::FsyncKind::kDataOnly), 2);
+  ASSERT_TRUE(upper->apply({{tree::TrimExtents{kRanged, 50}}}));
+  EXPECT_GE(calls_of(kRanged, tree::FsyncKind::kDataOnly), 2);
+
+  change_node(kPlain, nothing_else);
+  sync_.data_fails = true;
+  EXPECT_EQ(upper->sync_node(kPlain, tree::FsyncKind::kDataOnly).error().code, EIO);
+}
+
 TEST_F(DeltaFaultTest, AFailedFlushOfDataIsReportedAndTriedAgain) {
   auto upper = open();
   write_file(*upper, Ino{700}, "data");
   sync_.data_fails = true;
-  EXPECT_EQ(upper->sync_node(Ino{1}).error().code, EIO) << "a mark would cover the file as well";
+  EXPECT_EQ(upper->sync_node(Ino{1}, tree::FsyncKind::kAll).error().code, EIO)
+      << "a mark would cover the file as well";
   EXPECT_EQ(upper->sync(SyncScope::kAll).error().code, EIO);
   sync_.data_fails = false;
   const int before = sync_.calls;
-  EXPECT_TRUE(upper->sync_node(Ino{1}));
+  EXPECT_TRUE(upper->sync_node(Ino{1}, tree::FsyncKind::kAll));
   EXPECT_GE(sync_.calls - before, 2) << "the file and the log";
   EXPECT_TRUE(upper->sync(SyncScope::kAll));
   upper.reset();
@@ -155,7 +204,7 @@ TEST_F(DeltaFaultTest, CallersThatComeTogetherShareAFlush) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < kRounds; ++i) {
         ASSERT_TRUE(upper->apply({{tree::PutTombstone{Ino{1}, fmt::format("{} {}", t, i)}}}));
-        ASSERT_TRUE(upper->sync_node(Ino{1}));
+        ASSERT_TRUE(upper->sync_node(Ino{1}, tree::FsyncKind::kAll));
       }
     });
   for (std::thread& thread : threads) thread.join();
@@ -169,7 +218,7 @@ TEST_F(DeltaFaultTest, NothingToFlushCostsNoFlush) {
   ASSERT_TRUE(upper->sync(SyncScope::kLog));
   const int before = sync_.calls;
   ASSERT_TRUE(upper->sync(SyncScope::kLog));
-  ASSERT_TRUE(upper->sync_node(Ino{1}));
+  ASSERT_TRUE(upper->sync_node(Ino{1}, tree::FsyncKind::kAll));
   EXPECT_EQ(sync_.calls, before);
 }
 

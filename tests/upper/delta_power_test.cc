@@ -43,7 +43,9 @@ class Shadow final : public SyncOps {
   Result<void> sync_data(int fd) override {
     begin_sync();
     const std::lock_guard lock(mutex_);
-    keep(stdfs::read_symlink("/proc/self/fd/" + std::to_string(fd)).string());
+    const std::string path = stdfs::read_symlink("/proc/self/fd/" + std::to_string(fd)).string();
+    if (on_flush) on_flush(path);
+    keep(path);
     return {};
   }
   Result<void> sync_all(int fd) override {
@@ -88,6 +90,8 @@ class Shadow final : public SyncOps {
   /// Called before a flush by the thread that made this: the delta's own thread flushes too, when segments
   /// are full.
   std::function<void()> on_sync;
+  /// Called with the path of each file whose data is flushed by itself, by any thread.
+  std::function<void(const std::string&)> on_flush;
 
  private:
   void begin_sync() const {
@@ -208,7 +212,7 @@ TEST_P(DeltaPowerTest, WhatIsLeftIsOneMomentWithAllThatWasAcknowledged) {
       };
       const std::uint64_t what = random_() % 20;
       if (what < 2) {
-        ASSERT_TRUE((*upper)->sync_node(what == 0 ? kFile : Ino{kBase}));
+        ASSERT_TRUE((*upper)->sync_node(what == 0 ? kFile : Ino{kBase}, tree::FsyncKind::kAll));
         acknowledged = dumps_.size() - 1;
       } else if (what == 2) {
         ASSERT_TRUE((*upper)->sync(tree::SyncScope::kAll));
@@ -223,6 +227,62 @@ TEST_P(DeltaPowerTest, WhatIsLeftIsOneMomentWithAllThatWasAcknowledged) {
     acknowledged = dumps_.size() - 1;
     check_picture(acknowledged);
   }
+}
+
+// Records are overwritten and added; a flush of data alone has to keep each as it was or newer, and the size.
+TEST_P(DeltaPowerTest, AFlushOfDataAloneKeepsTheData) {
+  constexpr Ino kTable{3000};
+  auto upper = open_delta_with(dir_ / "delta", {}, tuning_);
+  ASSERT_TRUE(upper) << upper.error().message();
+  const auto file = (*upper)->create_data(kTable);
+  ASSERT_TRUE(file);
+  tree::Node node;
+  node.content = tree::ContentKind::kData;
+  std::vector<std::uint64_t> rows;
+  std::vector<std::uint64_t> acknowledged;
+  std::uint64_t flushes_of_data_alone = 0;
+  for (std::uint64_t version = 1; version <= 300; ++version) {
+    const std::size_t row = random_() % 8 == 0 ? rows.size() : random_() % (rows.size() + 1);
+    rows.resize(std::max(rows.size(), row + 1));
+    rows[row] = version;
+    std::string bytes;
+    append_le(bytes, version);
+    ASSERT_TRUE(pwrite_full((*file)->get(), as_bytes(bytes), row * 8));
+    node.size = rows.size() * 8;
+    node.mtime = node.ctime = {static_cast<std::int64_t>(version), 0};
+    ASSERT_TRUE((*upper)->apply({{tree::PutNode{kTable, node}}}));
+    if (random_() % 4 == 0) {
+      bool took_log = false;
+      shadow_.on_flush = [&](const std::string& path) { took_log |= path.ends_with("/redo.log"); };
+      ASSERT_TRUE((*upper)->sync_node(kTable, tree::FsyncKind::kDataOnly));
+      shadow_.on_flush = nullptr;
+      if (!took_log) ++flushes_of_data_alone;
+      acknowledged = rows;
+    }
+    if (random_() % 16 != 0) continue;
+    const std::string path = dir_ / "after";
+    stdfs::remove_all(path);
+    shadow_.picture(path, random_);
+    DeltaTuning other;
+    other.segment_size = kMinSegmentSize;
+    other.boot_id = [] { return boot(2); };
+    const auto after = open_delta_with(path, {.read_only = true}, other);
+    ASSERT_TRUE(after) << after.error().message();
+    if (acknowledged.empty()) continue;
+    const auto found = (*after)->find_node(kTable);
+    ASSERT_TRUE(found);
+    ASSERT_GE(found->size, acknowledged.size() * 8);
+    const auto data = (*after)->open_data(kTable);
+    ASSERT_TRUE(data) << data.error().message();
+    std::string table(acknowledged.size() * 8, '\0');
+    ASSERT_EQ(*pread_full((*data)->get(), std::as_writable_bytes(std::span(table)), 0), table.size());
+    for (std::size_t k = 0; k < acknowledged.size(); ++k) {
+      const auto value = load_le<std::uint64_t>(table.data() + k * 8);
+      ASSERT_GE(value, acknowledged[k]) << "row " << k << " after version " << version;
+      ASSERT_LE(value, rows[k]);
+    }
+  }
+  EXPECT_GT(flushes_of_data_alone, 10U);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, DeltaPowerTest, ::testing::Range<std::uint64_t>(1, 5));

@@ -85,7 +85,7 @@ TEST_F(DeltaUpperTest, RandomChangesSurviveCleanCloses) {
         ASSERT_TRUE(upper->sync(SyncScope::kAll));
       }
       if (i % 31 == 0) {
-        ASSERT_TRUE(upper->sync_node(Ino{501}));
+        ASSERT_TRUE(upper->sync_node(Ino{501}, tree::FsyncKind::kAll));
       }
     }
     ASSERT_EQ(test::dump(*upper), model.dump()) << life;
@@ -250,7 +250,7 @@ TEST_F(DeltaUpperTest, VolatileKeepsEverythingThroughACleanClose) {
       model.apply(set);
     }
     ASSERT_TRUE(upper->sync(SyncScope::kAll));
-    ASSERT_TRUE(upper->sync_node(Ino{1}));
+    ASSERT_TRUE(upper->sync_node(Ino{1}, tree::FsyncKind::kAll));
   }
   EXPECT_EQ(test::dump(*open()), model.dump());
 }
@@ -272,7 +272,7 @@ TEST_F(DeltaUpperTest, ReadersAndWritersAtOnce) {
         models[static_cast<std::size_t>(t)].apply(set);
         ASSERT_EQ(test::ChangeMaker::counter_of(*upper, base), k);
         if (k % 50 == 0) {
-          ASSERT_TRUE(upper->sync_node(Ino{base}));
+          ASSERT_TRUE(upper->sync_node(Ino{base}, tree::FsyncKind::kAll));
         }
       }
     });
