@@ -14,6 +14,7 @@
 //   write FILE MIB             MIB from the start in pieces of 128 KiB, then fsync
 //   rewrite FILE MIB COUNT     COUNT writes of 4 KiB at random places of FILE's first MIB, fsync after each
 //   256
+//   commit FILE MIB COUNT      the same, with fdatasync after each one
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -102,6 +103,10 @@ void sync_file(const Fd& file) {
   if (::fsync(file.get()) != 0) fail("fsync");
 }
 
+void sync_data_of(const Fd& file) {
+  if (::fdatasync(file.get()) != 0) fail("fdatasync");
+}
+
 void write_in_order(const std::string& path, std::size_t mib) {
   std::vector<char> bytes(128 << 10);
   std::mt19937_64 random(1);
@@ -112,7 +117,9 @@ void write_in_order(const std::string& path, std::size_t mib) {
   sync_file(file);
 }
 
-void write_at_random(const std::string& path, std::size_t mib, std::size_t count) {
+/// `flush` is called after every `together` writes.
+void write_at_random(const std::string& path, std::size_t mib, std::size_t count, std::size_t together,
+                     void (*flush)(const Fd&)) {
   std::vector<char> bytes(4096, 'r');
   std::mt19937_64 random(2);
   Fd file = open_at(AT_FDCWD, path, O_WRONLY);
@@ -120,9 +127,9 @@ void write_at_random(const std::string& path, std::size_t mib, std::size_t count
     auto offset = static_cast<off_t>(random() % (mib * 256) * 4096);
     if (::pwrite(file.get(), bytes.data(), bytes.size(), offset) != static_cast<ssize_t>(bytes.size()))
       fail(path);
-    if (i % 256 == 0) sync_file(file);
+    if (i % together == 0) flush(file);
   }
-  sync_file(file);
+  if (count % together != 0) flush(file);
 }
 
 std::string numbered(std::size_t number) { return fmt::format("file{:05}", number); }
@@ -184,7 +191,9 @@ double run(const std::string& work, const std::vector<std::string>& arguments) {
   else if (work == "write")
     write_in_order(text(0), number(1));
   else if (work == "rewrite")
-    write_at_random(text(0), number(1), number(2));
+    write_at_random(text(0), number(1), number(2), 256, sync_file);
+  else if (work == "commit")
+    write_at_random(text(0), number(1), number(2), 1, sync_data_of);
   else
     return -1;
   return clock.seconds();

@@ -288,6 +288,13 @@ Result<CgroupDirs> CgroupDirs::create(const std::vector<CgroupRequest>& requests
       if (auto removed = dirs.remove(); !removed) log_warning("{}", removed.error().message());
       return std::unexpected(made.error());
     }
+    // A name that was made up from the container's: the same id in another state directory means the same
+    // group, and each would kill and limit what is the other's.
+    if (std::vector<pid_t> others;
+        !path.starts_with('/') && (collect_processes(*made, others), !others.empty()))
+      return invalid_error("cgroup", *made,
+                           "process " + std::to_string(others.front()) +
+                               " is in it: another container of this name runs; give it a cgroupsPath");
     dirs.paths_.push_back(*made);
   }
   return dirs;

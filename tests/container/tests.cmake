@@ -6,10 +6,12 @@ foreach(test run_basic run_signals run_limits run_killed run_escape)
     set_tests_properties(container/${test}-${who} PROPERTIES LABELS container TIMEOUT 600 SKIP_RETURN_CODE 77)
   endforeach()
 endforeach()
+# Their containers have one id, and so as root one cgroup.
 foreach(test oci_lifecycle oci_limits oci_escape oci_host)
   foreach(who root user)
     add_test(NAME container/${test}-${who}
       COMMAND ${CMAKE_CURRENT_LIST_DIR}/${test} $<TARGET_FILE:layerfs> ${who})
     set_tests_properties(container/${test}-${who} PROPERTIES LABELS container TIMEOUT 600 SKIP_RETURN_CODE 77)
   endforeach()
+  set_tests_properties(container/${test}-root PROPERTIES RESOURCE_LOCK oci_cgroup)
 endforeach()
