@@ -117,6 +117,8 @@ class Maker {
     undo.release();
     return directory;
   }
+  /// Whether it was not there before. Requires: make() has returned it.
+  bool has_made(const std::string& directory) const { return !made_.empty() && made_.back() == directory; }
 
  private:
   /// Below the caller's own group; on v2, where that has processes of its own and so no limited children ("no
@@ -283,18 +285,21 @@ int remove_group(const std::string& directory) {
 Result<CgroupDirs> CgroupDirs::create(const std::vector<CgroupRequest>& requests, const std::string& path) {
   CgroupDirs dirs;
   for (const auto& request : requests) {
-    auto made = Maker(request, path).make();
+    Maker maker(request, path);
+    auto made = maker.make();
     if (!made) {
       if (auto removed = dirs.remove(); !removed) log_warning("{}", removed.error().message());
       return std::unexpected(made.error());
     }
     // A name that was made up from the container's: the same id in another state directory means the same
     // group, and each would kill and limit what is the other's.
-    if (std::vector<pid_t> others;
-        !path.starts_with('/') && (collect_processes(*made, others), !others.empty()))
-      return invalid_error("cgroup", *made,
-                           "process " + std::to_string(others.front()) +
-                               " is in it: another container of this name runs; give it a cgroupsPath");
+    if (std::vector<pid_t> others; !path.starts_with('/') && !maker.has_made(*made)) {
+      collect_processes(*made, others);
+      if (!others.empty())
+        return invalid_error("cgroup", *made,
+                             "process " + std::to_string(others.front()) +
+                                 " is in it: another container of this name runs; give it a cgroupsPath");
+    }
     dirs.paths_.push_back(*made);
   }
   return dirs;
