@@ -44,7 +44,7 @@ class Shadow final : public SyncOps {
     begin_sync();
     const std::lock_guard lock(mutex_);
     const std::string path = stdfs::read_symlink("/proc/self/fd/" + std::to_string(fd)).string();
-    if (on_flush) on_flush(path);
+    if (std::this_thread::get_id() == maker_ && on_flush) on_flush(path);
     keep(path);
     return {};
   }
@@ -90,7 +90,7 @@ class Shadow final : public SyncOps {
   /// Called before a flush by the thread that made this: the delta's own thread flushes too, when segments
   /// are full.
   std::function<void()> on_sync;
-  /// Called with the path of each file whose data is flushed by itself, by any thread.
+  /// Called with the path of each file whose data that thread flushes by itself.
   std::function<void(const std::string&)> on_flush;
 
  private:
