@@ -148,14 +148,20 @@ class DeltaPowerTest : public ::testing::TestWithParam<std::uint64_t> {
     return upper.apply(set);
   }
 
-  /// Opens a picture on another machine and compares; then closes and opens it once more.
-  void check_picture(std::uint64_t acknowledged) {
-    const std::string path = dir_ / "after";
+  /// Leaves in `path` what is on disk after a failure now; returns the tuning of a machine that opens it.
+  DeltaTuning take_picture(const std::string& path) {
     stdfs::remove_all(path);
     shadow_.picture(path, random_);
     DeltaTuning other;
     other.segment_size = kMinSegmentSize;
     other.boot_id = [] { return boot(2); };
+    return other;
+  }
+
+  /// Opens a picture on another machine and compares; then closes and opens it once more.
+  void check_picture(std::uint64_t acknowledged) {
+    const std::string path = dir_ / "after";
+    DeltaTuning other = take_picture(path);
     struct NoSync : SyncOps {
       Result<void> sync_data(int) override { return {}; }
       Result<void> sync_all(int) override { return {}; }
@@ -261,11 +267,7 @@ TEST_P(DeltaPowerTest, AFlushOfDataAloneKeepsTheData) {
     }
     if (random_() % 16 != 0) continue;
     const std::string path = dir_ / "after";
-    stdfs::remove_all(path);
-    shadow_.picture(path, random_);
-    DeltaTuning other;
-    other.segment_size = kMinSegmentSize;
-    other.boot_id = [] { return boot(2); };
+    const DeltaTuning other = take_picture(path);
     const auto after = open_delta_with(path, {.read_only = true}, other);
     ASSERT_TRUE(after) << after.error().message();
     if (acknowledged.empty()) continue;
