@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// MappedPages: keeps the resident part of a map of a file that never changes small. LMDB reads through a map,
-// so a walk of a large tree would leave all of it in the resident set of a process whose memory is to grow
-// with what is changed, not with what is read. The pages stay in the page cache: to look at one again is a
-// minor fault.
+// MappedPages: keeps the resident part of a file's map, through which nothing is written, small. LMDB reads
+// through a map, so a walk of a large tree would leave all of it in the resident set of a process whose
+// memory is to grow with what is changed, not with what is read. The pages stay in the page cache: to look at
+// one again is a minor fault.
 //
 // (1) Any thread, while others read the map: a page that is taken away under them comes back as it was.
 // (2) Where /proc does not tell, nothing is trimmed.

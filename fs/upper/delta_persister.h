@@ -87,8 +87,8 @@ class DeltaPersister {
 
   DeltaCore& core_;
 
-  std::atomic<std::uint64_t> flushed_to_{
-      0};  // what the last mark on disk says; the turn's that runs to change
+  // What the last mark on disk says; only the turn that runs changes it.
+  std::atomic<std::uint64_t> flushed_to_{0};
   // Of the turn that runs.
   std::uint64_t marked_to_ = 0;  // what the last mark says
   bool log_failed_ = false;

@@ -99,6 +99,39 @@ Result<void> set_devices(const std::string& directory, const CgroupRequest& requ
   return {};
 }
 
+/// Of a thread; 0 where it is gone.
+pid_t process_of(pid_t thread) {
+  auto status = read_file("/proc/" + std::to_string(thread) + "/status", 65536);
+  constexpr std::string_view kField = "\nTgid:\t";
+  std::size_t at = status ? status->find(kField) : std::string::npos;
+  pid_t pid = 0;
+  if (at != std::string::npos)
+    std::from_chars(status->data() + at + kField.size(), status->data() + status->size(), pid);
+  return pid;
+}
+
+void collect_processes(const std::string& directory, std::vector<pid_t>& list) {
+  constexpr std::size_t kMost = std::size_t{1} << 22;
+  auto text = read_file(directory + "/cgroup.procs", kMost);
+  bool is_threaded = !text && text.error().code == EOPNOTSUPP;
+  if (is_threaded) text = read_file(directory + "/cgroup.threads", kMost);
+  if (text) {
+    for (const auto& word : words_of(*text)) {
+      pid_t pid = 0;
+      std::from_chars(word.data(), word.data() + word.size(), pid);
+      if (is_threaded) pid = process_of(pid);
+      if (pid > 0 && (!is_threaded || std::ranges::find(list, pid) == list.end())) list.push_back(pid);
+    }
+  }
+  auto names = list_dir(directory);
+  if (!names) return;
+  for (const auto& name : *names) {
+    std::string child = directory + '/' + name;
+    struct stat st;
+    if (::lstat(child.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) collect_processes(child, list);
+  }
+}
+
 /// Builds one request's group and remembers which directories are new.
 class Maker {
  public:
@@ -111,6 +144,7 @@ class Maker {
     LAYERFS_ASSIGN(std::string directory, path_.starts_with('/')
                                               ? make_at(request_.mount_point, path_, Enabling::kAsAsked)
                                               : make_near());
+    if (!path_.starts_with('/') && !has_made(directory)) LAYERFS_TRY(refuse_others(directory));
     if (request_.cpuset) LAYERFS_TRY(inherit_cpuset(directory));
     for (const auto& setting : request_.settings) LAYERFS_TRY(write_setting(directory, setting));
     LAYERFS_TRY(set_devices(directory, request_));
@@ -121,6 +155,17 @@ class Maker {
   bool has_made(const std::string& directory) const { return !made_.empty() && made_.back() == directory; }
 
  private:
+  /// The name was made up from the container's: the same id in another state directory means the same group,
+  /// and each would limit and kill what is the other's.
+  static Result<void> refuse_others(const std::string& directory) {
+    std::vector<pid_t> others;
+    collect_processes(directory, others);
+    if (others.empty()) return {};
+    return invalid_error("cgroup", directory,
+                         "process " + std::to_string(others.front()) +
+                             " is in it: another container of this name runs; give it a cgroupsPath");
+  }
+
   /// Below the caller's own group; on v2, where that has processes of its own and so no limited children ("no
   /// internal processes", cgroups(7)), or is not ours to change, below its nearest ancestor that can have
   /// them.
@@ -232,39 +277,6 @@ class Maker {
   std::vector<std::string> made_;
 };
 
-/// Of a thread; 0 where it is gone.
-pid_t process_of(pid_t thread) {
-  auto status = read_file("/proc/" + std::to_string(thread) + "/status", 65536);
-  constexpr std::string_view kField = "\nTgid:\t";
-  std::size_t at = status ? status->find(kField) : std::string::npos;
-  pid_t pid = 0;
-  if (at != std::string::npos)
-    std::from_chars(status->data() + at + kField.size(), status->data() + status->size(), pid);
-  return pid;
-}
-
-void collect_processes(const std::string& directory, std::vector<pid_t>& list) {
-  constexpr std::size_t kMost = std::size_t{1} << 22;
-  auto text = read_file(directory + "/cgroup.procs", kMost);
-  bool is_threaded = !text && text.error().code == EOPNOTSUPP;
-  if (is_threaded) text = read_file(directory + "/cgroup.threads", kMost);
-  if (text) {
-    for (const auto& word : words_of(*text)) {
-      pid_t pid = 0;
-      std::from_chars(word.data(), word.data() + word.size(), pid);
-      if (is_threaded) pid = process_of(pid);
-      if (pid > 0 && (!is_threaded || std::ranges::find(list, pid) == list.end())) list.push_back(pid);
-    }
-  }
-  auto names = list_dir(directory);
-  if (!names) return;
-  for (const auto& name : *names) {
-    std::string child = directory + '/' + name;
-    struct stat st;
-    if (::lstat(child.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) collect_processes(child, list);
-  }
-}
-
 /// Children first. Returns 0 or the errno.
 int remove_group(const std::string& directory) {
   if (::rmdir(directory.c_str()) == 0 || errno == ENOENT) return 0;
@@ -284,22 +296,15 @@ int remove_group(const std::string& directory) {
 
 Result<CgroupDirs> CgroupDirs::create(const std::vector<CgroupRequest>& requests, const std::string& path) {
   CgroupDirs dirs;
+  CgroupDirs new_ones;
   for (const auto& request : requests) {
     Maker maker(request, path);
     auto made = maker.make();
     if (!made) {
-      if (auto removed = dirs.remove(); !removed) log_warning("{}", removed.error().message());
+      if (auto removed = new_ones.remove(); !removed) log_warning("{}", removed.error().message());
       return std::unexpected(made.error());
     }
-    // A name that was made up from the container's: the same id in another state directory means the same
-    // group, and each would kill and limit what is the other's.
-    if (std::vector<pid_t> others; !path.starts_with('/') && !maker.has_made(*made)) {
-      collect_processes(*made, others);
-      if (!others.empty())
-        return invalid_error("cgroup", *made,
-                             "process " + std::to_string(others.front()) +
-                                 " is in it: another container of this name runs; give it a cgroupsPath");
-    }
+    if (maker.has_made(*made)) new_ones.paths_.push_back(*made);
     dirs.paths_.push_back(*made);
   }
   return dirs;
