@@ -88,10 +88,20 @@ struct TrimExtents {
 using Change = std::variant<PutNode, EraseNode, PutEntry, PutTombstone, EraseEntry, PutXattr,
                             PutXattrTombstone, EraseXattr, PutInline, AddExtent, TrimExtents>;
 
+/// [offset, offset+length) of a file's bytes, as they are in its data file.
+struct WrittenRange {
+  Ino ino;
+  std::uint64_t offset;
+  std::uint64_t length;
+};
+
 struct ChangeSet {
   std::vector<Change> changes;
   /// FUSE's number of the request that asked for this, so that a resent one is recognised; 0: none.
   std::uint64_t request = 0;
+  /// All that was done to data files for this change, where that was to write one range, or nothing (length
+  /// 0). Nullopt: not told. It need not be true of what is done to them after apply().
+  std::optional<WrittenRange> written;
 };
 
 enum class EntryState : std::uint8_t { kAbsent, kPresent, kTombstone };

@@ -71,6 +71,7 @@ Result<Node> Union::setattr(Ino ino, const SetAttr& changes, const Caller& calle
   ExclusiveLocks locks(locks_, ino);
   LAYERFS_ASSIGN(Node node, view_.get_node(ino));
   tree::ChangeSet set = change_of(caller);
+  set.written = {ino, 0, 0};
   Time time = now();
   bool shrinks = false;
   if (changes.size) {
@@ -78,6 +79,7 @@ Result<Node> Union::setattr(Ino ino, const SetAttr& changes, const Caller& calle
     if (node.kind != NodeKind::kRegular) return errno_error(EINVAL);
     if (*changes.size > kMaxFileSize) return errno_error(EFBIG);
     shrinks = *changes.size < node.size;
+    if (*changes.size != node.size) set.written.reset();
     LAYERFS_TRY(resize(set, ino, node, *changes.size));
     LAYERFS_TRY(touch_content(set, ino, node, changes.kill_suid_sgid));
   }

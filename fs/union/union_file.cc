@@ -72,18 +72,22 @@ Result<std::size_t> Union::write(Ino ino, std::uint64_t offset, std::span<const 
 
   // What is written over whole need not be copied first.
   std::uint64_t reach = std::max(node.size, offset + data.size());
-  bool covers_all = Content::would_copy(node, reach) && offset == 0 && data.size() >= node.size;
+  bool copies = Content::would_copy(node, reach);
+  bool covers_all = copies && offset == 0 && data.size() >= node.size;
   LAYERFS_ASSIGN(DataPlace place, content_.make_data(ino, node, covers_all ? 0 : node.size, reach));
   bool ranged = !node.object.is_zero();
+  bool only_writes = covers_all || !copies;
   if (offset > node.size && !ranged) {
     LAYERFS_TRY(content_.cut_tail(place, node.size));
     note_holes(node, offset);
+    only_writes = false;
   }
   LAYERFS_ASSIGN(std::size_t count, write_most(place.fd(), data, place.offset + offset));
   // A short write that was to cover everything: what it left of the old bytes is still wanted.
   if (covers_all && offset + count < node.size) return errno_error(ENOSPC);
 
   tree::ChangeSet set = change_of(caller);
+  if (only_writes) set.written = {ino, offset, count};
   node.size = std::max(node.size, offset + count);
   if (ranged) set.changes.emplace_back(tree::AddExtent{ino, offset, count});
   LAYERFS_TRY(touch_content(set, ino, node, flags.kill_suid_sgid));

@@ -210,6 +210,19 @@ Result<LogBody> decode_changes(ByteReader& from) {
   return LogBody(std::move(set));
 }
 
+Result<LogBody> decode_data(ByteReader& from) {
+  const Ino ino{from.le<std::uint64_t>()};
+  const auto content = static_cast<tree::ContentKind>(from.le<std::uint8_t>());
+  const auto offset = from.le<std::uint64_t>();
+  if (!from.ok() || !has_data_file(content)) return bad_change("not data");
+  const std::string_view bytes = from.take(from.rest().size());
+  const bool is_shared = content == tree::ContentKind::kShared;
+  if (bytes.empty() || !is_extent(offset, bytes.size()) ||
+      (is_shared && offset + bytes.size() > tree::kSharedLimit))
+    return bad_change("data beyond its file");
+  return LogBody(LogData{{ino, content}, offset, bytes});
+}
+
 }  // namespace
 
 bool is_node_kind(std::uint8_t kind) {
@@ -317,6 +330,16 @@ void append_numbers(std::string& to, LogNumbers numbers) {
   append_le(to, numbers.limit);
 }
 
+void append_data(std::string& to, const LogData& data) {
+  to.push_back(static_cast<char>(BodyType::kData));
+  append_ino(to, data.name.ino);
+  to.push_back(static_cast<char>(data.name.content));
+  append_le(to, data.offset);
+  to.append(data.bytes);
+}
+
+void append_flushed(std::string& to) { to.push_back(static_cast<char>(BodyType::kFlushed)); }
+
 Result<LogBody> decode_body(std::string_view body) {
   ByteReader from(body);
   const auto type = from.le<std::uint8_t>();
@@ -332,6 +355,10 @@ Result<LogBody> decode_body(std::string_view body) {
       if (!from.done()) return bad_change("not a range of numbers");
       return LogBody(numbers);
     }
+    case BodyType::kData: return decode_data(from);
+    case BodyType::kFlushed:
+      if (!from.done()) return bad_change("not a note of a flush");
+      return LogBody(LogFlushed{});
   }
   return bad_change("unknown type");
 }

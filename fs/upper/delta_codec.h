@@ -12,11 +12,12 @@
 #include "fs/base/bytes.h"
 #include "fs/base/result.h"
 #include "fs/tree/upper_layer.h"
+#include "fs/upper/data_name.h"
 
 namespace layerfs::upper {
 
 /// The first byte of a log body.
-enum class BodyType : std::uint8_t { kChanges = 1, kMark = 2, kNumbers = 3 };
+enum class BodyType : std::uint8_t { kChanges = 1, kMark = 2, kNumbers = 3, kData = 4, kFlushed = 5 };
 
 /// All data of records up to `flushed_to` is on disk (DELTA.md, invariant 3).
 struct LogMark {
@@ -26,12 +27,25 @@ struct LogMark {
 struct LogNumbers {
   std::uint64_t limit = 0;
 };
-using LogBody = std::variant<tree::ChangeSet, LogMark, LogNumbers>;
+/// Bytes of a data file, from `offset` of that inode's data on; they die with the body that they were read
+/// of.
+struct LogData {
+  DataName name;
+  std::uint64_t offset = 0;
+  std::string_view bytes;
+};
+/// The data files that data before this record was of have been flushed since.
+struct LogFlushed {};
+using LogBody = std::variant<tree::ChangeSet, LogMark, LogNumbers, LogData, LogFlushed>;
+/// How much longer than its bytes the body of a LogData is.
+inline constexpr std::size_t kLogDataOverhead = 18;
 
 /// Errors: EINVAL or ENAMETOOLONG for a name or value that the format can't hold; `to` is then undefined.
 Result<void> append_changes(std::string& to, const tree::ChangeSet& change);
 void append_mark(std::string& to, LogMark mark);
 void append_numbers(std::string& to, LogNumbers numbers);
+void append_data(std::string& to, const LogData& data);
+void append_flushed(std::string& to);
 /// Errors: kCorrupt.
 Result<LogBody> decode_body(std::string_view body);
 

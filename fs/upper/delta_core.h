@@ -20,7 +20,9 @@
 #include "fs/upper/delta_state.h"
 #include "fs/upper/delta_tuning.h"
 #include "fs/upper/delta_upper.h"
+#include "fs/upper/dirty_ranges.h"
 #include "fs/upper/redo_log.h"
+#include "fs/upper/unflushed_files.h"
 
 namespace layerfs::upper {
 
@@ -52,12 +54,13 @@ struct DeltaCore {
   std::unique_ptr<RedoLog> log;  // null: read-only
   /// What the checkpoint covers; the persister's.
   std::uint64_t covered = 0;
-  /// Data files are there that no list of written ones names: flush them all the first time.
-  bool flush_all_data = false;
+  /// To be flushed themselves before the log gives up what it has of them.
+  UnflushedFiles unflushed;
 
   /// Makes the order of the log the order of the state.
   std::mutex write_mutex;
   std::vector<tree::Ino> written;  // files whose data is to be flushed before the next mark
+  DirtyRanges dirty;               // all that is to be flushed of them, where that is little
   std::vector<DataName> erased;    // what is to be removed after it
   std::uint64_t erased_bytes = 0;
   bool changed_since_flush = false;

@@ -20,6 +20,11 @@ namespace {
 /// More files than this are flushed by one syncfs(2): each fdatasync(2) of a new file commits the journal.
 constexpr std::size_t kFlushOneByOne = 32;
 
+/// Where in its file byte 0 of this data is.
+std::uint64_t start_of(const DataName& name) {
+  return name.is_shared() ? to_number(name.ino) % kSharers * tree::kSharedLimit : 0;
+}
+
 std::string directory_name(std::uint8_t index) { return fmt::format("{:02x}", index); }
 
 std::optional<std::uint64_t> find_number(std::string_view name) {
@@ -56,34 +61,29 @@ Result<std::unique_ptr<DeltaData>> DeltaData::open(const std::string& directory,
   return std::unique_ptr<DeltaData>(new DeltaData(std::move(dir), access, sync));
 }
 
-DeltaData::FileId DeltaData::file_of(const DataName& name) {
-  const std::uint64_t number = to_number(name.ino);
-  return name.is_shared() ? FileId{number / kSharers, true} : FileId{number, false};
-}
-
 /// Neighbouring numbers share a directory, because files made together are read together.
-std::uint8_t DeltaData::directory_of(const FileId& file) {
+std::uint8_t DeltaData::directory_of(const DataFile& file) {
   return static_cast<std::uint8_t>(file.is_shared ? file.number : file.number / kSharers);
 }
 
-std::string DeltaData::name_of(const FileId& file) {
+std::string DeltaData::name_of(const DataFile& file) {
   return fmt::format("{:02x}/{}{}", directory_of(file), file.is_shared ? "s" : "", file.number);
 }
 
-std::optional<DeltaData::FileId> DeltaData::find_file(std::string_view name) {
+std::optional<DataFile> DeltaData::find_file(std::string_view name) {
   const bool is_shared = name.starts_with('s');
   const auto number = find_number(name.substr(is_shared ? 1 : 0));
   if (!number) return std::nullopt;
-  return FileId{*number, is_shared};
+  return DataFile{*number, is_shared};
 }
 
 tree::DataPlace DeltaData::place_of(tree::Ino ino, std::shared_ptr<const Fd> file) {
-  return {std::move(file), to_number(ino) % kSharers * tree::kSharedLimit, tree::kSharedLimit};
+  return {std::move(file), start_of({ino, tree::ContentKind::kShared}), tree::kSharedLimit};
 }
 
 int DeltaData::open_flags() const { return access_ == DataAccess::kReadOnly ? O_RDONLY : O_RDWR; }
 
-Result<std::shared_ptr<const Fd>> DeltaData::open_locked(const FileId& file, int flags) const {
+Result<std::shared_ptr<const Fd>> DeltaData::open_locked(const DataFile& file, int flags) const {
   if (!dir_) return errno_error(ENOENT);
   auto& held = held_[file];
   if (auto alive = held.lock()) return alive;
@@ -102,7 +102,7 @@ Result<std::shared_ptr<const Fd>> DeltaData::open_locked(const FileId& file, int
   return opened;
 }
 
-Result<std::shared_ptr<const Fd>> DeltaData::create_locked(const FileId& file) {
+Result<std::shared_ptr<const Fd>> DeltaData::create_locked(const DataFile& file) {
   auto opened = open_locked(file, O_RDWR | O_CREAT);
   if (!opened && opened.error().code == ENOENT) {
     const std::string name = directory_name(directory_of(file));
@@ -116,7 +116,7 @@ Result<std::shared_ptr<const Fd>> DeltaData::create_locked(const FileId& file) {
 
 Result<std::shared_ptr<const Fd>> DeltaData::create(tree::Ino ino) {
   if (access_ == DataAccess::kReadOnly) return errno_error(EROFS);
-  const FileId file{to_number(ino), false};
+  const DataFile file{to_number(ino), false};
   const std::lock_guard lock(mutex_);
   if (doomed_.erase(file.number) != 0) LAYERFS_TRY(remove_locked(file));
   return create_locked(file);
@@ -130,7 +130,7 @@ Result<std::shared_ptr<const Fd>> DeltaData::open(tree::Ino ino) const {
 
 Result<tree::DataPlace> DeltaData::create_shared(tree::Ino ino) {
   if (access_ == DataAccess::kReadOnly) return errno_error(EROFS);
-  const FileId file = file_of({ino, tree::ContentKind::kShared});
+  const DataFile file = file_of({ino, tree::ContentKind::kShared});
   const std::size_t index = to_number(ino) % kSharers;
   const std::lock_guard lock(mutex_);
   Places& used = used_[file.number];
@@ -146,7 +146,7 @@ Result<tree::DataPlace> DeltaData::create_shared(tree::Ino ino) {
 }
 
 Result<tree::DataPlace> DeltaData::open_shared(tree::Ino ino) const {
-  const FileId file = file_of({ino, tree::ContentKind::kShared});
+  const DataFile file = file_of({ino, tree::ContentKind::kShared});
   const std::size_t index = to_number(ino) % kSharers;
   const auto has = [&](const auto& places) {
     const auto found = places.find(file.number);
@@ -207,7 +207,7 @@ Result<void> DeltaData::remove_doomed(std::span<const DataName> names) {
   return {};
 }
 
-Result<void> DeltaData::remove_locked(const FileId& file) {
+Result<void> DeltaData::remove_locked(const DataFile& file) {
   held_.erase(file);
   if (unlinkat(dir_.get(), name_of(file).c_str(), 0) != 0 && errno != ENOENT)
     return system_error(errno, "remove data file", name_of(file));
@@ -215,7 +215,7 @@ Result<void> DeltaData::remove_locked(const FileId& file) {
 }
 
 /// Makes the places of a shared file that of nobody, and removes the file with its last one.
-Result<void> DeltaData::give_back_locked(const FileId& file, const Places& places) {
+Result<void> DeltaData::give_back_locked(const DataFile& file, const Places& places) {
   const auto used = used_.find(file.number);
   if (used == used_.end()) return {};
   if ((used->second & ~places).none()) {
@@ -243,7 +243,7 @@ Result<void> DeltaData::give_back_locked(const FileId& file, const Places& place
 }
 
 /// After a crash: bytes may be in places whose node was never put, or was put as another kind.
-Result<void> DeltaData::keep_used_places(const FileId& file) {
+Result<void> DeltaData::keep_used_places(const DataFile& file) {
   const std::lock_guard lock(mutex_);
   const auto used = used_.find(file.number);
   const Places kept = used == used_.end() ? Places{} : used->second;
@@ -278,6 +278,25 @@ Result<void> DeltaData::remove_unless(FunctionRef<bool(tree::Ino ino)> is_wanted
   return {};
 }
 
+Result<std::string> DeltaData::read(const DataName& name, std::uint64_t offset, std::size_t length) const {
+  std::shared_ptr<const Fd> file;
+  {
+    const std::lock_guard lock(mutex_);
+    LAYERFS_ASSIGN(file, open_locked(file_of(name), open_flags()));
+  }
+  std::string bytes(length, '\0');
+  LAYERFS_ASSIGN(const std::size_t count,
+                 pread_full(file->get(), std::as_writable_bytes(std::span(bytes)), start_of(name) + offset));
+  bytes.resize(count);
+  return bytes;
+}
+
+Result<void> DeltaData::restore(const DataName& name, std::uint64_t offset, std::string_view bytes) {
+  const std::lock_guard lock(mutex_);
+  LAYERFS_ASSIGN(const auto file, create_locked(file_of(name)));
+  return pwrite_full(file->get(), as_bytes(bytes), start_of(name) + offset);
+}
+
 Result<void> DeltaData::flush_new_directories() {
   std::bitset<256> new_in;
   bool made = false;
@@ -305,10 +324,10 @@ Result<void> DeltaData::flush_new_directories() {
 }
 
 Result<void> DeltaData::flush(std::span<const DataName> names) {
-  std::set<FileId> files;
+  std::set<DataFile> files;
   for (const DataName& name : names) files.insert(file_of(name));
   if (files.size() > kFlushOneByOne) return flush_all();
-  for (const FileId& file : files) {
+  for (const DataFile& file : files) {
     auto opened = [&] {
       const std::lock_guard lock(mutex_);
       return open_locked(file, open_flags());

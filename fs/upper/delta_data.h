@@ -59,6 +59,11 @@ class DeltaData {
   /// in which nobody has a place, what is in places that nobody has, and what has no data file's name.
   Result<void> remove_unless(FunctionRef<bool(tree::Ino ino)> is_wanted);
 
+  /// Up to `length` bytes from `offset` of its data. Errors: ENOENT (no file), EMFILE, EIO.
+  Result<std::string> read(const DataName& name, std::uint64_t offset, std::size_t length) const;
+  /// Puts bytes back that a crash took, in a file that may have gone as well. Errors: ENOSPC, EDQUOT, EIO.
+  Result<void> restore(const DataName& name, std::uint64_t offset, std::string_view bytes);
+
   /// Flushes the files of these and the directories of those that are new: one by one, or, where they are
   /// many, by a flush of the file system. A file that is not there is not missed.
   Result<void> flush(std::span<const DataName> names);
@@ -66,33 +71,20 @@ class DeltaData {
   Result<void> flush_all();
 
  private:
-  /// A file: an inode's number, or that of its sharers, and which of both.
-  struct FileId {
-    std::uint64_t number;
-    bool is_shared;
-    auto operator<=>(const FileId&) const = default;
-  };
-  struct FileHash {
-    std::size_t operator()(const FileId& file) const noexcept {
-      return static_cast<std::size_t>((file.number << 1 | (file.is_shared ? 1U : 0U)) *
-                                      0x9E3779B97F4A7C15ULL);
-    }
-  };
   using Places = std::bitset<kSharers>;
 
   DeltaData(Fd dir, DataAccess access, SyncOps& sync);
-  static FileId file_of(const DataName& name);
-  static std::uint8_t directory_of(const FileId& file);
-  static std::string name_of(const FileId& file);
+  static std::uint8_t directory_of(const DataFile& file);
+  static std::string name_of(const DataFile& file);
   static tree::DataPlace place_of(tree::Ino ino, std::shared_ptr<const Fd> file);
-  static std::optional<FileId> find_file(std::string_view name);
+  static std::optional<DataFile> find_file(std::string_view name);
 
   int open_flags() const;
-  Result<std::shared_ptr<const Fd>> open_locked(const FileId& file, int flags) const;
-  Result<std::shared_ptr<const Fd>> create_locked(const FileId& file);
-  Result<void> remove_locked(const FileId& file);
-  Result<void> give_back_locked(const FileId& file, const Places& places);
-  Result<void> keep_used_places(const FileId& file);
+  Result<std::shared_ptr<const Fd>> open_locked(const DataFile& file, int flags) const;
+  Result<std::shared_ptr<const Fd>> create_locked(const DataFile& file);
+  Result<void> remove_locked(const DataFile& file);
+  Result<void> give_back_locked(const DataFile& file, const Places& places);
+  Result<void> keep_used_places(const DataFile& file);
   Result<void> flush_new_directories();
 
   const Fd dir_;
@@ -100,7 +92,7 @@ class DeltaData {
   SyncOps& sync_;
   /// Guards what follows; held over open(2) of a file, so that two openers of one share a descriptor.
   mutable std::mutex mutex_;
-  mutable std::unordered_map<FileId, std::weak_ptr<const Fd>, FileHash> held_;
+  mutable std::unordered_map<DataFile, std::weak_ptr<const Fd>, DataFileHash> held_;
   mutable std::size_t sweep_at_ = 256;              // the size of held_ at which the dead ones are dropped
   std::unordered_set<std::uint64_t> doomed_;        // files of one inode
   std::unordered_map<std::uint64_t, Places> used_;  // by the shared file's number

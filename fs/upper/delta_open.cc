@@ -34,21 +34,37 @@ struct Replay {
   bool power_failed = false;
   LogHeader header;
   std::uint64_t last_seq = 0;  ///< of the last record that counts
+  std::vector<LogData> data;   ///< to be put back into the data files, in order; views of the log's bytes
 };
 
 std::string checkpoint_path(const std::string& directory) { return join_path(directory, "checkpoint"); }
 std::string lock_path(const std::string& directory) { return join_path(directory, "lock"); }
 std::string log_path(const std::string& directory) { return join_path(directory, "redo.log"); }
 
-/// The number of the last record that the last mark covers; `covered` where there is no mark beyond.
-Result<std::uint64_t> find_last_marked(const RedoScan& scan, std::uint64_t covered) {
-  std::uint64_t marked = covered;
+/// What the marks of a log say.
+struct Marked {
+  std::uint64_t upto = 0;     ///< the last record that one covers
+  std::vector<LogData> data;  ///< what lies before one and was not flushed otherwise since
+};
+
+/// What the marks beyond `covered` say; `covered` itself where there are none.
+Result<Marked> read_marks(const RedoScan& scan, std::uint64_t covered) {
+  Marked marked;
+  marked.upto = covered;
+  std::vector<LogData> unmarked;
   LAYERFS_TRY(scan.for_each_from(covered + 1, [&](std::uint64_t seq, std::string_view body) -> Result<void> {
     LAYERFS_ASSIGN(const LogBody decoded, decode_body(body));
+    if (const auto* data = std::get_if<LogData>(&decoded)) unmarked.push_back(*data);
+    if (std::holds_alternative<LogFlushed>(decoded)) {
+      unmarked.clear();
+      marked.data.clear();
+    }
     const auto* mark = std::get_if<LogMark>(&decoded);
     if (mark == nullptr) return {};
     if (mark->flushed_to >= seq) return corrupt_error("read redo log", {}, "a mark covers what is behind it");
-    marked = std::max(marked, mark->flushed_to);
+    marked.upto = std::max(marked.upto, mark->flushed_to);
+    marked.data.insert(marked.data.end(), unmarked.begin(), unmarked.end());
+    unmarked.clear();
     return {};
   }));
   return marked;
@@ -82,7 +98,9 @@ Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, cons
   found.power_failed = !found.is_clean && (boot_id == BootId{} || found.header.boot_id != boot_id);
   std::uint64_t limit = UINT64_MAX;
   if (found.power_failed) {
-    LAYERFS_ASSIGN(limit, find_last_marked(*scan, meta.covered));
+    LAYERFS_ASSIGN(Marked marked, read_marks(*scan, meta.covered));
+    limit = marked.upto;
+    found.data = std::move(marked.data);
   }
   LAYERFS_TRY(
       scan->for_each_below(meta.covered + 1, [&](std::uint64_t, std::string_view body) -> Result<void> {
@@ -102,6 +120,10 @@ Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, cons
         return {};
       }));
   for (const tree::Ino ino : effects.written) core.state.clear_written(ino);
+  std::erase_if(found.data, [&](const LogData& data) {
+    const auto node = core.state.find_node(data.name.ino);
+    return !node || node->content != data.name.content;  // erased since, or moved and flushed there
+  });
   if (found.last_seq < meta.needs)
     return corrupt_error("open", log_path(core.directory), "it ends before what the checkpoint needs");
   if (!found.power_failed && scan->has_records_beyond(found.last_seq))
@@ -158,6 +180,17 @@ Result<void> start_over(DeltaCore& core, const RedoLog::Settings& settings, cons
   return {};
 }
 
+/// Puts the data of the log where it would be had the power not failed.
+Result<void> restore_data(DeltaCore& core, const std::vector<LogData>& data) {
+  if (data.empty()) return {};
+  std::vector<DataName> names;
+  for (const LogData& piece : data) {
+    LAYERFS_TRY(core.data->restore(piece.name, piece.offset, piece.bytes));
+    names.push_back(piece.name);
+  }
+  return core.data->flush(names);
+}
+
 /// The log to write on with, after what was found.
 Result<void> begin_log(DeltaCore& core, const RedoLog::Settings& settings,
                        const std::optional<RedoScan>& scan, const Replay& found, const CheckpointMeta& meta) {
@@ -198,6 +231,7 @@ Result<std::unique_ptr<tree::UpperLayer>> open_for_writing(std::unique_ptr<Delta
   LAYERFS_ASSIGN(const CheckpointMeta meta, named(load_checkpoint(*core), checkpoint));
   LAYERFS_ASSIGN(const Replay found, named(replay(*core, scan, meta, boot_id), log_path(core->directory)));
   LAYERFS_ASSIGN(core->data, DeltaData::open(core->directory, DataAccess::kReadWrite, *core->sync));
+  LAYERFS_TRY(restore_data(*core, found.data));
   RedoLog::Settings settings;
   settings.is_volatile = core->options.is_volatile;
   settings.max_segments = core->tuning.max_segments;
@@ -211,7 +245,7 @@ Result<std::unique_ptr<tree::UpperLayer>> open_for_writing(std::unique_ptr<Delta
       const auto node = core->state.find_node(ino);
       return node && node->content == tree::ContentKind::kData;
     }));
-  core->flush_all_data = !found.is_clean || found.header.is_volatile;
+  if (!found.is_clean || found.header.is_volatile) core->unflushed.add_unknown();
   core->last_change = core->log->last_seq();
   core->next_ino = core->state.next_ino();
   core->reserved_ino = core->state.next_ino();
@@ -225,8 +259,12 @@ bool has_writer(const std::string& directory) {
   return free && !*free;
 }
 
+struct ReadDelta {
+  bool lacks_data = false;  ///< the log has data that the data files may not have
+};
+
 /// One attempt at reading what a writer may be changing. EAGAIN: it did.
-Result<void> read_once(DeltaCore& core, const BootId& boot_id) {
+Result<ReadDelta> read_once(DeltaCore& core, const BootId& boot_id) {
   LAYERFS_ASSIGN(core.dir, open_file(core.directory, O_RDONLY | O_DIRECTORY));
   LAYERFS_ASSIGN(core.data, DeltaData::open(core.directory, DataAccess::kReadOnly, *core.sync));
   CheckpointMeta meta;
@@ -248,19 +286,31 @@ Result<void> read_once(DeltaCore& core, const BootId& boot_id) {
     return corrupt_error("open", core.directory,
                          "it was in use without flushing (volatile) when the machine went down; remove it");
   core.next_ino = core.state.next_ino();
-  return {};
+  return ReadDelta{!found.data.empty()};
+}
+
+std::unique_ptr<DeltaCore> make_core(const std::string& directory, DeltaOptions options,
+                                     const DeltaTuning& tuning) {
+  auto core = std::make_unique<DeltaCore>();
+  core->directory = directory;
+  core->options = options;
+  core->tuning = tuning;
+  if (tuning.sync != nullptr) core->sync = tuning.sync;
+  return core;
 }
 
 Result<std::unique_ptr<tree::UpperLayer>> open_for_reading(const std::string& directory, DeltaOptions options,
                                                            const DeltaTuning& tuning) {
   const BootId boot_id = tuning.boot_id ? tuning.boot_id() : current_boot_id();
   for (int attempt = 1;; ++attempt) {
-    auto core = std::make_unique<DeltaCore>();
-    core->directory = directory;
-    core->options = options;
-    core->tuning = tuning;
-    if (tuning.sync != nullptr) core->sync = tuning.sync;
+    auto core = make_core(directory, options, tuning);
     auto read = read_once(*core, boot_id);
+    if (read && read->lacks_data) {
+      // As a file system replays its journal to be mounted read-only. A writer that is there has done so.
+      auto recovered = open_for_writing(make_core(directory, {}, tuning));
+      if (!recovered && recovered.error().code != EBUSY) return std::unexpected(std::move(recovered).error());
+      if (recovered) continue;
+    }
     if (read) return std::unique_ptr<tree::UpperLayer>(std::make_unique<DeltaUpper>(std::move(core)));
     // What looks damaged may be segments that were given back meanwhile, if there is somebody who writes.
     const bool may_change = read.error().code == EAGAIN || read.error().kind == ErrorKind::kCorrupt;
@@ -289,12 +339,7 @@ BootId current_boot_id() {
 Result<std::unique_ptr<tree::UpperLayer>> open_delta_with(const std::string& directory, DeltaOptions options,
                                                           const DeltaTuning& tuning) {
   if (options.read_only) return open_for_reading(directory, options, tuning);
-  auto core = std::make_unique<DeltaCore>();
-  core->directory = directory;
-  core->options = options;
-  core->tuning = tuning;
-  if (tuning.sync != nullptr) core->sync = tuning.sync;
-  return open_for_writing(std::move(core));
+  return open_for_writing(make_core(directory, options, tuning));
 }
 
 Result<std::unique_ptr<tree::UpperLayer>> open_delta(const std::string& directory, DeltaOptions options) {

@@ -28,6 +28,9 @@ constexpr std::uint64_t kErasedLimit = std::uint64_t{256} << 20;
 /// A checkpoint file longer than twice what it was when written whole, and this, is written whole again.
 constexpr std::uint64_t kCheckpointSlack = std::uint64_t{16} << 20;
 
+/// Data goes into the log in records of at most this many bytes.
+constexpr std::size_t kLongestPiece = std::size_t{64} << 10;
+
 }  // namespace
 
 void DeltaPersister::start() {
@@ -170,7 +173,8 @@ Result<void> DeltaPersister::make_room() {
 
 Result<void> DeltaPersister::take_turn(const Turn& turn) {
   if (!log_failed_) {
-    auto done = turn.extent == Extent::kCheckpoint ? checkpoint(turn.inos) : flush(turn.inos);
+    auto done =
+        turn.extent == Extent::kCheckpoint ? checkpoint(turn.inos) : flush(turn.inos, DataTo::kLogOrFiles);
     if (!log_failed_) return done;
     log_warning("delta '{}': flush the log: {}; making a checkpoint", core_.directory,
                 done.error().message());
@@ -182,6 +186,7 @@ DeltaPersister::Batch DeltaPersister::take_batch_locked() {
   Batch batch;
   batch.upto = core_.last_change;
   const auto written = std::exchange(core_.written, {});
+  batch.dirty = core_.dirty.take();
   batch.erased = std::exchange(core_.erased, {});
   batch.erased_bytes = std::exchange(core_.erased_bytes, 0);
   core_.changed_since_flush = false;
@@ -196,19 +201,60 @@ void DeltaPersister::restore(const Batch& batch) {
   core_.changed_since_flush = true;
   core_.erased.insert(core_.erased.end(), batch.erased.begin(), batch.erased.end());
   core_.erased_bytes += batch.erased_bytes;
+  core_.dirty.add_unknown();
   const std::unique_lock state_lock(core_.state_mutex);
   for (const DataName& name : batch.written)
     if (core_.state.mark_written(name.ino)) core_.written.push_back(name.ino);
 }
 
-Result<void> DeltaPersister::flush_data(const Batch& batch, const std::vector<tree::Ino>& inos) {
-  if (core_.options.is_volatile) return {};
-  if (core_.flush_all_data) {
-    LAYERFS_TRY(core_.data->flush_all());
-    core_.flush_all_data = false;
-    return {};
+/// Puts what is dirty into the log instead of flushing the files. False: it is too much, or the log has no
+/// room, and the files are to be flushed; what is in the log then does no harm.
+bool DeltaPersister::log_data(const Batch& batch) {
+  if (core_.options.is_volatile || !batch.dirty || core_.unflushed.is_unknown()) return false;
+  if (core_.log->used_segments() >= core_.tuning.checkpoint_segments) return false;
+  struct Piece {
+    DataName name;
+    std::uint64_t offset;
+    std::size_t length;
+  };
+  std::vector<Piece> pieces;
+  std::vector<DataName> names;
+  {
+    const std::shared_lock lock(core_.state_mutex);
+    const std::size_t longest = std::min(kLongestPiece, core_.log->max_body() - kLogDataOverhead);
+    for (const tree::WrittenRange& range : *batch.dirty) {
+      const auto name = core_.state.data_names(std::span(&range.ino, 1));
+      if (name.empty()) continue;  // erased since
+      names.push_back(name.front());
+      for (std::uint64_t done = 0; done < range.length; done += longest)
+        pieces.push_back(
+            {name.front(), range.offset + done, std::min<std::uint64_t>(longest, range.length - done)});
+    }
   }
-  std::vector<DataName> files = batch.written;
+  // Before anything is read: whoever flushes a file by itself from here on waits for its turn (sync_node).
+  core_.unflushed.add(names);
+  std::string body;
+  for (const Piece& piece : pieces) {
+    auto bytes = core_.data->read(piece.name, piece.offset, piece.length);
+    if (!bytes && bytes.error().code == ENOENT) continue;
+    if (!bytes) return false;
+    if (bytes->empty()) continue;
+    body.clear();
+    append_data(body, {piece.name, piece.offset, *bytes});
+    const std::uint32_t body_crc = crc32c(body);
+    const std::lock_guard lock(core_.write_mutex);
+    if (!core_.log->append(body, body_crc, AppendKind::kNormal)) return false;
+  }
+  return true;
+}
+
+/// Flushes the files that were written, those asked for, and those of which the log has data, which it may
+/// then forget.
+Result<void> DeltaPersister::flush_files(const Batch& batch, const std::vector<tree::Ino>& inos) {
+  if (core_.options.is_volatile) return {};
+  if (core_.unflushed.is_unknown()) return core_.data->flush_all();
+  std::vector<DataName> files = core_.unflushed.names();
+  files.insert(files.end(), batch.written.begin(), batch.written.end());
   {
     const std::shared_lock lock(core_.state_mutex);
     const auto asked = core_.state.data_names(inos);
@@ -230,29 +276,52 @@ Result<void> DeltaPersister::flush_log(std::uint64_t upto) {
     }
     std::string body;
     append_mark(body, {upto});
-    const std::lock_guard lock(core_.write_mutex);
-    LAYERFS_TRY(core_.log->append(body, crc32c(body), AppendKind::kMark));
+    LAYERFS_TRY(append_to_log(body));
     marked_to_ = upto;
   }
-  if (marked_to_ > flushed_to_) {
+  if (marked_to_ > flushed_to_ || log_waits_) {
     if (auto flushed = core_.log->flush(); !flushed) {
       log_failed_ = true;
       return flushed;
     }
     flushed_to_ = marked_to_;
+    log_waits_ = false;
   }
   return {};
 }
 
-Result<void> DeltaPersister::flush(const std::vector<tree::Ino>& inos) {
+/// A record that no change waits for.
+Result<void> DeltaPersister::append_to_log(std::string_view body) {
+  const std::uint32_t body_crc = crc32c(body);
+  const std::lock_guard lock(core_.write_mutex);
+  LAYERFS_TRY(core_.log->append(body, body_crc, AppendKind::kMark));
+  return {};
+}
+
+Result<void> DeltaPersister::flush(const std::vector<tree::Ino>& inos, DataTo to) {
   Batch batch;
   {
     const std::lock_guard lock(core_.write_mutex);
     batch = take_batch_locked();
   }
   ScopeExit undo([&] { restore(batch); });
-  LAYERFS_TRY(flush_data(batch, inos));
-  LAYERFS_TRY(flush_log(batch.upto));
+  if (to == DataTo::kLogOrFiles && log_data(batch)) {
+    LAYERFS_TRY(flush_log(batch.upto));
+  } else {
+    LAYERFS_TRY(flush_files(batch, inos));
+    // Nobody but a turn adds to them.
+    const bool frees = !core_.options.is_volatile && !core_.unflushed.is_empty();
+    if (frees) {
+      std::string body;
+      append_flushed(body);
+      LAYERFS_TRY(append_to_log(body));
+      log_waits_ = true;
+    }
+    LAYERFS_TRY(flush_log(batch.upto));
+    // Once that record is on disk, and not before: until then the log's data would overwrite what is flushed
+    // next.
+    if (frees) core_.unflushed.clear();
+  }
   undo.release();
   finish(batch);
   return {};
@@ -273,7 +342,7 @@ Result<void> DeltaPersister::checkpoint(const std::vector<tree::Ino>& inos) {
     const std::lock_guard lock(core_.write_mutex);
     covered = core_.last_change;
   }
-  if (covered == core_.covered) return flush(inos);
+  if (covered <= core_.covered) return flush(inos, DataTo::kFiles);
   const auto finish_batch = [&](RecordSink& sink) -> Result<void> {
     CheckpointMeta meta;
     meta.covered = covered;
@@ -285,7 +354,7 @@ Result<void> DeltaPersister::checkpoint(const std::vector<tree::Ino>& inos) {
       meta.next_ino = std::max(core_.reserved_ino.load(), core_.state.next_ino());
     }
     // The log up to `needs` and the data that it names are on disk before the records that lean on them.
-    LAYERFS_TRY(flush(inos));
+    LAYERFS_TRY(flush(inos, DataTo::kFiles));
     LAYERFS_TRY(sink.put(kRequestsKey, encode_requests(recent)));
     return sink.put(kMetaKey, encode_meta(meta));
   };
@@ -319,22 +388,25 @@ Result<void> DeltaPersister::exact_checkpoint(Requests requests, const std::vect
     if (write_lock.owns_lock()) write_lock.unlock();
     restore(batch);
   });
+  // All that the log has, marks and data too: what follows must not be reached through pages that are lost.
+  const std::uint64_t covered = core_.log->last_seq();
   const auto recent =
       requests == Requests::kKeep ? core_.requests.latest(kRequestsStored) : std::vector<std::uint64_t>{};
   const auto finish_batch = [&](RecordSink& sink) -> Result<void> {
-    const CheckpointMeta meta{batch.upto, batch.upto,
-                              std::max(core_.reserved_ino.load(), core_.state.next_ino())};
+    const CheckpointMeta meta{covered, covered, std::max(core_.reserved_ino.load(), core_.state.next_ino())};
     if (log_failed_) core_.log->seal();
     write_lock.unlock();
-    LAYERFS_TRY(flush_data(batch, inos));
+    LAYERFS_TRY(flush_files(batch, inos));
     LAYERFS_TRY(sink.put(kRequestsKey, encode_requests(recent)));
     return sink.put(kMetaKey, encode_meta(meta));
   };
-  LAYERFS_TRY(save(batch.upto, finish_batch));
+  LAYERFS_TRY(save(covered, finish_batch));
   undo.release();
-  core_.covered = batch.upto;
-  core_.log->release(batch.upto);
+  core_.covered = covered;
+  core_.log->release(covered);
+  core_.unflushed.clear();
   log_failed_ = false;
+  log_waits_ = false;
   marked_to_ = std::max(marked_to_, batch.upto);
   flushed_to_ = marked_to_;
   finish(batch);
@@ -343,9 +415,9 @@ Result<void> DeltaPersister::exact_checkpoint(Requests requests, const std::vect
 
 Result<void> DeltaPersister::close() {
   // Where nothing was changed since the last close, nothing is written.
-  const bool unchanged = core_.last_change == core_.covered && core_.requests.latest(1).empty();
+  const bool unchanged = core_.last_change <= core_.covered && core_.requests.latest(1).empty();
   if (unchanged)
-    LAYERFS_TRY(flush({}));
+    LAYERFS_TRY(flush({}, DataTo::kFiles));
   else
     LAYERFS_TRY(exact_checkpoint(Requests::kForget, {}));
   LAYERFS_TRY(core_.data->keep_shared(core_.state.sharers()));

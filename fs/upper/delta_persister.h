@@ -16,6 +16,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -67,6 +68,8 @@ class DeltaPersister {
   struct Batch {
     std::uint64_t upto = 0;
     std::vector<DataName> written;
+    std::optional<std::vector<tree::WrittenRange>>
+        dirty;  // all that is to be flushed of them, where that is little
     std::vector<DataName> erased;
     std::uint64_t erased_bytes = 0;
   };
@@ -76,8 +79,11 @@ class DeltaPersister {
   Result<void> take_turn(const Turn& turn);
   Batch take_batch_locked();
   void restore(const Batch& batch);
-  Result<void> flush_data(const Batch& batch, const std::vector<tree::Ino>& inos);
-  Result<void> flush(const std::vector<tree::Ino>& inos);
+  enum class DataTo : std::uint8_t { kFiles, kLogOrFiles };
+  Result<void> flush(const std::vector<tree::Ino>& inos, DataTo to);
+  bool log_data(const Batch& batch);
+  Result<void> flush_files(const Batch& batch, const std::vector<tree::Ino>& inos);
+  Result<void> append_to_log(std::string_view body);
   Result<void> flush_log(std::uint64_t upto);
   Result<void> checkpoint(const std::vector<tree::Ino>& inos);
   enum class Requests : std::uint8_t { kKeep, kForget };
@@ -92,6 +98,7 @@ class DeltaPersister {
   // Of the turn that runs.
   std::uint64_t marked_to_ = 0;  // what the last mark says
   bool log_failed_ = false;
+  bool log_waits_ = false;  // it has a record that must be on disk though no mark is new
   bool directory_flushed_ = false;
   std::uint64_t whole_size_ = 0;  // of the checkpoint when it was last written whole
 

@@ -254,6 +254,7 @@ class DeltaState::Applier {
  private:
   DeltaEntries& directory(Ino dir) { return state_.directories_[to_number(dir)]; }
   void written(Ino ino, Item& one) {
+    effects_.names_data = true;
     if (std::exchange(one.written, true)) return;
     effects_.written.push_back(ino);
   }

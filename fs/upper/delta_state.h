@@ -28,6 +28,7 @@ namespace layerfs::upper {
 /// What a change means for data files.
 struct DataEffects {
   std::vector<tree::Ino> written;  ///< their data is named by the change and not flushed yet
+  bool names_data = false;         ///< of a file that may be in `written` since an earlier change
   std::vector<DataName> erased;    ///< their data files or places are to be removed
   std::uint64_t erased_bytes = 0;
 };

@@ -158,6 +158,10 @@ Result<void> DeltaUpper::append_and_apply_locked(std::string_view body, std::uin
     for (const tree::Change& one : change.changes) core_->state.apply(one, effects, core_->last_change);
   }
   core_->written.insert(core_->written.end(), effects.written.begin(), effects.written.end());
+  if (change.written)
+    core_->dirty.add(*change.written);
+  else if (effects.names_data)
+    core_->dirty.add_unknown();
   bool wake = core_->log->take_attention();
   if (!effects.erased.empty()) {
     core_->data->doom(effects.erased);
@@ -215,7 +219,10 @@ Result<void> DeltaUpper::sync_node(tree::Ino ino, tree::FsyncKind kind) {
       names = core_->state.data_names(std::span(&ino, 1));
       needed = core_->state.needed_record(ino);
     }
-    if (needed <= persister_.flushed_to()) return core_->data->flush(names);
+    // What the log has of the file would overwrite it after a power failure.
+    const bool is_in_log = std::any_of(
+        names.begin(), names.end(), [&](const DataName& name) { return core_->unflushed.may_contain(name); });
+    if (!is_in_log && needed <= persister_.flushed_to()) return core_->data->flush(names);
   }
   return persister_.persist(DeltaPersister::Extent::kFlush, ino);
 }

@@ -15,8 +15,8 @@ namespace layerfs::upper {
 namespace {
 
 constexpr std::string_view kRedoMagic = "LFSREDO1";
-constexpr std::uint32_t kRedoVersion = 2;
-constexpr std::uint32_t kOldestRedoVersion = 1;  // has no kShared; otherwise the same
+constexpr std::uint32_t kRedoVersion = 3;
+constexpr std::uint32_t kOldestRedoVersion = 1;  // has no kShared; 2 has no data in it; otherwise the same
 constexpr std::uint32_t kFlagVolatile = 1;
 constexpr std::uint32_t kSegmentMagic = 0x47455352;  // "RSEG"
 constexpr std::size_t kHeaderFields = 56;

@@ -63,13 +63,15 @@ def disk_of(path):
     return "/dev/" + fields["DEVNAME"], int(fields["MAJOR"]), int(fields["MINOR"])
 
 
-def check_share(output, share):
-    """`output` of BUSY: within a tenth of `share`; a busy machine may give less."""
+def check_share(output, share, machine_is_ours=True):
+    """`output` of BUSY: within a tenth of `share`; a busy machine may give less, and a virtual one can't see how busy its
+    host is."""
     numbers = [float(word) for word in output.split()]
     assert len(numbers) == 6, output
     used = (numbers[3] + numbers[4] - numbers[0] - numbers[1]) / 100
     elapsed = numbers[5] - numbers[2]
-    least = 0.9 * share if os.getloadavg()[0] < 2 * os.cpu_count() else 0
+    quiet = machine_is_ours and os.getloadavg()[0] < 2 * os.cpu_count()
+    least = 0.9 * share if quiet else 0
     assert elapsed >= 9.9 and least <= used / elapsed <= 1.1 * share, "%.2f s of cpu in %.2f s" % (used, elapsed)
 
 

@@ -40,6 +40,33 @@ TEST(DeltaCodec, EveryTruncationIsRefused) {
   EXPECT_FALSE(decode_body(body + 'x'));
 }
 
+TEST(DeltaCodec, DataComesBackAndStaysWithinItsPlace) {
+  const auto encoded = [](tree::ContentKind content, std::uint64_t offset, std::string_view bytes) {
+    std::string body;
+    append_data(body, {{tree::Ino{70}, content}, offset, bytes});
+    EXPECT_EQ(body.size(), kLogDataOverhead + bytes.size());
+    return body;
+  };
+  const std::string body = encoded(tree::ContentKind::kShared, tree::kSharedLimit - 5, "bytes");
+  const auto decoded = decode_body(body);
+  ASSERT_TRUE(decoded) << decoded.error().message();
+  const auto& data = std::get<LogData>(*decoded);
+  EXPECT_EQ(data.name, (DataName{tree::Ino{70}, tree::ContentKind::kShared}));
+  EXPECT_EQ(data.offset, tree::kSharedLimit - 5);
+  EXPECT_EQ(data.bytes, "bytes");
+  EXPECT_TRUE(decode_body(encoded(tree::ContentKind::kData, tree::kSharedLimit, "bytes")));
+  for (const std::string& bad :
+       {encoded(tree::ContentKind::kShared, tree::kSharedLimit - 4, "bytes"),
+        encoded(tree::ContentKind::kShared, UINT64_MAX, "bytes"),
+        encoded(tree::ContentKind::kData, INT64_MAX, "bytes"), encoded(tree::ContentKind::kData, 0, ""),
+        encoded(tree::ContentKind::kObject, 0, "bytes"), body.substr(0, 17)})
+    EXPECT_FALSE(decode_body(bad));
+  std::string flushed;
+  append_flushed(flushed);
+  EXPECT_TRUE(std::holds_alternative<LogFlushed>(*decode_body(flushed)));
+  EXPECT_FALSE(decode_body(flushed + 'x'));
+}
+
 TEST(DeltaCodec, WhatCouldNotBeReadBackIsNotWritten) {
   std::string body;
   tree::Node node;
