@@ -126,11 +126,14 @@ TEST_F(DeltaFaultTest, AFailedFlushOfTheLogIsMadeGoodByACheckpoint) {
 // The pages of a flush that failed may be lost for good, with the mark in them.
 TEST_F(DeltaFaultTest, WhatFollowsAFailedFlushIsReachedWithoutItsPages) {
   auto upper = open();
-  change(*upper, 20);
+  change(*upper, 3);
   sync_.log_fails = true;
   ASSERT_TRUE(upper->sync_node(Ino{500}, tree::FsyncKind::kAll));
   sync_.log_fails = false;
-  change(*upper, 20);
+  const std::string before = *read_file(path_ + "/redo.log");
+  ASSERT_EQ((*RedoScan::scan(before))->segments().size(), 1U);
+  ASSERT_EQ((*RedoScan::scan(before))->segments().front().index, 0U);
+  change(*upper, 3);
   ASSERT_TRUE(upper->sync_node(Ino{500}, tree::FsyncKind::kAll));
   const std::string copy = dir_ / "copy";
   std::filesystem::copy(path_, copy, std::filesystem::copy_options::recursive);
