@@ -15,6 +15,8 @@
 //   rewrite FILE MIB COUNT     COUNT writes of 4 KiB at random places of FILE's first MIB, fsync after each
 //   256
 //   commit FILE MIB COUNT      the same, with fdatasync after each one
+//   log FILE COUNT             COUNT times 4 KiB at the end of FILE, fsync after each
+//   spool DIR COUNT            COUNT files of 4 KiB: written under another name, fsync, renamed
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -107,6 +109,27 @@ void sync_data_of(const Fd& file) {
   if (::fdatasync(file.get()) != 0) fail("fdatasync");
 }
 
+void append_and_sync(const std::string& path, std::size_t count) {
+  const std::vector<char> bytes(4096, 'a');
+  Fd file = open_at(AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (::write(file.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) fail(path);
+    sync_file(file);
+  }
+}
+
+void spool(const std::string& directory, std::size_t count) {
+  const std::vector<char> bytes(4096, 's');
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string name = fmt::format("{}/spool{}", directory, i);
+    const std::string fresh = name + ".new";
+    Fd file = open_at(AT_FDCWD, fresh, O_WRONLY | O_CREAT | O_EXCL);
+    if (::write(file.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) fail(fresh);
+    sync_file(file);
+    if (::rename(fresh.c_str(), name.c_str()) != 0) fail(name);
+  }
+}
+
 void write_in_order(const std::string& path, std::size_t mib) {
   std::vector<char> bytes(128 << 10);
   std::mt19937_64 random(1);
@@ -194,6 +217,10 @@ double run(const std::string& work, const std::vector<std::string>& arguments) {
     write_at_random(text(0), number(1), number(2), 256, sync_file);
   else if (work == "commit")
     write_at_random(text(0), number(1), number(2), 1, sync_data_of);
+  else if (work == "log")
+    append_and_sync(text(0), number(1));
+  else if (work == "spool")
+    spool(text(0), number(1));
   else
     return -1;
   return clock.seconds();

@@ -102,6 +102,8 @@ class Union final : public UnionFs {
   // True where the request was sent again and had been done before its answer was lost.
   bool was_done(const Caller& caller) const;
   static tree::ChangeSet change_of(const Caller& caller);
+  // One that leaves the bytes of all files alone.
+  static tree::ChangeSet metadata_change_of(const Caller& caller);
 
   // A directory that is still linked. Errors: ENOTDIR, ENOENT.
   Result<Node> get_live_directory(Ino dir) const;
@@ -140,6 +142,8 @@ class Union final : public UnionFs {
   Result<void> drop_capability(tree::ChangeSet& set, Ino ino) const;
   Result<void> resize(tree::ChangeSet& set, Ino ino, Node& node, std::uint64_t size) const;
   Result<void> change_mode(tree::ChangeSet& set, Ino ino, Node& node, std::uint16_t mode) const;
+  Result<std::size_t> write_locked(Ino ino, std::uint64_t offset, std::span<const std::byte> data,
+                                   WriteFlags flags, const Caller& caller, DataPlace& place);
   Result<void> zero_locked(tree::ChangeSet& set, Ino ino, Node& node, std::uint64_t offset,
                            std::uint64_t length) const;
   Result<void> allocate_locked(Ino ino, Node& node, std::uint64_t offset, std::uint64_t length) const;

@@ -70,8 +70,7 @@ Result<Node> Union::setattr(Ino ino, const SetAttr& changes, const Caller& calle
   LAYERFS_TRY(check_writable());
   ExclusiveLocks locks(locks_, ino);
   LAYERFS_ASSIGN(Node node, view_.get_node(ino));
-  tree::ChangeSet set = change_of(caller);
-  set.written = {ino, 0, 0};
+  tree::ChangeSet set = metadata_change_of(caller);
   Time time = now();
   bool shrinks = false;
   if (changes.size) {
@@ -79,7 +78,7 @@ Result<Node> Union::setattr(Ino ino, const SetAttr& changes, const Caller& calle
     if (node.kind != NodeKind::kRegular) return errno_error(EINVAL);
     if (*changes.size > kMaxFileSize) return errno_error(EFBIG);
     shrinks = *changes.size < node.size;
-    if (*changes.size != node.size) set.written.reset();
+    if (*changes.size != node.size) set.written.reset();  // its data may be copied and cut
     LAYERFS_TRY(resize(set, ino, node, *changes.size));
     LAYERFS_TRY(touch_content(set, ino, node, changes.kill_suid_sgid));
   }

@@ -52,7 +52,7 @@ Result<Entry> Union::create(Ino dir, const NewNode& what, const Caller& caller) 
     if (there) return errno_error(EEXIST);
   }
 
-  tree::ChangeSet set = change_of(caller);
+  tree::ChangeSet set = metadata_change_of(caller);
   Ino ino = upper_->allocate_ino();
   Node node;
   node.kind = what.kind;
@@ -133,7 +133,7 @@ Result<Entry> Union::link(Ino ino, Ino new_dir, std::string_view new_name, const
   if (node.nlink >= kMaxLinks) return errno_error(EMLINK);
 
   // An unlinked file may come back only as an unnamed one does: vfs_link() sees to that (I_LINKABLE).
-  tree::ChangeSet set = change_of(caller);
+  tree::ChangeSet set = metadata_change_of(caller);
   Time time = now();
   ++node.nlink;
   node.ctime = time;
@@ -164,7 +164,7 @@ Result<void> Union::remove(Ino dir, std::string_view name, NodeKind kind, const 
     if (!empty) return errno_error(ENOTEMPTY);
     --parent.nlink;
   }
-  tree::ChangeSet set = change_of(caller);
+  tree::ChangeSet set = metadata_change_of(caller);
   Time time = now();
   LAYERFS_TRY(remove_name(set, dir, name));
   LAYERFS_TRY(drop_link(set, ino, node, time));

@@ -69,6 +69,12 @@ tree::ChangeSet Union::change_of(const Caller& caller) {
   return set;
 }
 
+tree::ChangeSet Union::metadata_change_of(const Caller& caller) {
+  tree::ChangeSet set = change_of(caller);
+  set.written = tree::WrittenRange{tree::kRootIno, 0, 0};
+  return set;
+}
+
 Result<Node> Union::get_live_directory(Ino dir) const {
   LAYERFS_ASSIGN(Node node, view_.get_node(dir));
   if (node.kind != NodeKind::kDirectory) return errno_error(ENOTDIR);

@@ -49,7 +49,7 @@ Result<void> Union::check_rename(const RenamePlan& plan) const {
 }
 
 Result<void> Union::apply_rename(RenamePlan& plan, const Caller& caller) {
-  tree::ChangeSet set = change_of(caller);
+  tree::ChangeSet set = metadata_change_of(caller);
   Time time = now();
   LAYERFS_ASSIGN(Node old_parent, view_.get_node(plan.from.dir));
   LAYERFS_ASSIGN(Node new_parent, view_.get_node(plan.to.dir));

@@ -63,7 +63,7 @@ Result<void> Union::setxattr(Ino ino, std::string_view name, std::string_view va
   // More names than listxattr(2) can return would never be seen again.
   if (!is_there && list_size(names) + name.size() + 1 > kMaxXattrList) return errno_error(ENOSPC);
 
-  tree::ChangeSet set = change_of(caller);
+  tree::ChangeSet set = metadata_change_of(caller);
   if (name == kAclAccess) {
     if (node.kind == NodeKind::kSymlink) return errno_error(EOPNOTSUPP);
     LAYERFS_TRY(set_access_acl(set, ino, node, value));
@@ -87,7 +87,7 @@ Result<void> Union::removexattr(Ino ino, std::string_view name, const Caller& ca
   LAYERFS_ASSIGN(Node node, view_.get_node(ino));
   LAYERFS_ASSIGN(auto value, view_.find_xattr(ino, name));
   if (!value) return errno_error(ENODATA);
-  tree::ChangeSet set = change_of(caller);
+  tree::ChangeSet set = metadata_change_of(caller);
   LAYERFS_TRY(remove_xattr(set, ino, name));
   node.ctime = now();
   LAYERFS_TRY(put_node(set, ino, node));
