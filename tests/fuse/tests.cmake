@@ -13,6 +13,8 @@ foreach(mode root userns fusermount)
 endforeach()
 set_tests_properties(fuse/mount-life fuse/smoke-root fuse/smoke-userns fuse/smoke-fusermount
   PROPERTIES LABELS fuse TIMEOUT 600 SKIP_RETURN_CODE 77)
+add_test(NAME fuse/resent COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode root $<TARGET_FILE:layerfs> resent)
+set_tests_properties(fuse/resent PROPERTIES LABELS fuse TIMEOUT 900 SKIP_RETURN_CODE 77)
 add_test(NAME fuse/stress COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode root $<TARGET_FILE:layerfs> stress)
 set_tests_properties(fuse/stress PROPERTIES LABELS fuse TIMEOUT 600 SKIP_RETURN_CODE 77)
 # Its large directories take their time on a busy machine.
