@@ -24,6 +24,14 @@ int code(const Result<T>& result) {
   return result ? 0 : result.error().code;
 }
 
+/// The `at`th of the calls that are counted with it, from 1, fails with `code`.
+struct FaultPlan {
+  int at = 0;  ///< 0: none
+  int code = 0;
+  int calls = 0;
+  bool hits() { return ++calls == at; }
+};
+
 /// An upper whose changes fail on request, as those of a full disk do.
 class FaultyUpper final : public tree::UpperLayer {
  public:
@@ -32,6 +40,7 @@ class FaultyUpper final : public tree::UpperLayer {
   int fail_create = 0;
   int fail_open = 0;  ///< of the next open only
   mutable int opens = 0;
+  FaultPlan* plan = nullptr;  ///< of every call that may fail
 
   std::optional<Node> find_node(Ino ino) const override { return inner_->find_node(ino); }
   tree::UpperEntry find_entry(Ino dir, std::string_view name) const override {
@@ -56,34 +65,48 @@ class FaultyUpper final : public tree::UpperLayer {
   }
   Result<void> apply(const tree::ChangeSet& change) override {
     if (fail_apply != 0) return errno_error(fail_apply);
+    LAYERFS_TRY(follow_plan());
     return inner_->apply(change);
   }
   bool was_applied(std::uint64_t request) const override { return inner_->was_applied(request); }
   Ino allocate_ino() override { return inner_->allocate_ino(); }
   Result<std::shared_ptr<const Fd>> create_data(Ino ino) override {
     if (fail_create != 0) return errno_error(fail_create);
+    LAYERFS_TRY(follow_plan());
     return inner_->create_data(ino);
   }
   Result<std::shared_ptr<const Fd>> open_data(Ino ino) const override {
     ++opens;
+    LAYERFS_TRY(follow_plan());
     if (fail_open != 0) return errno_error(std::exchange(const_cast<int&>(fail_open), 0));
     return inner_->open_data(ino);
   }
   Result<tree::DataPlace> create_shared(Ino ino) override {
     if (fail_create != 0) return errno_error(fail_create);
+    LAYERFS_TRY(follow_plan());
     return inner_->create_shared(ino);
   }
   Result<tree::DataPlace> open_shared(Ino ino) const override {
     ++opens;
+    LAYERFS_TRY(follow_plan());
     if (fail_open != 0) return errno_error(std::exchange(const_cast<int&>(fail_open), 0));
     return inner_->open_shared(ino);
   }
-  Result<void> sync_node(Ino ino, FsyncKind kind) override { return inner_->sync_node(ino, kind); }
-  Result<void> sync(tree::SyncScope scope) override { return inner_->sync(scope); }
+  Result<void> sync_node(Ino ino, FsyncKind kind) override {
+    LAYERFS_TRY(follow_plan());
+    return inner_->sync_node(ino, kind);
+  }
+  Result<void> sync(tree::SyncScope scope) override {
+    LAYERFS_TRY(follow_plan());
+    return inner_->sync(scope);
+  }
   Result<struct statvfs> stat_fs() const override { return inner_->stat_fs(); }
   bool read_only() const override { return inner_->read_only(); }
 
  private:
+  Result<void> follow_plan() const {
+    return plan != nullptr && plan->hits() ? errno_error(plan->code) : Result<void>{};
+  }
   std::shared_ptr<tree::UpperLayer> inner_;
 };
 
