@@ -179,18 +179,32 @@ Result<void> Union::apply(const tree::ChangeSet& set) {
   return {};
 }
 
-void Union::erase_if_unused(Ino ino) {
+bool Union::erase_if_unused(Ino ino) {
   ExclusiveLocks locks(locks_, ino);
-  erase_if_forgotten(ino);
+  return erase_if_forgotten(ino);
 }
 
-void Union::erase_if_forgotten(Ino ino) {
+bool Union::erase_if_forgotten(Ino ino) {
   auto node = upper_->find_node(ino);
-  if (!node || node->nlink != 0 || is_held(ino)) return;
+  if (!node || node->nlink != 0 || is_held(ino)) return true;
   tree::ChangeSet set;
   erase(set, ino, *node);
-  // It stays an orphan otherwise, and is erased at the next start.
-  if (auto done = apply(set); !done) log_warning("forget an unlinked file: {}", done.error().message());
+  auto done = apply(set);
+  if (done) return true;
+  // It stays an orphan until then, at the longest until the next start.
+  log_warning("forget an unlinked file: {}", done.error().message());
+  std::lock_guard hold(deferred_mutex_);
+  deferred_.push_back(ino);
+  return false;
+}
+
+void Union::erase_deferred() {
+  std::vector<Ino> unused;
+  {
+    std::lock_guard hold(deferred_mutex_);
+    unused.swap(deferred_);
+  }
+  for (Ino ino : unused) erase_if_unused(ino);
 }
 
 bool Union::is_held(Ino ino) const {
@@ -208,14 +222,17 @@ void Union::forget(Ino ino, std::uint64_t count) {
   if (counts_.remove(ino, count) != 0 || !upper_) return;
   auto node = upper_->find_node(ino);
   if (!node || node->nlink != 0 || !check_writable()) return;
+  bool others_wait = false;
   {
     std::lock_guard hold(deferred_mutex_);
     if (!gate_.try_enter()) {
       deferred_.push_back(ino);
       return;
     }
+    others_wait = !deferred_.empty();
   }
-  erase_if_unused(ino);
+  // What the upper refused to erase it may take now, as it took this one.
+  if (erase_if_unused(ino) && others_wait) erase_deferred();
   gate_.leave();
 }
 
