@@ -24,6 +24,16 @@ def renameat2(old, new, flags):
     _checked(LIBC.renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), flags))
 
 
+def link_following(old, new):
+    """linkat(2) with AT_SYMLINK_FOLLOW: os.link() calls link(2), which follows nothing."""
+    _checked(LIBC.linkat(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), 0x400))
+
+
+def link_open_file(fd, new):
+    """A name for what is open, as open(2) has it for O_TMPFILE."""
+    link_following("/proc/self/fd/%d" % fd, new)
+
+
 def fallocate(fd, mode, offset, length):
     _checked(LIBC.fallocate(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)))
 

@@ -72,7 +72,7 @@ CHANGING = {
     "lsetxattr": lambda r, t: r.do("setxattr", os.setxattr, r.p(t), "user.k", b"v", follow_symlinks=False),
     "removexattr": lambda r, t: r.do("removexattr", os.removexattr, r.p(t), "user.k"),
     "link from": lambda r, t: r.do("link", os.link, r.p(t), r.p("new"), follow_symlinks=False),
-    "link follow": lambda r, t: r.do("link", os.link, r.p(t), r.p("new"), follow_symlinks=True),
+    "link follow": lambda r, t: r.do("link", calls.link_following, r.p(t), r.p("new")),
     "link to": lambda r, t: r.do("link", os.link, r.p("ro"), r.p(t), follow_symlinks=False),
     "link of itself": lambda r, t: r.do("link", os.link, r.p("f"), r.p(t), follow_symlinks=False),
     "rename away": lambda r, t: r.do("rename", os.rename, r.p(t), r.p("new")),
