@@ -1,5 +1,5 @@
 # Real mounts, by scripts. Each makes a private directory and takes down what it put up.
-foreach(mode root user userns fusermount)
+foreach(mode root user userns fusermount container)
   add_test(NAME fuse/parity-${mode} COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode ${mode} $<TARGET_FILE:layerfs>
     parity/parity --as ${mode})
   set_tests_properties(fuse/parity-${mode} PROPERTIES LABELS fuse TIMEOUT 900 SKIP_RETURN_CODE 77)
