@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random operation sequences against the reference model: on lower trees with content, with remounts, on one
-// and on several threads. LAYERFS_MODEL_OPS and LAYERFS_MODEL_SEED choose more of them, or the one that
-// failed.
+// and on several threads; over an upper in memory, and over a delta on disk that is closed, or left as kill
+// -9 leaves it, before each remount. LAYERFS_MODEL_OPS and LAYERFS_MODEL_SEED choose more of them, or the one
+// that failed.
+#include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <thread>
 
+#include "fs/base/sys_file.h"
+#include "fs/upper/delta_open.h"
 #include "fs/upper/memory_upper.h"
+#include "tests/base/scratch_dir.h"
 #include "tests/union/random_run.h"
 #include "tests/union/union_check.h"
 
@@ -28,18 +37,68 @@ constexpr std::uint64_t kDefaultOps = 100'000;
 #endif
 constexpr std::size_t kSequence = 1000;
 
+enum class Medium : std::uint8_t { kMemory, kDelta };
+
+void copy_sparse(const std::string& from, const std::string& to) {
+  Fd in = open_file(from, O_RDONLY).value();
+  Fd out = open_file(to, O_WRONLY | O_CREAT | O_EXCL, 0600).value();
+  ASSERT_EQ(::ftruncate(out.get(), stat_fd(in.get()).value().st_size), 0);
+  for (off_t at = 0; (at = ::lseek(in.get(), at, SEEK_DATA)) >= 0;) {
+    for (off_t end = ::lseek(in.get(), at, SEEK_HOLE); at < end;) {
+      off_t to_offset = at;
+      ASSERT_GT(
+          ::copy_file_range(in.get(), &at, out.get(), &to_offset, static_cast<std::size_t>(end - at), 0), 0);
+    }
+  }
+}
+
+void copy_tree(const std::string& from, const std::string& to) {
+  namespace files = std::filesystem;
+  files::create_directory(to);
+  for (const auto& entry : files::recursive_directory_iterator(from)) {
+    std::string target = to + entry.path().string().substr(from.size());
+    if (entry.is_directory())
+      files::create_directory(target);
+    else
+      copy_sparse(entry.path(), target);
+  }
+}
+
 // A file system and its model from one seed.
 struct World {
-  explicit World(std::uint64_t seed) : random(seed), blobs(std::make_shared<tree::MemoryBlobs>()) {
+  explicit World(std::uint64_t seed, Medium where = Medium::kMemory)
+      : medium(where), random(seed), blobs(std::make_shared<tree::MemoryBlobs>()) {
     lower = std::make_shared<tree::MemoryTree>();
-    upper = upper::make_memory_upper();
     static constexpr std::uint64_t kLimits[] = {0, 4096, 65536};
     options.whole_copy_limit = kLimits[seed % 3];
   }
   void mount() {
     fs.reset();
+    if (medium == Medium::kDelta)
+      open_delta();
+    else if (!upper)
+      upper = upper::make_memory_upper();
     fs = UnionFs::make(lower, blobs, upper, options).value();
   }
+  // The delta as its last owner left it: closed, or, as a copy that was taken before, dead.
+  void open_delta() {
+    std::string old = directory;
+    if (upper && mounts++ % 2 == 0) copy_tree(old, directory = fmt::format("{}/{}", scratch.path(), mounts));
+    upper.reset();
+    if (directory != old) {
+      EXPECT_TRUE(remove_tree(old));
+    }
+    upper::DeltaTuning tuning;
+    tuning.segment_size = (128U << 10) << (random() % 3);
+    // Nothing happens by itself while a copy is taken.
+    tuning.checkpoint_segments = 1000;
+    tuning.flush_period = std::chrono::hours(1);
+    upper = upper::open_delta_with(directory, {}, tuning).value();
+  }
+  const Medium medium;
+  ScratchDir scratch;
+  std::string directory = scratch / "0";
+  int mounts = 0;
   std::mt19937_64 random;
   std::shared_ptr<tree::MemoryBlobs> blobs;
   std::shared_ptr<tree::MemoryTree> lower;
@@ -50,8 +109,8 @@ struct World {
 };
 
 // Runs a sequence in a new world. `at` gets the number of the operation that failed.
-std::string run_sequence(std::uint64_t seed, const std::vector<Op>& ops, std::size_t& at) {
-  World world(seed);
+std::string run_sequence(std::uint64_t seed, Medium medium, const std::vector<Op>& ops, std::size_t& at) {
+  World world(seed, medium);
   make_lower(world.random, *world.lower, *world.blobs, tree::kRootIno, world.model, world.model.root());
   world.mount();
   world.model.root()->ino = 1;
@@ -65,16 +124,16 @@ std::string run_sequence(std::uint64_t seed, const std::vector<Op>& ops, std::si
 }
 
 // Leaves out ever smaller parts while it still fails.
-std::vector<Op> shorten(std::uint64_t seed, std::vector<Op> ops) {
+std::vector<Op> shorten(std::uint64_t seed, Medium medium, std::vector<Op> ops) {
   std::size_t at = 0;
-  run_sequence(seed, ops, at);
+  run_sequence(seed, medium, ops, at);
   ops.resize(std::min(ops.size(), at + 1));
   for (std::size_t part = std::max<std::size_t>(ops.size() / 2, 1);;) {
     for (std::size_t begin = 0; begin < ops.size();) {
       std::vector<Op> fewer(ops.begin(), ops.begin() + static_cast<std::ptrdiff_t>(begin));
       std::size_t end = std::min(begin + part, ops.size());
       fewer.insert(fewer.end(), ops.begin() + static_cast<std::ptrdiff_t>(end), ops.end());
-      if (run_sequence(seed, fewer, at).empty())
+      if (run_sequence(seed, medium, fewer, at).empty())
         begin = end;
       else
         ops = std::move(fewer);
@@ -84,32 +143,38 @@ std::vector<Op> shorten(std::uint64_t seed, std::vector<Op> ops) {
   }
 }
 
-void report(std::uint64_t seed, const std::vector<Op>& ops) {
-  std::vector<Op> fewer = shorten(seed, ops);
+void report(std::uint64_t seed, Medium medium, const std::vector<Op>& ops) {
+  std::vector<Op> fewer = shorten(seed, medium, ops);
   std::size_t at = 0;
-  std::string wrong = run_sequence(seed, fewer, at);
+  std::string wrong = run_sequence(seed, medium, fewer, at);
   std::string text;
   for (const Op& op : fewer) text += "  " + to_text(op) + "\n";
   FAIL() << "LAYERFS_MODEL_SEED=" << seed << ", shortened to " << fewer.size() << " operations:\n"
          << text << wrong;
 }
 
-TEST(RandomOperations, AgreeWithTheReferenceModel) {
+void run_sequences(Medium medium, std::uint64_t count) {
   std::uint64_t first = number_from("LAYERFS_MODEL_SEED", 1);
-  std::uint64_t sequences = number_from("LAYERFS_MODEL_OPS", kDefaultOps) / kSequence;
-  for (std::uint64_t seed = first; seed < first + sequences; ++seed) {
+  for (std::uint64_t seed = first; seed < first + count; ++seed) {
     std::mt19937_64 random(seed);
     std::vector<Op> ops = make_ops(random, kSequence);
     std::size_t at = 0;
-    if (!run_sequence(seed, ops, at).empty()) return report(seed, ops);
+    if (!run_sequence(seed, medium, ops, at).empty()) return report(seed, medium, ops);
   }
 }
 
-TEST(RandomOperations, OfSeveralThreadsAgreeWithAModelOfEach) {
+TEST(RandomOperations, AgreeWithTheReferenceModel) {
+  run_sequences(Medium::kMemory, number_from("LAYERFS_MODEL_OPS", kDefaultOps) / kSequence);
+}
+
+TEST(RandomOperations, AgreeWithTheReferenceModelOverADeltaOnDisk) {
+  run_sequences(Medium::kDelta, number_from("LAYERFS_MODEL_OPS", kDefaultOps / 10) / kSequence);
+}
+
+// Each has a directory and a model of its own; between the rounds there is a remount.
+void run_threads(Medium medium, std::uint64_t seed, std::uint64_t count, int rounds) {
   constexpr int kThreads = 4;
-  std::uint64_t seed = number_from("LAYERFS_MODEL_SEED", 1);
-  std::uint64_t count = number_from("LAYERFS_MODEL_OPS", kDefaultOps) / kThreads / 4;
-  World world(seed);
+  World world(seed, medium);
   std::array<ReferenceModel, kThreads> models;
   std::array<Ino, kThreads> tops{};
   for (int i = 0; i < kThreads; ++i) {
@@ -123,21 +188,39 @@ TEST(RandomOperations, OfSeveralThreadsAgreeWithAModelOfEach) {
     models[i].root()->parent.reset();
   }
   world.mount();
-  std::array<std::string, kThreads> wrong;
-  std::vector<std::thread> threads;
-  for (int i = 0; i < kThreads; ++i) {
-    threads.emplace_back([&, i] {
-      std::mt19937_64 random(seed * 100 + static_cast<std::uint64_t>(i));
-      RandomRun run(world.fs, models[i], tops[i], models[i].root(), {.remounts = false}, [] {});
-      for (const Op& op : make_ops(random, count))
-        if (wrong[i] = run.step(op); !wrong[i].empty()) return;
-      wrong[i] = run.compare_all();
-      run.close_all();
-    });
+  for (int round = 0; round < rounds; ++round) {
+    std::array<std::string, kThreads> wrong;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kThreads; ++i) {
+      threads.emplace_back([&, i] {
+        std::mt19937_64 random((seed * 100 + static_cast<std::uint64_t>(round)) * 100 +
+                               static_cast<std::uint64_t>(i));
+        RandomRun run(world.fs, models[i], tops[i], models[i].root(), {.remounts = false}, [] {});
+        wrong[i] = run.compare_all();
+        for (const Op& op : make_ops(random, count)) {
+          if (!wrong[i].empty()) return;
+          wrong[i] = run.step(op);
+        }
+        if (wrong[i].empty()) wrong[i] = run.compare_all();
+        run.close_all();
+      });
+    }
+    for (auto& thread : threads) thread.join();
+    for (const std::string& text : wrong)
+      ASSERT_EQ(text, "") << "LAYERFS_MODEL_SEED=" << seed << ", round " << round;
+    ASSERT_EQ(check_upper(*world.fs, *world.lower, *world.upper), "") << "LAYERFS_MODEL_SEED=" << seed;
+    world.mount();
   }
-  for (auto& thread : threads) thread.join();
-  for (const std::string& text : wrong) EXPECT_EQ(text, "") << "LAYERFS_MODEL_SEED=" << seed;
-  EXPECT_EQ(check_upper(*world.fs, *world.lower, *world.upper), "");
+}
+
+TEST(RandomOperations, OfSeveralThreadsAgreeWithAModelOfEach) {
+  run_threads(Medium::kMemory, number_from("LAYERFS_MODEL_SEED", 1),
+              number_from("LAYERFS_MODEL_OPS", kDefaultOps) / 32, 2);
+}
+
+TEST(RandomOperations, OfSeveralThreadsAgreeWithAModelOfEachOverADeltaOnDisk) {
+  run_threads(Medium::kDelta, number_from("LAYERFS_MODEL_SEED", 1),
+              number_from("LAYERFS_MODEL_OPS", kDefaultOps / 10) / 32, 8);
 }
 
 // One operation on names that other threads use too: whatever it answers is right.
