@@ -9,6 +9,8 @@ add_test(NAME fuse/mount-life COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode root $<T
 foreach(mode root userns fusermount)
   add_test(NAME fuse/keeper-${mode} COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode ${mode} $<TARGET_FILE:layerfs> keeper)
   set_tests_properties(fuse/keeper-${mode} PROPERTIES LABELS fuse TIMEOUT 600 SKIP_RETURN_CODE 77)
+  add_test(NAME fuse/corners-${mode} COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode ${mode} $<TARGET_FILE:layerfs> corners)
+  set_tests_properties(fuse/corners-${mode} PROPERTIES LABELS fuse TIMEOUT 600 SKIP_RETURN_CODE 77)
   add_test(NAME fuse/smoke-${mode} COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode ${mode} $<TARGET_FILE:layerfs> smoke)
 endforeach()
 set_tests_properties(fuse/mount-life fuse/smoke-root fuse/smoke-userns fuse/smoke-fusermount

@@ -5,6 +5,8 @@ import stat
 import time
 import zlib
 
+import calls
+
 OLD = 1_000_000_000 * 10**9  # every time in a fresh fixture
 USER, GROUP, EXTRA_GROUP = 30001, 30001, 30002  # of the ordinary user; the tests need no passwd entry
 
@@ -82,9 +84,30 @@ def build_full(top, owner=None):
     write(top + "/root-dir/inside", b"in", 0o666)
     os.mkdir(top + "/root-closed", 0o700)
     write(top + "/root-closed/inside", b"in", 0o666)
+    if owner:
+        build_acls(top)
     os.chmod(top + "/sgid", 0o2777)
     os.chmod(top + "/sticky", 0o1777)
     settle(top)
+
+
+def build_acls(top):
+    """Root's files, of which ACLs say what the ordinary user may."""
+    owner, other = (calls.USER_OBJ, 6, calls.NO_ID), (calls.OTHER, 0, calls.NO_ID)
+    group, mask = (calls.GROUP_OBJ, 0, calls.NO_ID), (calls.MASK, 7, calls.NO_ID)
+    for name, entries in (
+            ("acl-read-write", (owner, (calls.USER, 6, USER), group, mask, other)),
+            ("acl-denied", (owner, (calls.USER, 0, USER), group, mask, (calls.OTHER, 6, calls.NO_ID))),
+            ("acl-masked", (owner, (calls.USER, 6, USER), group, (calls.MASK, 4, calls.NO_ID), other)),
+            ("acl-by-group", (owner, group, (calls.GROUP, 4, EXTRA_GROUP), mask, other)),
+            ("acl-another", (owner, (calls.USER, 6, USER + 1), group, mask, other))):
+        write(top + "/" + name, b"guarded", 0o600)
+        os.setxattr(top + "/" + name, calls.ACL_ACCESS, calls.acl(*entries))
+    os.mkdir(top + "/acl-dir", 0o700)
+    write(top + "/acl-dir/inside", b"in", 0o644)
+    entries = ((calls.USER_OBJ, 7, calls.NO_ID), (calls.USER, 7, USER), group, mask, other)
+    os.setxattr(top + "/acl-dir", calls.ACL_ACCESS, calls.acl(*entries))
+    os.setxattr(top + "/acl-dir", calls.ACL_DEFAULT, calls.acl(*entries))
 
 
 def give(top, owner):

@@ -89,6 +89,38 @@ RENAME_TO = ["f", "hl", "sub", "empty", "l", "dangling", "fifo", "new", "sub/new
 RENAME_FLAGS = {"": 0, " noreplace": calls.RENAME_NOREPLACE, " exchange": calls.RENAME_EXCHANGE}
 
 
+MAKERS = {
+    "file": lambda p: os.close(os.open(p, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640)),
+    "directory": os.mkdir,
+    "link": lambda p: os.symlink("elsewhere", p),
+    "fifo": os.mkfifo,
+    "socket": lambda p: calls.mknod(p, stat.S_IFSOCK | 0o600),
+    "whiteout device": lambda p: calls.mknod(p, stat.S_IFCHR | 0o600, 0),
+    "hard link": None,
+}
+
+
+def recreate(r, target, make):
+    """Removed and made again at once, as another type; and once more, so that the new one is removed too."""
+    path = r.p(target)
+    is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
+    if target == "sub":
+        r.do("empty it", os.unlink, path + "/g")
+    for _ in range(2):
+        r.do("remove", os.rmdir if is_directory else os.unlink, path)
+        r.do("gone", os.lstat, path)
+        r.do("make", make or (lambda p: os.link(r.p("ro"), p)), path)
+        r.stat(target)
+        try:
+            is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
+        except OSError:
+            return
+    if is_directory:
+        r.do("nothing shows through", os.listdir, path)
+    r.do("rename it away", os.rename, path, r.p("moved"))
+    r.do("gone", os.lstat, path)
+
+
 def matrix_cases():
     """(name, function(recorder)) of every cell."""
     for call, function in READING.items():
@@ -100,6 +132,9 @@ def matrix_cases():
     for call, function in CHANGING.items():
         for label, target in ONE_PATH_TARGETS.items():
             yield "matrix %s / %s" % (call, label), lambda r, f=function, t=target: f(r, t)
+    for target in ("f", "hl", "sub", "empty", "l", "fifo"):
+        for kind, make in MAKERS.items():
+            yield "matrix recreate %s as %s" % (target, kind), lambda r, t=target, m=make: recreate(r, t, m)
     for suffix, flags in RENAME_FLAGS.items():
         for old in RENAME_FROM:
             for new in RENAME_TO:

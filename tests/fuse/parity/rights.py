@@ -85,6 +85,29 @@ def access_acls_and_the_mode(r):
 
 
 @case
+def what_acls_grant_and_refuse(r):
+    """Of root's files that the ordinary user meets; to others they are not there."""
+    for name in ("acl-read-write", "acl-denied", "acl-masked", "acl-by-group", "acl-another", "acl-dir"):
+        for mode in (os.R_OK, os.W_OK, os.X_OK):
+            r.do("access %s %d" % (name, mode), os.access, r.p(name), mode)
+        r.do("read", lambda n=name: os.close(os.open(r.p(n), os.O_RDONLY)))
+        r.write(name, b"W", os.O_WRONLY)
+        r.do("truncate", os.truncate, r.p(name), 3)
+        r.do("chmod", os.chmod, r.p(name), 0o777)
+        r.do("get", os.getxattr, r.p(name), calls.ACL_ACCESS)
+    r.do("list", lambda: sorted(os.listdir(r.p("acl-dir"))))
+    r.read("acl-dir/inside")
+    r.write("acl-dir/new", b"mine")
+    r.stat("acl-dir/new")
+    r.do("inherited", os.getxattr, r.p("acl-dir/new"), calls.ACL_ACCESS)
+    r.do("mkdir", os.mkdir, r.p("acl-dir/sub"))
+    r.stat("acl-dir/sub")
+    for acl in (calls.ACL_ACCESS, calls.ACL_DEFAULT):
+        r.do("inherited", os.getxattr, r.p("acl-dir/sub"), acl)
+    r.do("unlink", os.unlink, r.p("acl-dir/inside"))
+
+
+@case
 def what_others_own(r):
     for name in ("root-file", "root-secret", "root-dir", "root-dir/inside", "root-closed", "root-closed/inside",
                  "group-file", "sticky/theirs"):
