@@ -7,6 +7,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 
@@ -57,8 +58,13 @@ Result<std::vector<std::string>> read_names(Fd fd) {
 Result<std::string> read_all(int fd, std::size_t limit, const std::string& path) {
   std::string text;
   std::size_t size = 0;
+  struct stat st;
+  // A byte more than there should be, to see the end without growing, which copies. Never little: files of
+  // /proc say that they are empty, and some are only read by one call.
+  const std::size_t said = ::fstat(fd, &st) == 0 ? static_cast<std::size_t>(st.st_size) : 0;
+  text.resize(std::max<std::size_t>(std::min(said, limit) + 1, 65536));
   for (;;) {
-    text.resize(size + 65536);
+    if (size == text.size()) text.resize(size + 65536);
     ssize_t got = retry([&] { return ::read(fd, text.data() + size, text.size() - size); });
     if (got < 0) return system_error(errno, "read", path);
     size += static_cast<std::size_t>(got);

@@ -78,6 +78,8 @@ TEST(SysFile, ReadFileKeepsItsLimit) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().kind, ErrorKind::kInvalid);
   EXPECT_EQ(*read_file("/dev/null"), "");
+  EXPECT_EQ(read_file("/proc/sys/kernel/random/boot_id")->size(), 37U)
+      << "says that it is empty, and is read at once";
   EXPECT_EQ(read_file(dir.path()).error().code, EISDIR);
 }
 
