@@ -13,6 +13,7 @@
 
 #include "fs/base/sys_file.h"
 #include "runtime/container/oci_runtime.h"
+#include "runtime/sys/systemd_manager.h"
 #include "tools/io.h"
 #include "tools/oci_limits.h"
 #include "tools/oci_spec.h"
@@ -25,11 +26,16 @@ using container::CreateRequest;
 using container::ExecRequest;
 using container::OciRuntime;
 
-Result<plan::CgroupMode> cgroup_mode(const OciTool& tool) {
-  if (tool.cgroup_manager == "cgroupfs") return plan::CgroupMode::kRequired;
-  if (tool.cgroup_manager == "disabled") return plan::CgroupMode::kDisabled;
-  return unsupported_error("--cgroup-manager", tool.cgroup_manager,
-                           "only cgroupfs and disabled are supported");
+Result<void> choose_cgroup_manager(const OciTool& tool, CreateRequest& request) {
+  bool by_systemd = tool.cgroup_manager == "systemd";
+  request.cgroup_mode =
+      tool.cgroup_manager == "disabled" ? plan::CgroupMode::kDisabled : plan::CgroupMode::kRequired;
+  request.cgroup_manager = by_systemd ? plan::CgroupManager::kSystemd : plan::CgroupManager::kFiles;
+  if (by_systemd && !sys::has_systemd_support())
+    return unsupported_error("--cgroup-manager", "systemd",
+                             "this build is without libsystemd (libsystemd-dev was not there)");
+  if (by_systemd || tool.cgroup_manager == "cgroupfs" || tool.cgroup_manager == "disabled") return {};
+  return unsupported_error("--cgroup-manager", tool.cgroup_manager, "is not cgroupfs, systemd or disabled");
 }
 
 /// Options that create and run share.
@@ -101,9 +107,7 @@ void add_lifecycle(CLI::App& app, OciTool& tool) {
   CLI::App* create = app.add_subcommand("create", "Create a container; its process waits for start");
   add_create_options(*create, *request);
   create->callback([request, &tool] {
-    auto mode = cgroup_mode(tool);
-    if (!mode) return tool.fail(mode.error());
-    request->cgroup_mode = *mode;
+    if (auto chosen = choose_cgroup_manager(tool, *request); !chosen) return tool.fail(chosen.error());
     finish(tool, OciRuntime(tool.root).create(*request));
   });
 
@@ -118,9 +122,8 @@ void add_lifecycle(CLI::App& app, OciTool& tool) {
   run->add_flag("-d,--detach", options->detach, "Return once it runs");
   run->add_flag("--keep", options->keep, "Do not delete it when it ends");
   run->callback([options, &tool] {
-    auto mode = cgroup_mode(tool);
-    if (!mode) return tool.fail(mode.error());
-    options->request.cgroup_mode = *mode;
+    if (auto chosen = choose_cgroup_manager(tool, options->request); !chosen)
+      return tool.fail(chosen.error());
     auto wait = options->detach ? OciRuntime::Wait::kDetached
                 : options->keep ? OciRuntime::Wait::kKeep
                                 : OciRuntime::Wait::kForeground;

@@ -25,9 +25,9 @@ int run(int argc, char** argv) {
       ->check(CLI::IsMember({"text", "json"}))
       ->each([&](const std::string& value) { tool.log.json = value == "json"; });
   app.add_flag_callback("--debug", [] { layerfs::set_log_level(layerfs::LogLevel::kDebug); }, "Log more");
-  app.add_option("--cgroup-manager", tool.cgroup_manager, "cgroupfs or disabled");
+  app.add_option("--cgroup-manager", tool.cgroup_manager, "cgroupfs, systemd or disabled");
   app.add_flag_callback(
-      "--systemd-cgroup", [&] { tool.cgroup_manager = "systemd"; }, "Make cgroups by systemd");
+      "--systemd-cgroup", [&] { tool.cgroup_manager = "systemd"; }, "The same as --cgroup-manager=systemd");
   layerfs::tools::add_oci_commands(app, tool);
   try {
     app.parse(argc, argv);

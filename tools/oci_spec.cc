@@ -5,6 +5,7 @@
 
 #include "runtime/plan/capability_set.h"
 #include "runtime/plan/run_spec.h"
+#include "runtime/sys/systemd_manager.h"
 
 namespace layerfs::tools {
 
@@ -92,8 +93,11 @@ std::string features() {
   Json names = Json::array();
   for (unsigned number = 0; number <= 40; ++number) names.push_back(plan::capability_name(number));
   linux_part["capabilities"] = std::move(names);
-  linux_part["cgroup"] = {
-      {"v1", true}, {"v2", true}, {"systemd", false}, {"systemdUser", false}, {"rdma", true}};
+  linux_part["cgroup"] = {{"v1", true},
+                          {"v2", true},
+                          {"systemd", sys::has_systemd_support()},
+                          {"systemdUser", sys::has_systemd_support()},
+                          {"rdma", true}};
   linux_part["seccomp"] = {
       {"enabled", true},
       {"actions",

@@ -4,10 +4,36 @@
 #include <linux/capability.h>
 #include <unistd.h>
 
+#include <cstdio>
+
 #include "fs/base/sys_file.h"
 #include "runtime/sys/clone.h"
 
 namespace layerfs::container {
+
+namespace {
+
+/// Who the caller's user id is in the namespace above, and whether that is the first one
+/// (user_namespaces(7)).
+void read_owner(plan::HostFacts& host) {
+  host.host_uid = host.uid;
+  auto map = read_file("/proc/self/uid_map", 65536);
+  bool is_first = true;
+  unsigned long inside = 0;
+  unsigned long outside = 0;
+  unsigned long count = 0;
+  const char* line = map ? map->c_str() : "";
+  int length = 0;
+  while (std::sscanf(line, "%lu %lu %lu%n", &inside, &outside, &count, &length) == 3) {
+    is_first = is_first && inside == 0 && outside == 0 && count == 4294967295;
+    if (host.uid >= inside && host.uid - inside < count)
+      host.host_uid = static_cast<std::uint32_t>(outside + (host.uid - inside));
+    line += length;
+  }
+  host.host_root = is_first && host.uid == 0;
+}
+
+}  // namespace
 
 Result<plan::HostFacts> read_host_facts() {
   plan::HostFacts host;
@@ -17,6 +43,7 @@ Result<plan::HostFacts> read_host_facts() {
   constexpr std::uint64_t kNeeded =
       (1ULL << CAP_SYS_ADMIN) | (1ULL << CAP_SETUID) | (1ULL << CAP_SETGID) | (1ULL << CAP_DAC_OVERRIDE);
   host.privileged = (effective & kNeeded) == kNeeded;
+  read_owner(host);
   host.last_capability = sys::last_capability();
   LAYERFS_ASSIGN(std::string mounts, read_file("/proc/self/mountinfo"));
   LAYERFS_ASSIGN(std::string groups, read_file("/proc/self/cgroup"));

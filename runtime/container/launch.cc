@@ -153,7 +153,7 @@ int failure_status(int code) { return code == ENOENT ? 127 : 126; }
 
 }  // namespace
 
-Result<LaunchedInit> launch(InitRequest& request, const sys::CgroupDirs& cgroup,
+Result<LaunchedInit> launch(InitRequest& request, const std::function<Result<void>(pid_t)>& join_cgroup,
                             const std::function<Result<void>(pid_t)>& on_born) {
   LAYERFS_ASSIGN(request.prepared_mounts, prepare_mounts(request.plan.steps));
   LAYERFS_ASSIGN(auto ends, SyncChannel::make_pair());
@@ -185,7 +185,7 @@ Result<LaunchedInit> launch(InitRequest& request, const sys::CgroupDirs& cgroup,
     if (!request.plan.process.initial_cpus.empty())
       if (auto set = sys::set_affinity(pid, request.plan.process.initial_cpus); !set)
         return with_context(set.error(), "field", "process.execCPUAffinity.initial");
-    LAYERFS_TRY(cgroup.add(pid));
+    LAYERFS_TRY(join_cgroup(pid));
     if (!request.plan.process.final_cpus.empty())
       if (auto set = sys::set_affinity(pid, request.plan.process.final_cpus); !set)
         return with_context(set.error(), "field", "process.execCPUAffinity.final");

@@ -25,6 +25,7 @@
 #include "runtime/container/oci_support.h"
 #include "runtime/container/out_of_memory.h"
 #include "runtime/container/prepared_mounts.h"
+#include "runtime/container/systemd_scope.h"
 #include "runtime/spec/parse_spec.h"
 #include "runtime/sys/child_process.h"
 #include "runtime/sys/clone.h"
@@ -132,6 +133,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   options.bundle = bundle;
   options.no_pivot = request.no_pivot;
   options.cgroup_mode = request.cgroup_mode;
+  options.cgroup_manager = request.cgroup_manager;
   // Without a path, and without privilege to make one, a group is made only for limits that were asked for.
   options.cgroup_name = "layerfs-" + request.id;
   options.cgroup_extent = host.privileged && parsed->find_namespace(spec::NamespaceKind::kUser) == nullptr
@@ -168,10 +170,22 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   state.annotations = parsed->annotations;
   state.owner_uid = host.uid;
   LAYERFS_TRY(write_file_plain(locked.directory + "/config.json", config));
-  LAYERFS_ASSIGN(sys::CgroupDirs cgroup, make_cgroup(init_request.plan.cgroup, request.cgroup_mode));
+  const auto& scope = init_request.plan.scope;
+  sys::CgroupDirs cgroup;
+  if (!scope) {
+    LAYERFS_ASSIGN(cgroup, make_cgroup(init_request.plan.cgroup, request.cgroup_mode));
+  }
   ScopeExit remove_cgroup([&] {
-    if (auto removed = cgroup.remove(); !removed) log_warning("{}", removed.error().message());
+    auto removed = state.scope.empty() ? cgroup.remove() : stop_scope(host, state.scope, cgroup);
+    if (!removed) log_warning("{}", removed.error().message());
   });
+  auto join = [&](pid_t pid) -> Result<void> {
+    if (!scope) return cgroup.add(pid);
+    LAYERFS_ASSIGN(cgroup, start_scope(host, *scope, init_request.plan.cgroup, pid));
+    state.scope = scope->unit;
+    state.cgroups = cgroup.paths();
+    return {};
+  };
   state.cgroups = cgroup.paths();
   LAYERFS_TRY(store_.write(state));
   std::string fifo = store_.start_fifo(request.id);
@@ -189,7 +203,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
     state.start_time = start_time.value_or(0);
     return store_.write(state);
   };
-  LAYERFS_ASSIGN(LaunchedInit init, launch(init_request, cgroup, remember));
+  LAYERFS_ASSIGN(LaunchedInit init, launch(init_request, join, remember));
   ScopeExit kill_init([&] { init.destroy(); });
   hooks_begun = true;
   Fd master;

@@ -16,6 +16,7 @@
 #include "runtime/container/host.h"
 #include "runtime/container/oci_runtime.h"
 #include "runtime/container/oci_support.h"
+#include "runtime/container/systemd_scope.h"
 #include "runtime/spec/parse_spec.h"
 #include "runtime/sys/child_process.h"
 #include "runtime/sys/clone.h"
@@ -184,7 +185,10 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
   if (!request.console_socket.empty()) {
     LAYERFS_ASSIGN(init_request.console_socket, connect_console_socket(request.console_socket));
   }
-  LAYERFS_ASSIGN(LaunchedInit init, launch(init_request, groups));
+  auto join = [&](pid_t pid) {
+    return state.scope.empty() ? groups.add(pid) : join_scope(host, state.scope, groups, pid);
+  };
+  LAYERFS_ASSIGN(LaunchedInit init, launch(init_request, join));
   ScopeExit kill_init([&] { init.destroy(); });
   Fd master;
   LaunchEvents events;

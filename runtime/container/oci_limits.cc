@@ -10,6 +10,7 @@
 #include "runtime/container/host.h"
 #include "runtime/container/oci_runtime.h"
 #include "runtime/container/oci_support.h"
+#include "runtime/container/systemd_scope.h"
 
 namespace layerfs::container {
 
@@ -77,6 +78,7 @@ Result<void> OciRuntime::update(const std::string& id, spec::Resources resources
   fill_from_now(cgroup, resources);
   LAYERFS_ASSIGN(plan::CgroupPlan plan,
                  plan::plan_cgroup(resources, host.cgroups, "", plan::CgroupExtent::kNeeded));
+  if (!state.scope.empty()) return update_scope(host, state.scope, cgroup, plan);
   return cgroup.update(cgroup_requests(plan));
 }
 

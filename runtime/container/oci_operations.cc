@@ -14,8 +14,10 @@
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
 #include "runtime/container/hooks.h"
+#include "runtime/container/host.h"
 #include "runtime/container/oci_runtime.h"
 #include "runtime/container/oci_support.h"
+#include "runtime/container/systemd_scope.h"
 #include "runtime/sys/clone.h"
 
 namespace layerfs::container {
@@ -117,7 +119,12 @@ Result<void> OciRuntime::remove_locked(const std::string& id, const ContainerSta
   }
   // Without a pid namespace of its own its processes outlive the init.
   LAYERFS_TRY(cgroup.kill_all());
-  LAYERFS_TRY(cgroup.remove());
+  if (state.scope.empty()) {
+    LAYERFS_TRY(cgroup.remove());
+  } else {
+    LAYERFS_ASSIGN(plan::HostFacts host, read_host_facts());
+    LAYERFS_TRY(stop_scope(host, state.scope, cgroup));
+  }
   if (auto spec = stored_spec(id); spec)
     run_poststop_hooks(spec->hooks.poststop, state_json(state, Status::kStopped));
   return store_.remove(id);

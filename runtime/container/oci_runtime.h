@@ -29,6 +29,7 @@ struct CreateRequest {
   bool no_pivot = false;
   bool new_keyring = true;
   plan::CgroupMode cgroup_mode = plan::CgroupMode::kRequired;
+  plan::CgroupManager cgroup_manager = plan::CgroupManager::kFiles;
 };
 
 struct ExecRequest {

@@ -53,6 +53,7 @@ Result<ContainerState> parse_state(const std::string& text, const std::string& i
   if (auto found = document.find("cgroups"); found != document.end() && found->is_array())
     for (const auto& item : *found)
       if (item.is_string()) state.cgroups.push_back(item.get<std::string>());
+  state.scope = string("scope");
   if (auto found = document.find("annotations"); found != document.end() && found->is_object())
     for (const auto& [key, value] : found->items())
       if (value.is_string()) state.annotations[key] = value.get<std::string>();
@@ -149,6 +150,7 @@ Result<void> StateStore::write(const ContainerState& state) const {
                 {"created", state.created_at},
                 {"ready", state.ready},
                 {"cgroups", state.cgroups},
+                {"scope", state.scope},
                 {"annotations", state.annotations},
                 {"owner", state.owner_uid}};
   std::string text = document.dump(2, ' ', false, json::error_handler_t::replace);

@@ -34,6 +34,7 @@ struct ContainerState {
   std::uint64_t start_time = 0;
   std::int64_t created_at = 0;  ///< seconds since 1970
   std::vector<std::string> cgroups;
+  std::string scope;  ///< systemd's unit that `cgroups` is the group of; empty: made by ourselves
   std::map<std::string, std::string> annotations;
   std::uint32_t owner_uid = 0;
 };

@@ -73,6 +73,11 @@ Result<void> check_cgroup_devices(const spec::ContainerSpec& spec, const HostFac
   return {};
 }
 
+/// Those of v2, where there is nothing else.
+std::vector<CgroupWrite> limits_of(const CgroupPlan& plan) {
+  return plan.groups.empty() ? std::vector<CgroupWrite>() : plan.groups.front().writes;
+}
+
 Result<void> plan_limits(const spec::ContainerSpec& spec, const HostFacts& host, const PlanOptions& options,
                          ContainerPlan& plan) {
   if (options.cgroup_mode == CgroupMode::kDisabled) {
@@ -82,12 +87,22 @@ Result<void> plan_limits(const spec::ContainerSpec& spec, const HostFacts& host,
   }
   LAYERFS_TRY(check_cgroup_devices(spec, host, options));
   std::string path = spec.cgroups_path.empty() ? options.cgroup_name : spec.cgroups_path;
-  if (path.empty()) return {};
+  bool by_systemd = options.cgroup_manager == CgroupManager::kSystemd;
+  if (path.empty() && !by_systemd) return {};
+  if (by_systemd && !host.cgroups.unified_only())
+    return unsupported_error("cgroup manager", "systemd", "needs cgroup v2, without controllers of v1");
   spec::Resources resources = spec.resources;
   // Without the host's privilege device nodes cannot be made at all, and the controller is not delegated.
   if (!host.privileged || spec.find_namespace(spec::NamespaceKind::kUser) != nullptr)
     resources.devices.clear();
-  LAYERFS_ASSIGN(plan.cgroup, plan_cgroup(resources, host.cgroups, path, options.cgroup_extent));
+  if (!by_systemd) {
+    LAYERFS_ASSIGN(plan.cgroup, plan_cgroup(resources, host.cgroups, path, options.cgroup_extent));
+    return {};
+  }
+  LAYERFS_ASSIGN(ScopeName name, parse_scope_name(spec.cgroups_path, options.cgroup_name,
+                                                  host.host_root ? "system.slice" : "user.slice"));
+  LAYERFS_ASSIGN(plan.cgroup, plan_cgroup(resources, host.cgroups, {}, CgroupExtent::kNeeded));
+  LAYERFS_ASSIGN(plan.scope, plan_scope(name, limits_of(plan.cgroup), spec.annotations));
   return {};
 }
 

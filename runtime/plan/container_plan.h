@@ -16,6 +16,7 @@
 #include "runtime/plan/cgroup_plan.h"
 #include "runtime/plan/id_map.h"
 #include "runtime/plan/step.h"
+#include "runtime/plan/systemd_scope.h"
 #include "runtime/spec/container_spec.h"
 
 namespace layerfs::plan {
@@ -24,6 +25,9 @@ struct HostFacts {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
   bool privileged = false;  ///< CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID in the caller's user namespace
+  bool host_root = false;   ///< root, and of the first user namespace: systemd's is the system's
+  /// The caller as the first user namespace has it, where the caller's maps itself.
+  std::uint32_t host_uid = 0;
   unsigned last_capability = 40;
   CgroupLayout cgroups;
 };
@@ -34,6 +38,9 @@ enum class CgroupMode : std::uint8_t {
   kDisabled,  ///< no group is made
 };
 
+/// Who makes the group.
+enum class CgroupManager : std::uint8_t { kFiles, kSystemd };
+
 struct PlanOptions {
   std::string bundle;     ///< relative paths of the spec start here
   std::string fuse_root;  ///< the root is a FUSE mount on this directory; empty: spec.root.path
@@ -42,6 +49,7 @@ struct PlanOptions {
   std::string cgroup_name;  ///< where the spec has no cgroupsPath; empty: no group
   CgroupExtent cgroup_extent = CgroupExtent::kNeeded;
   CgroupMode cgroup_mode = CgroupMode::kEnabled;
+  CgroupManager cgroup_manager = CgroupManager::kFiles;
 };
 
 struct RlimitPlan {
@@ -88,6 +96,7 @@ struct ContainerPlan {
   std::uint64_t clone_flags = 0;
   IdMapPlan ids;
   CgroupPlan cgroup;
+  std::optional<ScopePlan> scope;  ///< systemd makes the group; `cgroup` says what is written into it
   std::vector<Step> steps;
   ProcessPlan process;
   spec::Hooks hooks;

@@ -149,7 +149,7 @@ class Monitor {
     LAYERFS_TRY(start_server());
     LAYERFS_ASSIGN(auto init_request, make_init_request());
     LAYERFS_TRY(set_streams());
-    LAYERFS_ASSIGN(auto init, container::launch(init_request, cgroup_));
+    LAYERFS_ASSIGN(auto init, container::launch(init_request, [&](pid_t pid) { return cgroup_.add(pid); }));
     ScopeExit destroy_init([&] { init.destroy(); });
     state_.pid = init.pid();
     LAYERFS_ASSIGN(auto start_time, sys::find_start_time(init.pid()));

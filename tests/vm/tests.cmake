@@ -10,3 +10,7 @@ vm_test(cgroup2-root ${CMAKE_CURRENT_LIST_DIR}/cgroup2 $<TARGET_FILE:layerfs> ro
 vm_test(cgroup2-user ${CMAKE_CURRENT_LIST_DIR}/delegated ${CMAKE_CURRENT_LIST_DIR}/cgroup2 $<TARGET_FILE:layerfs> user
   test_memory_limit_kills_and_says_so test_cpu_limit_holds test_pids_limit_stops_a_fork_bomb test_statistics_and_updates)
 vm_test(keeper ${CMAKE_CURRENT_LIST_DIR}/keeper $<TARGET_FILE:layerfs>)
+# Where systemd is the first process, and makes the groups.
+foreach(who root user)
+  vm_test(systemd-${who} -s ${CMAKE_CURRENT_LIST_DIR}/systemd $<TARGET_FILE:layerfs> ${who})
+endforeach()

@@ -12,6 +12,13 @@ pkg_check_modules(zstd REQUIRED IMPORTED_TARGET libzstd)
 pkg_check_modules(isal REQUIRED IMPORTED_TARGET libisal)
 pkg_check_modules(libcap REQUIRED IMPORTED_TARGET libcap)
 pkg_check_modules(libseccomp REQUIRED IMPORTED_TARGET libseccomp)
+# For layerfs-oci --systemd-cgroup; without it that option is refused. Loaded at run time, not linked.
+pkg_check_modules(libsystemd IMPORTED_TARGET libsystemd)
+if(libsystemd_FOUND)
+  message(STATUS "libsystemd ${libsystemd_VERSION}: cgroups can be made by systemd")
+else()
+  message(STATUS "no libsystemd (Debian's libsystemd-dev): --systemd-cgroup is off")
+endif()
 
 set(LAYERFS_FUSE_ROOT "${CMAKE_SOURCE_DIR}/build/libfuse" CACHE PATH "Private static libfuse made by tools/setup")
 add_library(layerfs_libfuse INTERFACE)
