@@ -64,9 +64,9 @@ class LaunchedInit {
   SyncChannel sync_;
 };
 
-/// `join_cgroup` puts the init into its groups; nobody has told it to go on. `on_born`, where there is one, is called with the init's pid before the init goes
-/// on: until then it ends by itself when its creator dies. Errors: those of clone3(2) with what the host may
-/// forbid said; newuidmap's; the init's own.
+/// `join_cgroup` puts the init into its groups; nobody has told it to go on. `on_born`, where there is one,
+/// is called with the init's pid before the init goes on: until then it ends by itself when its creator dies.
+/// Errors: those of clone3(2) with what the host may forbid said; newuidmap's; the init's own.
 Result<LaunchedInit> launch(InitRequest& request, const std::function<Result<void>(pid_t)>& join_cgroup,
                             const std::function<Result<void>(pid_t)>& on_born = {});
 

@@ -33,13 +33,6 @@ std::string unix_address(std::string_view path) {
 
 #if LAYERFS_HAS_LIBSYSTEMD
 
-namespace {
-
-constexpr std::chrono::seconds kPatience{30};  // as runc has
-constexpr const char* kService = "org.freedesktop.systemd1";
-constexpr const char* kObject = "/org/freedesktop/systemd1";
-constexpr const char* kManager = "org.freedesktop.systemd1.Manager";
-
 #define LAYERFS_SD_BUS_FUNCTIONS(use)  \
   use(sd_bus_new);                     \
   use(sd_bus_set_address);             \
@@ -66,6 +59,19 @@ struct SdBus {
 #undef LAYERFS_DECLARE
 };
 
+/// A job of which systemd has said the end.
+struct EndedJob {
+  std::string path;
+  std::string result;
+};
+
+namespace {
+
+constexpr std::chrono::seconds kPatience{30};  // as runc has
+constexpr const char* kService = "org.freedesktop.systemd1";
+constexpr const char* kObject = "/org/freedesktop/systemd1";
+constexpr const char* kManager = "org.freedesktop.systemd1.Manager";
+
 /// Stays loaded: it may have made threads' data and handlers of its own.
 Result<SdBus> load_sd_bus() {
   void* library = ::dlopen("libsystemd.so.0", RTLD_NOW | RTLD_LOCAL);
@@ -81,12 +87,6 @@ Result<SdBus> load_sd_bus() {
     return unsupported_error("load", "libsystemd.so.0", std::string("has no ") + missing);
   return bus;
 }
-
-/// A job of which systemd has said the end.
-struct EndedJob {
-  std::string path;
-  std::string result;
-};
 
 }  // namespace
 

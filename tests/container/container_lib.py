@@ -35,7 +35,7 @@ def skip(reason):
 class Stage:
     """One WHO (root, user, single) with its directory and store."""
 
-    def __init__(self, layerfs, who):
+    def __init__(self, layerfs, who, with_image=True):
         self.layerfs = os.path.abspath(layerfs)
         self.oci = os.path.join(os.path.dirname(self.layerfs), "layerfs-oci")
         self.who = who
@@ -48,16 +48,20 @@ class Stage:
         self.account = pwd.getpwnam(user) if user else None
         self.dir = tempfile.mkdtemp(prefix="layerfs-container-")
         os.chmod(self.dir, 0o755)
-        self.image = os.path.join(self.dir, "image")
-        made = subprocess.run([os.path.join(SUPPORT, "make_busybox_image"), self.image], capture_output=True, text=True)
-        if made.returncode == 77:
-            skip(made.stderr.strip())
-        assert made.returncode == 0, made.stderr
         self.home = os.path.join(self.dir, "home")
         os.mkdir(self.home)
         if self.account:
             os.chown(self.home, self.account.pw_uid, self.account.pw_gid)
         self.store = os.path.join(self.home, "store")
+        if with_image:
+            self.import_image()
+
+    def import_image(self):
+        self.image = os.path.join(self.dir, "image")
+        made = subprocess.run([os.path.join(SUPPORT, "make_busybox_image"), self.image], capture_output=True, text=True)
+        if made.returncode == 77:
+            skip(made.stderr.strip())
+        assert made.returncode == 0, made.stderr
         self.must("import", "-q", "oci:" + self.image, "--name", "busybox")
 
     @property
@@ -218,12 +222,12 @@ def wait_for(condition, what, timeout=20):
         time.sleep(0.02)
 
 
-def main(tests, keep_leftovers=False):
-    """main(globals()): usage TEST LAYERFS WHO [NAME...]."""
+def main(tests, with_image=True):
+    """main(globals()): usage TEST LAYERFS WHO [NAME...]. Without the image where only layerfs-oci is tested."""
     if len(sys.argv) < 3:
         sys.exit("usage: %s LAYERFS root|user|single [TEST...]" % sys.argv[0])
     try:
-        stage = Stage(sys.argv[1], sys.argv[2])
+        stage = Stage(sys.argv[1], sys.argv[2], with_image)
     except Skip as reason:
         print("skipped: %s" % reason)
         sys.exit(77)
