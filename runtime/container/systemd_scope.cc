@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/container/systemd_scope.h"
 
+#include <signal.h>
+
 #include <cerrno>
 #include <cstdlib>
 
@@ -44,6 +46,7 @@ Result<sys::SystemdManager> connect_to_manager(const plan::HostFacts& host) {
 
 std::vector<sys::UnitProperty> to_sys(const std::vector<plan::UnitProperty>& properties) {
   std::vector<sys::UnitProperty> list;
+  list.reserve(properties.size());
   for (const auto& property : properties) list.push_back({property.name, property.value});
   return list;
 }
@@ -69,6 +72,8 @@ Result<sys::CgroupDirs> start_scope(const plan::HostFacts& host, const plan::Sco
   // Another's scope of this name is not ours to stop. A job that ended otherwise, or not in time, is.
   if (!started && started.error().code == EEXIST) return std::unexpected(started.error());
   ScopeExit stop([&] {
+    // First: systemd asks with SIGTERM, of which the init of a pid namespace hears nothing, and waits.
+    ::kill(pid, SIGKILL);
     if (auto stopped = manager.stop_unit(scope.unit); !stopped) log_warning("{}", stopped.error().message());
   });
   LAYERFS_TRY(started);
@@ -103,6 +108,7 @@ Result<void> join_scope(const plan::HostFacts& host, const std::string& unit, co
 }
 
 Result<void> stop_scope(const plan::HostFacts& host, const std::string& unit, const sys::CgroupDirs& group) {
+  LAYERFS_TRY(group.kill_all());  // systemd would ask them first, and wait
   auto stopped = [&]() -> Result<void> {
     LAYERFS_ASSIGN(sys::SystemdManager manager, connect_to_manager(host));
     return manager.stop_unit(unit);

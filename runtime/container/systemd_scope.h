@@ -23,7 +23,8 @@
 
 namespace layerfs::container {
 
-/// The scope's group, with `pid` in it and the limits set. Leaves nothing where it fails. Errors:
+/// The scope's group, with `pid`, a child of the caller, in it and the limits set. Where it fails it leaves
+/// nothing and `pid` is killed, or is in no scope. Errors:
 /// kUnsupported where no systemd runs; EEXIST where another container has the name; those of limits, naming
 /// the field.
 Result<sys::CgroupDirs> start_scope(const plan::HostFacts& host, const plan::ScopePlan& scope,
@@ -33,7 +34,7 @@ Result<void> update_scope(const plan::HostFacts& host, const std::string& unit, 
 /// Moves one more process in.
 Result<void> join_scope(const plan::HostFacts& host, const std::string& unit, const sys::CgroupDirs& group,
                         pid_t pid);
-/// Requires: its processes are dead. A systemd that cannot be asked any more is a warning: see (3).
+/// Kills what is left in it. A systemd that cannot be asked any more is a warning: see (3).
 Result<void> stop_scope(const plan::HostFacts& host, const std::string& unit, const sys::CgroupDirs& group);
 
 }  // namespace layerfs::container
