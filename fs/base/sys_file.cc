@@ -57,22 +57,21 @@ Result<std::vector<std::string>> read_names(Fd fd) {
 
 Result<std::string> read_all(int fd, std::size_t limit, const std::string& path) {
   std::string text;
-  std::size_t size = 0;
+  // Grown at once where it is long, which copies; files of /proc say that they are empty.
   struct stat st;
-  // A byte more than there should be, to see the end without growing, which copies. Never little: files of
-  // /proc say that they are empty, and some are only read by one call.
-  const std::size_t said = ::fstat(fd, &st) == 0 ? static_cast<std::size_t>(st.st_size) : 0;
-  text.resize(std::max<std::size_t>(std::min(said, limit) + 1, 65536));
+  if (::fstat(fd, &st) == 0 && st.st_size > 65536)
+    text.reserve(std::min(static_cast<std::size_t>(st.st_size), limit));
+  // Not zeroed: a page of it that nothing is read into is never touched, and a fault costs more than the
+  // read of a small file.
+  char buffer[65536];
   for (;;) {
-    if (size == text.size()) text.resize(size + 65536);
-    ssize_t got = retry([&] { return ::read(fd, text.data() + size, text.size() - size); });
+    ssize_t got = retry([&] { return ::read(fd, buffer, sizeof buffer); });
     if (got < 0) return system_error(errno, "read", path);
-    size += static_cast<std::size_t>(got);
-    if (size > limit) return invalid_error("read", path, "longer than " + std::to_string(limit) + " bytes");
-    if (got == 0) break;
+    if (got == 0) return text;
+    if (static_cast<std::size_t>(got) > limit - text.size())
+      return invalid_error("read", path, "longer than " + std::to_string(limit) + " bytes");
+    text.append(buffer, static_cast<std::size_t>(got));
   }
-  text.resize(size);
-  return text;
 }
 
 }  // namespace
