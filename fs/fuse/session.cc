@@ -218,6 +218,12 @@ Session::Step Session::handle_one(Worker& worker) {
     if (code != ENODEV) failure_ = code;
     return Step::kEnd;
   }
+  // Before the answer, which may wait for the disk. INIT comes before there are workers.
+  bool serving = adapter_.initialised;
+  if (serving && --waiting_ == 0) start_worker();
+  ScopeExit wait_again([&] {
+    if (serving) ++waiting_;
+  });
   auto message = buffer.first(static_cast<std::size_t>(count));
   if (message.size() < sizeof(fuse_in_header)) {
     failure_ = EIO;
@@ -263,27 +269,42 @@ void Session::work() {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-unsigned Session::thread_count() const {
+unsigned Session::most_workers() const {
   if (adapter_.options.threads != 0) return adapter_.options.threads;
   // One for each processor and two more, for those that wait for the disk; many only fight for the device.
   return std::clamp(std::thread::hardware_concurrency() + 2, 3U, 10U);
+}
+
+void Session::start_worker() {
+  std::lock_guard lock(mutex_);
+  if (stopping_ || started_ >= most_workers()) return;
+  ++started_;
+  ++waiting_;  // for it: whoever takes a request meanwhile needn't start another
+  try {
+    threads_.emplace_back([this] { work(); });
+  } catch (const std::system_error& error) {
+    --waiting_;
+    log_warning("FUSE worker: {}; going on with {}", error.what(), threads_.size() + 1);
+  }
 }
 
 Result<void> Session::serve() {
   struct sigaction wake{};
   wake.sa_handler = on_wake;  // without SA_RESTART: read(2) returns EINTR
   if (::sigaction(kWakeSignal, &wake, nullptr) != 0) return system_error(errno, "sigaction");
-  std::vector<std::thread> threads;
-  for (unsigned i = 1; i < thread_count(); ++i) {
-    try {
-      threads.emplace_back([this] { work(); });
-    } catch (const std::system_error& error) {
-      log_warning("FUSE worker: {}; going on with {}", error.what(), threads.size() + 1);
-      break;
-    }
-  }
+  ++waiting_;
   work();
-  for (auto& thread : threads) thread.join();
+  // Whoever starts one is a worker: with the last of them there are no more.
+  for (;;) {
+    std::thread thread;
+    {
+      std::lock_guard lock(mutex_);
+      if (threads_.empty()) break;
+      thread = std::move(threads_.back());
+      threads_.pop_back();
+    }
+    thread.join();
+  }
   if (int code = failure_.load(); code != 0) return system_error(code, "read", "/dev/fuse");
   return {};
 }

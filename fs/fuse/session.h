@@ -7,6 +7,8 @@
 // (2) Every worker reads and answers whole requests; there is no queue between them.
 // (3) A mount that outlives this server: see KEEPER.md.
 // (4) A worker leaves on ENODEV (unmounted, aborted) or after stop(), which wakes readers by a signal.
+// (5) Workers are started as they are needed: when one takes a request and nobody is left to take the next. A
+// server that has little to do so stays small: each has a buffer of the largest message.
 //
 //   made --init()--> ready --serve()--> serving --ENODEV | stop()--> ended
 #pragma once
@@ -18,6 +20,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "fs/fuse/adapter.h"
@@ -51,7 +54,9 @@ class Session final : public FuseServer {
   void work();
   enum class Step : unsigned char { kGoOn, kEnd };
   Step handle_one(Worker& worker);
-  unsigned thread_count() const;
+  unsigned most_workers() const;
+  /// One more, unless there are as many as there may be.
+  void start_worker();
 
   struct Destroy {
     void operator()(fuse_session* session) const { fuse_session_destroy(session); }
@@ -66,9 +71,15 @@ class Session final : public FuseServer {
   std::atomic<bool> unmounted_ = false;
   std::atomic<int> failure_ = 0;  // errno of a reader that failed for another reason than (4)
 
+  // Workers that wait for a request, or are about to.
+  std::atomic<unsigned> waiting_ = 0;
+
   std::mutex mutex_;
   // Threads inside work(), for stop() to wake. Guarded by mutex_.
   std::vector<pthread_t> workers_;
+  // Those that serve() joins, and how many were started, its own included. Guarded by mutex_.
+  std::vector<std::thread> threads_;
+  unsigned started_ = 1;
   std::condition_variable worker_left_;
 };
 

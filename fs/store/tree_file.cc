@@ -26,16 +26,19 @@ constexpr int kOpenRetries = 16;
 /// Reads the whole file once: LMDB trusts its pages, so they are checked before it maps them. One pass over
 /// a file of a few MiB also brings it into the page cache in order, which the first walk needs anyway.
 Result<void> verify_checksum(int fd, const Trailer& trailer, const std::string& path) {
-  std::string buffer(std::size_t{1} << 20, '\0');
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 18;
+  // No larger than the file, and not zeroed: each page of it that is touched is a fault at a container's start.
+  std::size_t room = std::min(kMost, trailer.lmdb_size);
+  auto buffer = std::make_unique_for_overwrite<std::byte[]>(room);
   Xxh64 hash;
   ::posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
   for (std::uint64_t offset = 0; offset < trailer.lmdb_size;) {
-    auto size = static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), trailer.lmdb_size - offset));
-    auto got = pread_full(fd, std::as_writable_bytes(std::span(buffer.data(), size)), offset);
+    std::span part(buffer.get(), std::min<std::uint64_t>(room, trailer.lmdb_size - offset));
+    auto got = pread_full(fd, part, offset);
     if (!got) return with_context(got.error(), "read tree", path);
-    if (*got != size) return corrupt_error("open tree", path, "the file is cut short");
-    hash.update(std::string_view(buffer.data(), size));
-    offset += size;
+    if (*got != part.size()) return corrupt_error("open tree", path, "the file is cut short");
+    hash.update(std::string_view(reinterpret_cast<const char*>(part.data()), part.size()));
+    offset += part.size();
   }
   if (hash.value() != trailer.checksum)
     return corrupt_error("open tree", path, "its checksum does not match");
