@@ -62,7 +62,8 @@ std::string rfc3339(std::int64_t seconds) {
   return text;
 }
 
-/// What a directory service knows is getent(1)'s to say: a program that is linked statically has no getpwuid(3).
+/// What a directory service knows is getent(1)'s to say: a program that is linked statically has no
+/// getpwuid(3).
 std::string entry_by_getent(std::uint32_t uid) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return {};

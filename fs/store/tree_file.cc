@@ -27,7 +27,8 @@ constexpr int kOpenRetries = 16;
 /// a file of a few MiB also brings it into the page cache in order, which the first walk needs anyway.
 Result<void> verify_checksum(int fd, const Trailer& trailer, const std::string& path) {
   constexpr std::uint64_t kMost = std::uint64_t{1} << 18;
-  // No larger than the file, and not zeroed: each page of it that is touched is a fault at a container's start.
+  // No larger than the file, and not zeroed: each page of it that is touched is a fault at a container's
+  // start.
   std::size_t room = std::min(kMost, trailer.lmdb_size);
   auto buffer = std::make_unique_for_overwrite<std::byte[]>(room);
   Xxh64 hash;
