@@ -3,9 +3,9 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <pwd.h>
 #include <unistd.h>
 
-#include <array>
 #include <ctime>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -13,8 +13,6 @@
 
 #include "fs/base/sys_file.h"
 #include "runtime/container/oci_runtime.h"
-#include "runtime/plan/user_lookup.h"
-#include "runtime/sys/child_process.h"
 #include "runtime/sys/systemd_manager.h"
 #include "tools/io.h"
 #include "tools/oci_limits.h"
@@ -62,29 +60,9 @@ std::string rfc3339(std::int64_t seconds) {
   return text;
 }
 
-/// What a directory service knows is getent(1)'s to say: a program that is linked statically has no
-/// getpwuid(3).
-std::string entry_by_getent(std::uint32_t uid) {
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return {};
-  Fd reading(ends[0]);
-  Fd writing(ends[1]);
-  sys::ChildCommand command{"getent", {"getent", "passwd", std::to_string(uid)}, std::nullopt};
-  command.stdout_fd = writing.get();
-  auto pid = sys::spawn(command);
-  if (!pid) return {};
-  writing.reset();
-  std::array<char, 4096> line{};
-  auto got = read_full(reading.get(), std::as_writable_bytes(std::span(line)));
-  auto status = sys::wait_child(*pid);
-  return got && status && *status == 0 ? std::string(line.data(), *got) : std::string();
-}
-
 std::string owner_name(std::uint32_t uid) {
-  auto passwd = read_file("/etc/passwd");
-  auto name = plan::find_user_name(uid, passwd.value_or(""));
-  if (!name) name = plan::find_user_name(uid, entry_by_getent(uid));
-  return name ? *name : '#' + std::to_string(uid);
+  const passwd* entry = ::getpwuid(uid);
+  return entry == nullptr ? '#' + std::to_string(uid) : entry->pw_name;
 }
 
 Result<std::string> list_text(const std::vector<OciRuntime::Listed>& list, const std::string& format,

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 
 namespace layerfs::plan {
 
@@ -106,12 +107,6 @@ Result<FoundUser> find_user(std::string_view user, std::string_view passwd, std:
     found.additional_gids.clear();
   }
   return found;
-}
-
-std::optional<std::string> find_user_name(std::uint32_t uid, std::string_view passwd) {
-  auto entry = find_passwd(passwd, {}, uid);
-  if (!entry) return std::nullopt;
-  return std::string(entry->name);
 }
 
 }  // namespace layerfs::plan

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,8 +24,5 @@ struct FoundUser {
 /// with one, its group, home and memberships count. A named group replaces the memberships. Errors: kInvalid
 /// where a name is in neither file.
 Result<FoundUser> find_user(std::string_view user, std::string_view passwd, std::string_view group);
-
-/// Whose id it is.
-std::optional<std::string> find_user_name(std::uint32_t uid, std::string_view passwd);
 
 }  // namespace layerfs::plan

@@ -61,13 +61,6 @@ constexpr const char* kPasswd =
     "root:x:0:0:root:/root:/bin/sh\nbroken\n:x:9:9::/:\napp:x:1000:1000::/home/app:/bin/sh\nodd:x:x:1::/:\n";
 constexpr const char* kGroup = "root:x:0:\napp:x:1000:\nextra:x:1001:app,other\nbroken\ntoo:x:no:app\n";
 
-TEST(UserLookup, FindsTheNameOfAnId) {
-  EXPECT_EQ(find_user_name(1000, kPasswd), "app");
-  EXPECT_EQ(find_user_name(0, kPasswd), "root");
-  EXPECT_EQ(find_user_name(9, kPasswd), std::nullopt);
-  EXPECT_EQ(find_user_name(0, ""), std::nullopt);
-}
-
 TEST(UserLookup, FindsNamesAndNumbers) {
   EXPECT_EQ(*find_user("", kPasswd, kGroup), (FoundUser{0, 0, {}, "/root"}));
   EXPECT_EQ(*find_user("app", kPasswd, kGroup), (FoundUser{1000, 1000, {1001}, "/home/app"}));

@@ -20,15 +20,15 @@ else()
   message(STATUS "no libsystemd (Debian's libsystemd-dev): --systemd-cgroup is off")
 endif()
 
-# layerfs-oci is linked statically where that can be: a container's start costs page faults more than all else,
-# and the dynamic linker's are a third of them. Not under sanitizers. What it stands on then has to be an archive
-# (NAME.a); programs that stay dynamic take the same archives.
+# layerfs-oci is linked statically where that can be, but for libc: a container's start costs page faults more than
+# all else, and the dynamic linker's were a third of them. Not under sanitizers. What it stands on then has to be an
+# archive (NAME.a); programs that stay dynamic take the same archives.
 set(static_runtime OFF)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT LAYERFS_SANITIZE)
   include(CheckCXXSourceCompiles)
   find_library(LAYERFS_LIBCAP_ARCHIVE libcap.a)
   find_library(LAYERFS_LIBSECCOMP_ARCHIVE libseccomp.a)
-  set(CMAKE_REQUIRED_FLAGS -static-pie)
+  set(CMAKE_REQUIRED_FLAGS "-static-libstdc++ -static-libgcc")
   check_cxx_source_compiles("#include <string>\nint main(int n, char** v) { return std::string(v[n - 1]).empty(); }"
     LAYERFS_CAN_LINK_STATIC)
   unset(CMAKE_REQUIRED_FLAGS)
@@ -36,7 +36,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT LAYERFS_SANITIZE)
     set(static_runtime ON)
   endif()
 endif()
-option(LAYERFS_STATIC_RUNTIME "Link layerfs-oci statically" ${static_runtime})
+option(LAYERFS_STATIC_RUNTIME "Link layerfs-oci statically, but for libc" ${static_runtime})
 add_library(layerfs_libcap INTERFACE)
 add_library(layerfs_libseccomp INTERFACE)
 if(LAYERFS_STATIC_RUNTIME)
@@ -50,7 +50,7 @@ if(LAYERFS_STATIC_RUNTIME)
   target_compile_options(layerfs_fmt PRIVATE -fkeep-inline-functions -ffunction-sections -w)
   target_include_directories(layerfs_fmt SYSTEM PUBLIC $<TARGET_PROPERTY:fmt::fmt,INTERFACE_INCLUDE_DIRECTORIES>)
   target_compile_definitions(layerfs_fmt PUBLIC $<TARGET_PROPERTY:fmt::fmt,INTERFACE_COMPILE_DEFINITIONS>)
-  message(STATUS "layerfs-oci: linked statically")
+  message(STATUS "layerfs-oci: linked statically, but for libc")
 else()
   target_link_libraries(layerfs_libcap INTERFACE PkgConfig::libcap)
   target_link_libraries(layerfs_libseccomp INTERFACE PkgConfig::libseccomp)
