@@ -124,13 +124,13 @@ class Union final : public UnionFs {
   Result<void> apply(const tree::ChangeSet& set);
   // Some lookup of it is known, or, after a takeover, the kernel says so.
   bool is_held(Ino ino) const;
-  // False where the upper refuses: it is deferred.
+  // False where the upper refuses: it is tried once more later.
   bool erase_if_unused(Ino ino);
   // With the lock of `ino` held, after its name was removed: a forget() that came between the choice to keep
   // the node and the change saw it with a name still, and left it.
   bool erase_if_forgotten(Ino ino);
   // Requires: the gate is passed, no lock is held.
-  void erase_deferred();
+  void erase_refused();
 
   Result<Entry> create(Ino dir, const NewNode& what, const Caller& caller);
   Result<void> inherit(tree::ChangeSet& set, Ino dir, const Node& parent, Ino ino, Node& node,
@@ -170,7 +170,9 @@ class Union final : public UnionFs {
   mutable InodeLocks locks_;
 
   std::mutex deferred_mutex_;
-  std::vector<Ino> deferred_;  // to be erased at thaw(), or once more; guarded by deferred_mutex_
+  std::vector<Ino> deferred_;  // to be erased at thaw(); guarded by deferred_mutex_
+  std::mutex refused_mutex_;
+  std::vector<Ino> refused_;  // to be erased once more, as the upper refused; guarded by refused_mutex_
 };
 
 }  // namespace layerfs::unionfs

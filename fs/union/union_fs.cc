@@ -193,16 +193,16 @@ bool Union::erase_if_forgotten(Ino ino) {
   if (done) return true;
   // It stays an orphan until then, at the longest until the next start.
   log_warning("forget an unlinked file: {}", done.error().message());
-  std::lock_guard hold(deferred_mutex_);
-  deferred_.push_back(ino);
+  std::lock_guard hold(refused_mutex_);
+  refused_.push_back(ino);
   return false;
 }
 
-void Union::erase_deferred() {
+void Union::erase_refused() {
   std::vector<Ino> unused;
   {
-    std::lock_guard hold(deferred_mutex_);
-    unused.swap(deferred_);
+    std::lock_guard hold(refused_mutex_);
+    unused.swap(refused_);
   }
   for (Ino ino : unused) erase_if_unused(ino);
 }
@@ -222,17 +222,15 @@ void Union::forget(Ino ino, std::uint64_t count) {
   if (counts_.remove(ino, count) != 0 || !upper_) return;
   auto node = upper_->find_node(ino);
   if (!node || node->nlink != 0 || !check_writable()) return;
-  bool others_wait = false;
   {
     std::lock_guard hold(deferred_mutex_);
     if (!gate_.try_enter()) {
       deferred_.push_back(ino);
       return;
     }
-    others_wait = !deferred_.empty();
   }
   // What the upper refused to erase it may take now, as it took this one.
-  if (erase_if_unused(ino) && others_wait) erase_deferred();
+  if (erase_if_unused(ino)) erase_refused();
   gate_.leave();
 }
 
