@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random operation sequences against the reference model: on lower trees with content, with remounts, on one
 // and on several threads; over an upper in memory, and over a delta on disk that is closed, or left as kill
-// -9 leaves it, before each remount. LAYERFS_MODEL_OPS and LAYERFS_MODEL_SEED choose more of them, or the one
-// that failed.
+// -9 or a power failure leaves it, before each remount. LAYERFS_MODEL_OPS and LAYERFS_MODEL_SEED choose more
+// of them, or the one that failed.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -19,6 +19,7 @@
 #include "tests/base/scratch_dir.h"
 #include "tests/union/random_run.h"
 #include "tests/union/union_check.h"
+#include "tests/upper/power_shadow.h"
 
 namespace layerfs::unionfs {
 namespace {
@@ -37,7 +38,8 @@ constexpr std::uint64_t kDefaultOps = 100'000;
 #endif
 constexpr std::size_t kSequence = 1000;
 
-enum class Medium : std::uint8_t { kMemory, kDelta };
+// kPower: a delta whose machine has no power any more before each remount, just after a flush.
+enum class Medium : std::uint8_t { kMemory, kDelta, kPower };
 
 void copy_sparse(const std::string& from, const std::string& to) {
   Fd in = open_file(from, O_RDONLY).value();
@@ -76,6 +78,8 @@ struct World {
     fs.reset();
     if (medium == Medium::kDelta)
       open_delta();
+    else if (medium == Medium::kPower)
+      open_after_power_failure();
     else if (!upper)
       upper = upper::make_memory_upper();
     fs = UnionFs::make(lower, blobs, upper, options).value();
@@ -95,8 +99,41 @@ struct World {
     tuning.flush_period = std::chrono::hours(1);
     upper = upper::open_delta_with(directory, {}, tuning).value();
   }
+  // On another machine, what the disk has of the one before.
+  void open_after_power_failure() {
+    std::string old = directory;
+    if (upper) {
+      EXPECT_TRUE(upper->sync(tree::SyncScope::kLog));
+      directory = fmt::format("{}/{}", scratch.path(), ++mounts);
+      shadow->picture(directory, random);
+    }
+    upper.reset();
+    if (directory != old) {
+      EXPECT_TRUE(remove_tree(old));
+    }
+    shadow = std::make_unique<upper::Shadow>(directory);
+    upper::DeltaTuning tuning;
+    tuning.segment_size = (128U << 10) << (random() % 3);
+    tuning.checkpoint_segments = 2 + static_cast<std::uint32_t>(random() % 8);
+    tuning.flush_period = std::chrono::hours(1);
+    tuning.sync = shadow.get();
+    tuning.boot_id = [boot = static_cast<std::uint8_t>(1 + mounts % 255)] { return upper::boot(boot); };
+    upper = upper::open_delta_with(directory, {}, tuning).value();
+  }
+  // What programs flush now and then: everything, or the data of one file.
+  void flush_some(const Op& op) {
+    if (op.d % 12 == 0) {
+      EXPECT_TRUE(upper->sync_node(tree::kRootIno, tree::FsyncKind::kAll));
+    } else if (op.d % 12 == 1) {
+      Ino chosen{0};
+      std::uint32_t left = op.c % 16;
+      upper->for_each_changed([&](Ino ino, const tree::ChangedParts&) { return chosen = ino, left-- != 0; });
+      EXPECT_TRUE(upper->sync_node(chosen, tree::FsyncKind::kDataOnly));
+    }
+  }
   const Medium medium;
   ScratchDir scratch;
+  std::unique_ptr<upper::Shadow> shadow;  // outlives the upper
   std::string directory = scratch / "0";
   int mounts = 0;
   std::mt19937_64 random;
@@ -116,7 +153,12 @@ std::string run_sequence(std::uint64_t seed, Medium medium, const std::vector<Op
   world.model.root()->ino = 1;
   RandomRun run(world.fs, world.model, tree::kRootIno, world.model.root(), {}, [&] { world.mount(); });
   std::string wrong = run.compare_all();
-  for (at = 0; wrong.empty() && at < ops.size(); ++at) wrong = run.step(ops[at]);
+  for (at = 0; wrong.empty() && at < ops.size(); ++at) {
+    wrong = run.step(ops[at]);
+    if (medium != Medium::kPower || !wrong.empty()) continue;
+    world.flush_some(ops[at]);
+    if (ops[at].d % 48 == 2) wrong = run.step({.kind = OpKind::remount});
+  }
   if (!wrong.empty()) return wrong;
   wrong = run.compare_all();
   run.close_all();
@@ -169,6 +211,11 @@ TEST(RandomOperations, AgreeWithTheReferenceModel) {
 
 TEST(RandomOperations, AgreeWithTheReferenceModelOverADeltaOnDisk) {
   run_sequences(Medium::kDelta, number_from("LAYERFS_MODEL_OPS", kDefaultOps / 10) / kSequence);
+}
+
+TEST(RandomOperations, AgreeWithTheReferenceModelAfterPowerFailures) {
+  run_sequences(Medium::kPower,
+                std::max<std::uint64_t>(1, number_from("LAYERFS_MODEL_OPS", kDefaultOps / 25) / kSequence));
 }
 
 // Each has a directory and a model of its own; between the rounds there is a remount.

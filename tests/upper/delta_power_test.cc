@@ -1,122 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// Power failures. The flushing calls are recorded: a shadow directory has each file as it was when it was
-// last flushed. The disk after a failure is the shadow, with any newer pages of the log and any newer data
-// files, because the kernel may have written them early. A machine with another boot id opens that: what it
+// Power failures, by a Shadow of what was flushed. A machine with another boot id opens that: what it
 // finds must be the state after one change set, not before the last that was acknowledged by a flush.
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
-#include <map>
-#include <mutex>
 #include <random>
 #include <string>
-#include <thread>
 
 #include "fs/base/bytes.h"
 #include "fs/base/sys_file.h"
 #include "fs/upper/delta_open.h"
 #include "tests/base/scratch_dir.h"
 #include "tests/upper/delta_model.h"
+#include "tests/upper/power_shadow.h"
 
 namespace layerfs::upper {
 namespace {
 
-namespace stdfs = std::filesystem;
 using test::write_whole;
 using tree::ChangeSet;
 using tree::Ino;
-
-BootId boot(std::uint8_t number) {
-  BootId id{};
-  id.fill(number);
-  return id;
-}
-
-/// Keeps what has been flushed; sometimes takes a picture of what a failure just now would leave.
-class Shadow final : public SyncOps {
- public:
-  explicit Shadow(std::string real) : real_(std::move(real)) {}
-
-  Result<void> sync_data(int fd) override {
-    begin_sync();
-    const std::lock_guard lock(mutex_);
-    const std::string path = stdfs::read_symlink("/proc/self/fd/" + std::to_string(fd)).string();
-    if (std::this_thread::get_id() == maker_ && on_flush) on_flush(path);
-    keep(path);
-    return {};
-  }
-  Result<void> sync_all(int fd) override {
-    begin_sync();
-    const std::lock_guard lock(mutex_);
-    // A file that was renamed has its new name from here on.
-    if (stdfs::read_symlink("/proc/self/fd/" + std::to_string(fd)) != real_) return {};
-    const auto fresh = flushed_.find("/checkpoint.new");
-    if (fresh == flushed_.end() || stdfs::exists(real_ + "/checkpoint.new")) return {};
-    flushed_["/checkpoint"] = fresh->second;
-    flushed_.erase(fresh);
-    return {};
-  }
-  Result<void> sync_file_system(int) override {
-    begin_sync();
-    const std::lock_guard lock(mutex_);
-    for (const auto& file : stdfs::recursive_directory_iterator(real_))
-      if (file.is_regular_file()) keep(file.path().string());
-    return {};
-  }
-  /// What is on disk after a failure now, in `to`.
-  void picture(const std::string& to, std::mt19937_64& random) const {
-    const std::lock_guard lock(mutex_);
-    stdfs::create_directories(to);
-    for (const auto& [name, flushed] : flushed_) {
-      const bool gone = !stdfs::exists(real_ + name);
-      if (gone && random() % 2 == 0) continue;  // the removal reached the disk
-      std::string bytes = flushed;
-      if (!gone) mix_in(bytes, *read_file(real_ + name), random);
-      write_whole(to + name, bytes);
-    }
-    // Files that were never flushed may be there as well, and a rename may have been written early.
-    for (const auto& file : stdfs::recursive_directory_iterator(real_)) {
-      if (!file.is_regular_file()) continue;
-      const std::string name = file.path().string().substr(real_.size());
-      if (name == "/checkpoint" && flushed_.contains("/checkpoint.new") && random() % 2 == 0)
-        write_whole(to + name, flushed_.at("/checkpoint.new"));
-      if (name.starts_with("/data/") && !flushed_.contains(name) && random() % 2 == 0)
-        write_whole(to + name, *read_file(real_ + name));
-    }
-  }
-  /// Called before a flush by the thread that made this: the delta's own thread flushes too, when segments
-  /// are full.
-  std::function<void()> on_sync;
-  /// Called with the path of each file whose data that thread flushes by itself.
-  std::function<void(const std::string&)> on_flush;
-
- private:
-  void begin_sync() const {
-    if (std::this_thread::get_id() == maker_ && on_sync) on_sync();
-  }
-  void keep(const std::string& path) {
-    if (path.starts_with(real_) && stdfs::exists(path))
-      flushed_[path.substr(real_.size())] = *read_file(path);
-  }
-  /// Pages of `newer` that were written early.
-  static void mix_in(std::string& bytes, const std::string& newer, std::mt19937_64& random) {
-    const std::uint64_t early = random() % 4;  // of 3: never, sometimes... always
-    const std::size_t size = random() % 2 == 0 ? std::max(bytes.size(), newer.size()) : bytes.size();
-    bytes.resize(size, '\0');
-    for (std::size_t at = 0; at < std::min(size, newer.size()); at += 4096)
-      if (random() % 3 < early) {
-        const std::size_t length = std::min<std::size_t>(4096, std::min(size, newer.size()) - at);
-        bytes.replace(at, length, newer, at, length);
-      }
-  }
-  const std::thread::id maker_ = std::this_thread::get_id();
-  std::string real_;
-  mutable std::mutex mutex_;
-  std::map<std::string, std::string> flushed_;  // guarded by mutex_
-};
 
 class DeltaPowerTest : public ::testing::TestWithParam<std::uint64_t> {
  protected:
