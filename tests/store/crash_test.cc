@@ -2,6 +2,7 @@
 // A writer is killed, or the disk full, at every single call that changes the file system: what was there
 // stays whole, and gc brings the store back to exactly the files that it had before.
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/wait.h>
 
 #include <functional>
@@ -174,6 +175,13 @@ TEST(CreationCrashTest, ACreationIsKilledAtEveryCall) {
   FAIL() << "creating a store never ends";
 }
 
+/// False: what went wrong is on stderr, of a child whose assertions nobody sees.
+template <class T>
+bool went_well(const Result<T>& result, const char* what) {
+  if (!result) fmt::print(stderr, "{}: {}\n", what, result.error().message());
+  return result.has_value();
+}
+
 TEST(ConcurrencyTest, ProcessesImportAndCollectAtOnce) {
   TemporaryDirectory directory;
   std::string root = directory.path() + "/store";
@@ -185,21 +193,24 @@ TEST(ConcurrencyTest, ProcessesImportAndCollectAtOnce) {
       bool done = true;
       for (int round = 0; round < 6 && done; ++round) {
         auto store = Store::open(root, StoreAccess::kWrite);
-        done = store.has_value();
+        done = went_well(store, "open");
         if (!done) break;
         if (w == kWriters) {
           auto collected = (*store)->gc();
-          done = collected || collected.error().code == EBUSY;
+          done = (!collected && collected.error().code == EBUSY) || went_well(collected, "gc");
           continue;
         }
         // A layer that all write, one of the writer's own, and one that comes and goes.
         std::string mine = std::to_string(w);
         std::string name = "localhost/" + mine;
-        done = write_image(**store, name + ":1",
-                           {{{"shared", "by all"}, {"large", random_bytes(70'000, 1)}}, {{"own", mine}}}) &&
-               write_image(**store, name + ":2", {{{"round", mine + std::to_string(round)}}}) &&
-               (*store)->get_tree(diff_ids_of(*(*store)->find_image(name + ":1").value())) &&
-               (*store)->remove_image(name + ":2");
+        const std::vector<std::vector<TestFile>> layers{
+            {{"shared", "by all"}, {"large", random_bytes(70'000, 1)}}, {{"own", mine}}};
+        done =
+            went_well(write_image(**store, name + ":1", layers), "write") &&
+            went_well(write_image(**store, name + ":2", {{{"round", mine + std::to_string(round)}}}),
+                      "write") &&
+            went_well((*store)->get_tree(diff_ids_of(*(*store)->find_image(name + ":1").value())), "tree") &&
+            went_well((*store)->remove_image(name + ":2"), "remove");
       }
       ::_exit(done ? 0 : 1);
     }
