@@ -49,7 +49,8 @@ Result<void> Layout::create() const {
     LAYERFS_TRY(make_dir(path(name), kDirMode));
   for (unsigned i = 0; i < 256; ++i)
     LAYERFS_TRY(make_dir(fmt::format("{}/objects/{:02x}", root_, i), kDirMode));
-  LAYERFS_ASSIGN(Fd lock_fd, open_file(lock(), O_RDWR | O_CREAT, 0600));
+  // Held, so that no collection takes the temporary of `format` for what a killed process left.
+  LAYERFS_ASSIGN(Fd held, lease());
   // Last, so that a directory with this file has all the others; two creators write the same bytes.
   for (const std::string& directory : {objects(), path("blobs")}) LAYERFS_TRY(sync_dir(directory));
   return write_file_atomic(path("format"), fmt::format("{}{}\n", kFormatPrefix, kStoreVersion), 0600);

@@ -5,7 +5,9 @@
 #include <fmt/format.h>
 #include <sys/wait.h>
 
+#include <chrono>
 #include <functional>
+#include <thread>
 
 #include "tests/store/fault_points.h"
 #include "tests/store/support.h"
@@ -180,6 +182,25 @@ template <class T>
 bool went_well(const Result<T>& result, const char* what) {
   if (!result) fmt::print(stderr, "{}: {}\n", what, result.error().message());
   return result.has_value();
+}
+
+// A collection removes the temporaries of creations that were killed: one that is under way must not have any
+// then.
+TEST(ConcurrencyTest, ACreationWaitsForACollection) {
+  TemporaryDirectory directory;
+  std::string root = directory.path() + "/store";
+  value_of(Store::open(root, StoreAccess::kWrite));
+  ASSERT_EQ(::unlink((root + "/format").c_str()), 0);
+  Fd collection = value_of(open_file(root + "/lock", O_RDWR));
+  ASSERT_TRUE(value_of(lock_file(collection.get(), LockMode::kExclusive, LockWait::kNo)));
+  bool opened = false;
+  std::thread creator([&] { opened = Store::open(root, StoreAccess::kWrite).has_value(); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  for (const auto& entry : std::filesystem::directory_iterator(root))
+    EXPECT_FALSE(entry.path().filename().string().starts_with("format")) << entry.path();
+  collection.reset();
+  creator.join();
+  EXPECT_TRUE(opened);
 }
 
 TEST(ConcurrencyTest, ProcessesImportAndCollectAtOnce) {
