@@ -145,8 +145,6 @@ class Union final : public UnionFs {
   Result<void> drop_capability(tree::ChangeSet& set, Ino ino) const;
   Result<void> resize(tree::ChangeSet& set, Ino ino, Node& node, std::uint64_t size) const;
   Result<void> change_mode(tree::ChangeSet& set, Ino ino, Node& node, std::uint16_t mode) const;
-  Result<std::size_t> write_locked(Ino ino, std::uint64_t offset, std::span<const std::byte> data,
-                                   WriteFlags flags, const Caller& caller, DataPlace& place);
   Result<void> zero_locked(tree::ChangeSet& set, Ino ino, Node& node, std::uint64_t offset,
                            std::uint64_t length) const;
   Result<void> allocate_locked(Ino ino, Node& node, std::uint64_t offset, std::uint64_t length) const;

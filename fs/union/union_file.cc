@@ -13,19 +13,6 @@ using tree::ContentKind;
 
 namespace {
 
-// Of a large file the disk gets this much at a time.
-constexpr std::uint64_t kWriteBehind = std::uint64_t{8} << 20;
-
-// Whatever is written is flushed within five seconds: the disk may as well begin while the next bytes come.
-void write_behind(const DataPlace& place, std::uint64_t offset, std::uint64_t end) {
-  std::uint64_t from = offset / kWriteBehind * kWriteBehind;
-  std::uint64_t to = end / kWriteBehind * kWriteBehind;
-  // Only asked for: whatever is wrong with the disk, the flush that is waited for says so.
-  if (from < to && !place.is_shared())
-    ::sync_file_range(place.fd(), static_cast<off_t>(from), static_cast<off_t>(to - from),
-                      SYNC_FILE_RANGE_WRITE);
-}
-
 // Writes as much as goes: what is written before an error counts (write(2)).
 Result<std::size_t> write_most(int fd, std::span<const std::byte> data, std::uint64_t offset) {
   std::size_t done = 0;
@@ -79,19 +66,7 @@ Result<std::size_t> Union::write(Ino ino, std::uint64_t offset, std::span<const 
   if (data.size() > kMaxFileSize || offset > kMaxFileSize - data.size()) return errno_error(EFBIG);
   FreezeGate::Pass pass(gate_);
   LAYERFS_TRY(check_writable());
-  DataPlace place;
-  std::size_t count = 0;
-  {
-    ExclusiveLocks locks(locks_, ino);
-    LAYERFS_ASSIGN(count, write_locked(ino, offset, data, flags, caller, place));
-  }
-  if (!options_.is_volatile) write_behind(place, offset, offset + count);
-  return count;
-}
-
-// `place` gets where the bytes are now.
-Result<std::size_t> Union::write_locked(Ino ino, std::uint64_t offset, std::span<const std::byte> data,
-                                        WriteFlags flags, const Caller& caller, DataPlace& place) {
+  ExclusiveLocks locks(locks_, ino);
   LAYERFS_ASSIGN(Node node, get_regular(ino));
   if (data.empty()) return 0;
 
@@ -99,7 +74,7 @@ Result<std::size_t> Union::write_locked(Ino ino, std::uint64_t offset, std::span
   std::uint64_t reach = std::max(node.size, offset + data.size());
   bool copies = Content::would_copy(node, reach);
   bool covers_all = copies && offset == 0 && data.size() >= node.size;
-  LAYERFS_ASSIGN(place, content_.make_data(ino, node, covers_all ? 0 : node.size, reach));
+  LAYERFS_ASSIGN(DataPlace place, content_.make_data(ino, node, covers_all ? 0 : node.size, reach));
   bool ranged = !node.object.is_zero();
   bool only_writes = covers_all || !copies;
   if (offset > node.size && !ranged) {
