@@ -385,7 +385,9 @@ Result<void> DeltaPersister::exact_checkpoint(Requests requests, const std::vect
   std::unique_lock write_lock(core_.write_mutex);
   Batch batch = take_batch_locked();
   ScopeExit undo([&] {
-    if (write_lock.owns_lock()) write_lock.unlock();
+    if (!write_lock.owns_lock()) write_lock.lock();
+    core_.log->unseal();  // or every attempt would cost a segment
+    write_lock.unlock();
     restore(batch);
   });
   // All that the log has, marks and data too: what follows must not be reached through pages that are lost.

@@ -245,6 +245,10 @@ Result<void> RedoLog::add_segment() {
   return {};
 }
 
+void RedoLog::unseal() {
+  if (at_ != nullptr && end_ == at_) end_ = segment_start(active_.index) + segment_size_;
+}
+
 Result<void> RedoLog::flush() { return sync_.sync_data(file_.get()); }
 
 Result<void> RedoLog::close_empty(std::uint64_t next_seq) {

@@ -86,6 +86,8 @@ class RedoLog {
   Result<void> flush();
   /// Lets the next record begin a segment: what lies before it can't be trusted. Requires: the write lock.
   void seal() { end_ = at_; }
+  /// Takes seal() back, unless a record came since. Requires: the write lock.
+  void unseal();
   /// Cuts the log down to its header, which says that the next record is `next_seq`. Requires: the checkpoint
   /// covers all before; nothing is appended any more.
   Result<void> close_empty(std::uint64_t next_seq);

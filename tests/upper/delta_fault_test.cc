@@ -123,6 +123,24 @@ TEST_F(DeltaFaultTest, AFailedFlushOfTheLogIsMadeGoodByACheckpoint) {
   EXPECT_EQ(test::dump(*open()), model_.dump());
 }
 
+// With more attempts than the log has segments, because each seals it.
+TEST_F(DeltaFaultTest, AttemptsThatFailDoNotFillTheLog) {
+  auto upper = open();
+  sync_.log_fails = true;
+  sync_.data_fails = true;
+  for (int i = 0; i < 100; ++i) {
+    change(*upper, 1);
+    EXPECT_EQ(upper->sync_node(Ino{500}, tree::FsyncKind::kAll).error().code, EIO);
+    if (HasFatalFailure()) FAIL() << "after " << i << " attempts";
+  }
+  sync_.log_fails = false;
+  sync_.data_fails = false;
+  change(*upper, 1);
+  EXPECT_TRUE(upper->sync_node(Ino{500}, tree::FsyncKind::kAll));
+  upper.reset();
+  EXPECT_EQ(test::dump(*open()), model_.dump());
+}
+
 // The pages of a flush that failed may be lost for good, with the mark in them.
 TEST_F(DeltaFaultTest, WhatFollowsAFailedFlushIsReachedWithoutItsPages) {
   auto upper = open();
