@@ -33,7 +33,7 @@ struct MountArguments {
   bool is_volatile = false;
   bool foreground = false;
   bool debug = false;
-  std::string restart = "yes";
+  std::string restart;  // empty: yes, unless something else says no
 };
 
 /// A fresh container id: nobody else's, also of another store.
@@ -87,6 +87,8 @@ Result<mount::MountFlags> mount_flags(const MountArguments& arguments) {
   }
   flags.read_only |= arguments.read_only;
   flags.is_volatile |= arguments.is_volatile;
+  if (flags.io_uring && arguments.restart == "yes")
+    return invalid_error("mount option", "io_uring", "its server can't be replaced; leave out --restart=yes");
   if (flags.read_only && !arguments.upper.empty())
     return invalid_error("mount", arguments.image, "--ro shows the image itself and takes no --upper");
   return flags;
@@ -125,7 +127,9 @@ Result<Plan> make_plan(const Tool& tool, const MountArguments& arguments, const 
   request.fuse.noatime = flags.noatime;
   request.fuse.ids = mount::current_id_view();
   request.fuse.debug = arguments.debug;
-  request.fuse.outlives_server = arguments.restart == "yes";
+  // What a server that dies had taken off a ring can't be had again (fs/fuse/ring.h).
+  request.fuse.outlives_server = arguments.restart != "no" && !flags.io_uring;
+  request.fuse.io_uring = !request.fuse.outlives_server;
   return plan;
 }
 
@@ -210,13 +214,17 @@ void add_mount(CLI::App& app, Tool& tool) {
   command->add_flag("--volatile", arguments->is_volatile,
                     "Let fsync do nothing: fast, and lost at a power failure");
   command
-      ->add_option("-o", arguments->options,
-                   "Comma-separated: ro, rw, suid, nosuid, dev, nodev, noatime, atime, allow_other, volatile")
+      ->add_option(
+          "-o", arguments->options,
+          "Comma-separated: ro, rw, suid, nosuid, dev, nodev, noatime, atime, allow_other, volatile,\n"
+          "io_uring (what --restart=no does)")
       ->allow_extra_args(false);
   command->add_flag("-f,--foreground", arguments->foreground, "Stay in the foreground until it is unmounted");
   command
-      ->add_option("--restart", arguments->restart,
-                   "Whether a server that dies is replaced and the mount goes on: yes (the default) or no")
+      ->add_option(
+          "--restart", arguments->restart,
+          "Whether a server that dies is replaced and the mount goes on: yes (the default) or no, with\n"
+          "requests by io_uring where the administrator has enabled it for FUSE: faster")
       ->check(CLI::IsMember({"yes", "no"}));
   command->add_flag("--debug", arguments->debug, "Log every FUSE message (with --log-level debug)");
   command->callback([arguments, &tool] {

@@ -8,15 +8,17 @@
 //     caller was killed meanwhile) the adapter pays it back at once.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <new>
 #include <string_view>
+#include <vector>
 
 #include "fs/base/result.h"
 #include "fs/fuse/fuse_server.h"
 #include "fs/fuse/libfuse.h"
+#include "fs/fuse/ring.h"
 #include "fs/fuse/worker.h"
 #include "fs/union/union_fs.h"
 
@@ -32,8 +34,11 @@ struct Adapter {
   bool initialised = false;
   bool extended_setxattr = false;
   bool handles_killpriv = false;
-  bool can_keep_open = false;  ///< the kernel takes ENOSYS to OPEN and OPENDIR (Linux 5.1)
-  std::atomic<std::uint64_t> requests{0};
+  bool can_keep_open = false;   ///< the kernel takes ENOSYS to OPEN and OPENDIR (Linux 5.1)
+  bool routes_replies = false;  ///< replies leave by reply_road.h
+  bool init_answered = false;   ///< with routes_replies
+  /// For requests over io_uring; empty where they come through /dev/fuse.
+  std::vector<std::unique_ptr<Ring>> rings;
 };
 
 /// Who sent the request, with ids as the tree stores them.

@@ -6,6 +6,10 @@
 
 #include <cstdint>
 #include <string_view>
+#include <utility>
+
+#include "fs/base/log.h"
+#include "fs/fuse/ring.h"
 
 namespace layerfs::fuse {
 namespace {
@@ -27,9 +31,9 @@ constexpr bool kHasPassthrough = true;
 constexpr bool kHasPassthrough = false;
 #endif
 #ifdef FUSE_CAP_OVER_IO_URING
-constexpr bool kHasIoUring = true;
+constexpr std::uint64_t kOverIoUring = FUSE_CAP_OVER_IO_URING;
 #else
-constexpr bool kHasIoUring = false;
+constexpr std::uint64_t kOverIoUring = 0;
 #endif
 
 template <class Connection>
@@ -110,6 +114,13 @@ void negotiate(Adapter& adapter, fuse_conn_info& connection) {
   adapter.handles_killpriv = kHandleKillprivV2 != 0 && (capable(connection) & kHandleKillprivV2) != 0;
   adapter.can_keep_open = (capable(connection) & FUSE_CAP_NO_OPEN_SUPPORT) != 0 &&
                           (capable(connection) & FUSE_CAP_NO_OPENDIR_SUPPORT) != 0;
+  if (adapter.routes_replies && kOverIoUring != 0 && (capable(connection) & kOverIoUring) != 0) {
+    auto rings = make_rings(fuse_session_fd(adapter.session), kMaxTransfer);
+    if (rings)
+      adapter.rings = std::move(*rings);
+    else
+      log_info("requests come through /dev/fuse: {}", rings.error().message());
+  }
   adapter.initialised = true;
 }
 
@@ -127,7 +138,7 @@ std::string libfuse_description() {
   };
   for (const Feature& feature :
        {Feature{"killpriv_v2", kHandleKillprivV2 != 0}, Feature{"setxattr_ext", kSetxattrExt != 0},
-        Feature{"passthrough", kHasPassthrough}, Feature{"io_uring", kHasIoUring}})
+        Feature{"passthrough", kHasPassthrough}, Feature{"io_uring", kOverIoUring != 0}})
     text += fmt::format(" {}{}", feature.present ? "+" : "-", feature.name);
   return text;
 }

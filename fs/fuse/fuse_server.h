@@ -33,6 +33,9 @@ struct FuseOptions {
   /// taken for this one's: random and odd, the same for every server of a connection.
   std::uint64_t connection = 0;
   bool outlives_server = false;  ///< handover() is wanted
+  /// Requests come over io_uring where the kernel and libfuse have it and the administrator allows it. Not
+  /// together with outlives_server (ring.h, invariant 4).
+  bool io_uring = false;
   bool debug = false;
 };
 

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <linux/fuse.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@
 #include "fs/fuse/device.h"
 #include "fs/fuse/notify.h"
 #include "fs/fuse/operations.h"
+#include "fs/fuse/reply_road.h"
 
 namespace layerfs::fuse {
 namespace {
@@ -78,6 +80,16 @@ bool is_real_root() {
   std::uint64_t count = 0;
   return static_cast<bool>(fields >> inside >> outside >> count) && inside == 0 && outside == 0 &&
          count == std::numeric_limits<std::uint32_t>::max();
+}
+
+/// Keeps this thread on a processor, if it may be there: a caller and who answers it take turns.
+void stay_on(unsigned processor) {
+  if (processor >= CPU_SETSIZE) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(processor, &set);
+  if (::sched_setaffinity(0, sizeof set, &set) != 0)
+    log_debug("stay on processor {}: {}", processor, errno_text(errno));
 }
 
 /// Workers answer requests only; signals of the process are its main thread's. Returns the mask before.
@@ -186,6 +198,9 @@ Result<void> Session::open_session(Fd device) {
   if (arguments.allocated != 0) fuse_opt_free_args(&arguments);
   if (session_ == nullptr) return system_error(ENOMEM, "make a FUSE session");
   adapter_.session = session_.get();
+  if (adapter_.options.io_uring && !adapter_.options.outlives_server)
+    route_replies(session_.get(), adapter_, device);
+  if (!device) return {};
   // The form of a mount point that means: mounted already, here is the descriptor.
   if (fuse_session_mount(session_.get(), fmt::format("/dev/fd/{}", device.get()).c_str()) != 0)
     return system_error(EIO, "take the FUSE device");
@@ -238,8 +253,8 @@ Session::Step Session::handle_one(Worker& worker) {
 void Session::process(Worker& worker, std::span<std::byte> message) {
   worker.details = read_details(message, adapter_.extended_setxattr);
   // Who mounted elsewhere may have another PID namespace, in which the caller's number means nothing here.
-  if (!mountpoint_.empty()) worker.caller_cpu.note(worker.details.caller);
-  adapter_.requests.fetch_add(1, std::memory_order_relaxed);
+  // Requests of a ring are those of one processor.
+  if (!mountpoint_.empty() && worker.ring() == nullptr) worker.caller_cpu.note(worker.details.caller);
   fuse_buf whole{};
   whole.size = message.size();
   whole.mem = message.data();
@@ -247,6 +262,36 @@ void Session::process(Worker& worker, std::span<std::byte> message) {
 }
 
 void Session::work() {
+  as_worker([this] {
+    Worker worker(kMessageSize);
+    if (adapter_.options.outlives_server) worker.touch_message_buffer();
+    while (!stopping_ && handle_one(worker) == Step::kGoOn) {
+    }
+  });
+}
+
+void Session::work_for(Ring& ring) {
+  as_worker([this, &ring] {
+    Worker worker(ring);
+    ::pthread_setname_np(::pthread_self(), "fuse-ring");
+    if (auto processor = ring.processor()) stay_on(*processor);
+    ring.offer();
+    while (!stopping_) {
+      auto message = ring.next();
+      if (!message) {
+        const int code = message.error().code;
+        if (code != ENOTCONN && code != ECONNABORTED)
+          log_info("requests come through /dev/fuse: {}", message.error().message());
+        return;
+      }
+      if (message->empty()) continue;
+      process(worker, *message);
+      ring.finish();
+    }
+  });
+}
+
+void Session::as_worker(FunctionRef<void()> loop) {
   sigset_t before = block_signals_but_wake();
   {
     std::lock_guard lock(mutex_);
@@ -258,10 +303,7 @@ void Session::work() {
     worker_left_.notify_all();
   });
   try {
-    Worker worker(kMessageSize);
-    if (adapter_.options.outlives_server) worker.touch_message_buffer();
-    while (!stopping_ && handle_one(worker) == Step::kGoOn) {
-    }
+    loop();
   } catch (const std::exception& exception) {
     log_error("FUSE worker: {}", exception.what());
     failure_ = ENOMEM;
@@ -288,10 +330,22 @@ void Session::start_worker() {
   }
 }
 
+/// Unlike start_worker(), whose work others can do: the kernel waits until every queue has an entry.
+Result<void> Session::start_ring(Ring& ring) {
+  std::lock_guard lock(mutex_);
+  try {
+    threads_.emplace_back([this, &ring] { work_for(ring); });
+  } catch (const std::system_error& error) {
+    return system_error(error.code().value(), "start a FUSE worker");
+  }
+  return {};
+}
+
 Result<void> Session::serve() {
   struct sigaction wake{};
   wake.sa_handler = on_wake;  // without SA_RESTART: read(2) returns EINTR
   if (::sigaction(kWakeSignal, &wake, nullptr) != 0) return system_error(errno, "sigaction");
+  for (const auto& ring : adapter_.rings) LAYERFS_TRY(start_ring(*ring));
   ++waiting_;
   work();
   // Whoever starts one is a worker: with the last of them there are no more.

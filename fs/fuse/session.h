@@ -9,6 +9,8 @@
 // (4) A worker leaves on ENODEV (unmounted, aborted) or after stop(), which wakes readers by a signal.
 // (5) Workers are started as they are needed: when one takes a request and nobody is left to take the next. A
 // server that has little to do so stays small: each has a buffer of the largest message.
+// (6) With FuseOptions::io_uring requests come by rings (ring.h), each with a thread of its own; FORGET, and
+// all where that can't be, comes through the device as ever.
 //
 //   made --init()--> ready --serve()--> serving --ENODEV | stop()--> ended
 #pragma once
@@ -23,6 +25,7 @@
 #include <thread>
 #include <vector>
 
+#include "fs/base/function_ref.h"
 #include "fs/fuse/adapter.h"
 #include "fs/fuse/fuse_server.h"
 
@@ -52,6 +55,12 @@ class Session final : public FuseServer {
   /// by its death fails what was read and not answered.
   Result<void> read_alone();
   void work();
+  /// Answers the requests of `ring` until the connection ends, or the kernel does not take its entries: then
+  /// all requests come through the device.
+  void work_for(Ring& ring);
+  /// What every worker is around `loop`.
+  void as_worker(FunctionRef<void()> loop);
+  Result<void> start_ring(Ring& ring);
   enum class Step : unsigned char { kGoOn, kEnd };
   Step handle_one(Worker& worker);
   unsigned most_workers() const;

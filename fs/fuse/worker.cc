@@ -65,6 +65,11 @@ Worker::Worker(std::size_t message_size)
   this_worker = this;
 }
 
+Worker::Worker(Ring& ring) : ring_(&ring) {
+  LAYERFS_CHECK(this_worker == nullptr);
+  this_worker = this;
+}
+
 void Worker::touch_message_buffer() {
   // At once where the kernel can (Linux 5.14), else by a fault for each page.
   if (::madvise(message_.get(), whole_pages(message_size_), kPopulateWrite) != 0)
@@ -74,6 +79,7 @@ void Worker::touch_message_buffer() {
 Worker::~Worker() { this_worker = nullptr; }
 
 std::span<std::byte> Worker::reply_buffer(std::size_t size) {
+  if (ring_ != nullptr && size <= ring_->reply_room().size()) return ring_->reply_room().first(size);
   if (size > reply_size_) {
     reply_.reset();  // the old bytes are not wanted: free them before there is a second buffer
     reply_size_ = 0;
@@ -87,5 +93,7 @@ Worker& current_worker() {
   LAYERFS_CHECK(this_worker != nullptr);
   return *this_worker;
 }
+
+Worker* find_current_worker() { return this_worker; }
 
 }  // namespace layerfs::fuse

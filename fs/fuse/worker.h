@@ -12,6 +12,7 @@
 #include <span>
 
 #include "fs/fuse/caller_cpu.h"
+#include "fs/fuse/ring.h"
 
 namespace layerfs::fuse {
 
@@ -33,6 +34,8 @@ class Worker {
  public:
   /// Room for one message of at most `message_size` bytes.
   explicit Worker(std::size_t message_size);
+  /// For requests of `ring`, which has their messages and gives room for replies.
+  explicit Worker(Ring& ring);
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
   ~Worker();
@@ -43,6 +46,9 @@ class Worker {
   /// At least `size` bytes for a reply, contents undefined. Kept from request to request.
   std::span<std::byte> reply_buffer(std::size_t size);
 
+  /// Of whose requests this worker takes; null: those of /dev/fuse.
+  Ring* ring() const { return ring_; }
+
   RequestDetails details;
   CallerCpu caller_cpu;
 
@@ -50,13 +56,16 @@ class Worker {
   struct Free {
     void operator()(std::byte* memory) const;
   };
+  Ring* ring_ = nullptr;
   std::unique_ptr<std::byte, Free> message_;
-  std::size_t message_size_;
+  std::size_t message_size_ = 0;
   std::unique_ptr<std::byte, Free> reply_;
   std::size_t reply_size_ = 0;
 };
 
 /// The worker of this thread. Requires: called from an operation.
 Worker& current_worker();
+/// The same, null on a thread that is no worker.
+Worker* find_current_worker();
 
 }  // namespace layerfs::fuse

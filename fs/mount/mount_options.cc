@@ -27,6 +27,7 @@ constexpr Option kOptions[] = {
     {"atime", &MountFlags::noatime, false},
     {"allow_other", &MountFlags::allow_other, true},
     {"volatile", &MountFlags::is_volatile, true},
+    {"io_uring", &MountFlags::io_uring, true},
 };
 
 }  // namespace

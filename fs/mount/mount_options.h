@@ -18,12 +18,13 @@ struct MountFlags {
   bool suid = false;
   bool dev = false;
   bool noatime = false;
+  bool io_uring = false;
   bool operator==(const MountFlags&) const = default;
 };
 
 /// Applies a comma-separated list (mount(8)'s names: ro, rw, suid, nosuid, dev, nodev, noatime, atime,
-/// allow_other, volatile) over `flags`; the last of two that disagree counts, an empty item is passed over.
-/// Errors: kInvalid naming the option.
+/// allow_other, volatile, io_uring) over `flags`; the last of two that disagree counts, an empty item is
+/// passed over. Errors: kInvalid naming the option.
 Result<MountFlags> apply_mount_options(MountFlags flags, std::string_view list);
 
 /// How many ids a /proc/PID/uid_map (user_namespaces(7)) maps. Lines that are not understood count nothing.

@@ -43,8 +43,8 @@ Result<void> allocate(int fd, std::uint64_t offset, std::size_t size, bool write
   if (!must_write) return {};
   // Zeroes turn unwritten extents into written ones now, so that the flush of an append commits no journal. A
   // write makes folios of its own size, and a store to the mapping dirties a whole folio: small ones, or each
-  // flush would write 256 KiB for a record (a record and its flush on ext4 of Linux 6.18: 108-134 us with such
-  // folios, 87 with pages, and 87 too where the record comes by pwrite(2)).
+  // flush would write 256 KiB for a record (a record and its flush on ext4 of Linux 6.18: 108-134 us with
+  // such folios, 87 with pages, and 87 too where the record comes by pwrite(2)).
   const std::vector<std::byte> zeros(std::min(size, kPage));
   for (std::size_t done = 0; done < size; done += zeros.size())
     LAYERFS_TRY(pwrite_full(fd, zeros, offset + done));

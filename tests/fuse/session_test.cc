@@ -3,8 +3,10 @@
 // at once (this runs under the thread sanitizer too). Skipped where nothing may be mounted.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <seccomp.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -48,7 +50,28 @@ std::shared_ptr<tree::MemoryTree> make_lower() {
   return lower;
 }
 
-class SessionTest : public testing::Test {
+enum class Transport : std::uint8_t { kDevice, kIoUring };
+
+/// Requests by io_uring have to be allowed by root, until the machine starts again.
+bool allow_io_uring() {
+  constexpr const char* kAllowed = "/sys/module/fuse/parameters/enable_uring";
+  if (!stdfs::exists(kAllowed)) return false;
+  std::ofstream(kAllowed) << "Y\n";
+  return std::ifstream(kAllowed).get() == 'Y';
+}
+
+/// Threads of this process that answer requests of a ring.
+std::size_t count_ring_threads() {
+  std::size_t count = 0;
+  for (const auto& task : stdfs::directory_iterator("/proc/self/task")) {
+    std::string name;
+    std::getline(std::ifstream(task.path() / "comm"), name);
+    if (name.starts_with("fuse-ring")) ++count;
+  }
+  return count;
+}
+
+class SessionTest : public testing::TestWithParam<Transport> {
  protected:
   void SetUp() override {
     if (::geteuid() != 0 || ::access("/dev/fuse", R_OK | W_OK) != 0)
@@ -59,13 +82,22 @@ class SessionTest : public testing::Test {
     fs_ = std::move(*made);
     mountpoint_ = scratch_ / "mnt";
     stdfs::create_directory(mountpoint_);
+    if (wants_rings() && (!libfuse_description().contains("+io_uring") || !allow_io_uring()))
+      GTEST_SKIP() << "there is no FUSE over io_uring";
+    auto mounted = mount();
+    if (!mounted && mounted.error().code == EPERM) GTEST_SKIP() << mounted.error().message();
+    ASSERT_TRUE(mounted) << mounted.error().message();
+  }
+
+  static bool wants_rings() { return GetParam() == Transport::kIoUring; }
+
+  Result<void> mount() {
     FuseOptions options;
     options.source = "layerfs:test";
-    auto server = FuseServer::mount(mountpoint_, options, *fs_);
-    if (!server && server.error().code == EPERM) GTEST_SKIP() << server.error().message();
-    ASSERT_TRUE(server) << server.error().message();
-    server_ = std::move(*server);
+    options.io_uring = wants_rings();
+    LAYERFS_ASSIGN(server_, FuseServer::mount(mountpoint_, options, *fs_));
     serving_ = std::thread([this] { served_ = server_->serve(); });
+    return {};
   }
 
   void TearDown() override {
@@ -83,7 +115,7 @@ class SessionTest : public testing::Test {
   Result<void> served_;
 };
 
-TEST_F(SessionTest, ShowsTheTreeAndTakesChanges) {
+TEST_P(SessionTest, ShowsTheTreeAndTakesChanges) {
   EXPECT_EQ(stdfs::read_symlink(at("etc/link")), "target");
   std::ofstream(at("etc/empty")) << "no longer";
   std::ifstream reading(at("etc/empty"));
@@ -98,21 +130,63 @@ TEST_F(SessionTest, ShowsTheTreeAndTakesChanges) {
   EXPECT_EQ(numbers.f_namelen, 255);
 }
 
-TEST_F(SessionTest, UnmountEndsServingWithoutAnError) {
+TEST_P(SessionTest, ThreadsOfRingsAnswerWhereThatIsWanted) {
+  EXPECT_TRUE(stdfs::exists(at("etc")));
+  EXPECT_EQ(count_ring_threads() > 0, wants_rings());
+}
+
+TEST_P(SessionTest, LargeReadsAndWritesComeWhole) {
+  std::string text(3 << 20, 'x');
+  for (std::size_t i = 0; i < text.size(); i += 7) text[i] = static_cast<char>(i / 7);
+  std::ofstream(at("large"), std::ios::binary) << text;
+  // As the server has it, not as the kernel's pages do.
+  server_->unmount();
+  serving_.join();
+  server_.reset();
+  ASSERT_TRUE(mount());
+  std::ifstream reading(at("large"), std::ios::binary);
+  std::string got((std::istreambuf_iterator<char>(reading)), {});
+  EXPECT_TRUE(got == text) << got.size();
+}
+
+/// For this thread, and those that it starts.
+void forbid_io_uring() {
+  scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+  ASSERT_NE(filter, nullptr);
+  ASSERT_EQ(seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SYS_io_uring_setup, 0), 0);
+  ASSERT_EQ(seccomp_load(filter), 0);
+  seccomp_release(filter);
+}
+
+TEST_P(SessionTest, ServesByTheDeviceWhereIoUringIsForbidden) {
+  server_->unmount();
+  serving_.join();
+  server_.reset();
+  Result<void> mounted;
+  std::thread([&] {
+    forbid_io_uring();
+    mounted = mount();
+  }).join();
+  ASSERT_TRUE(mounted) << mounted.error().message();
+  EXPECT_TRUE(stdfs::exists(at("etc")));
+  EXPECT_EQ(count_ring_threads(), 0U);
+}
+
+TEST_P(SessionTest, UnmountEndsServingWithoutAnError) {
   server_->unmount();
   serving_.join();
   EXPECT_TRUE(served_) << served_.error().message();
   EXPECT_FALSE(stdfs::exists(at("etc")));
 }
 
-TEST_F(SessionTest, StopWakesIdleThreads) {
+TEST_P(SessionTest, StopWakesIdleThreads) {
   EXPECT_TRUE(stdfs::exists(at("etc")));
   server_->stop();
   serving_.join();
   EXPECT_TRUE(served_);
 }
 
-TEST_F(SessionTest, ABusyMountIsDetachedAndServedToItsEnd) {
+TEST_P(SessionTest, ABusyMountIsDetachedAndServedToItsEnd) {
   int fd = ::open(at("etc/empty").c_str(), O_RDWR | O_CLOEXEC);
   ASSERT_GE(fd, 0);
   server_->unmount();
@@ -123,7 +197,7 @@ TEST_F(SessionTest, ABusyMountIsDetachedAndServedToItsEnd) {
   EXPECT_TRUE(served_);
 }
 
-TEST_F(SessionTest, ManyThreadsAtOnce) {
+TEST_P(SessionTest, ManyThreadsAtOnce) {
   constexpr int kThreads = 4;
   constexpr int kFiles = 40;
   std::vector<std::thread> threads;
@@ -175,6 +249,11 @@ TEST(FuseServer, MountDataNamesTheDevice) {
   options.allow_other = true;
   EXPECT_NE(mount_data(9, options).find(",allow_other"), std::string::npos);
 }
+
+INSTANTIATE_TEST_SUITE_P(Transports, SessionTest, testing::Values(Transport::kDevice, Transport::kIoUring),
+                         [](const auto& of) {
+                           return of.param == Transport::kDevice ? "Device" : "IoUring";
+                         });
 
 }  // namespace
 }  // namespace layerfs::fuse
