@@ -119,7 +119,8 @@ class Union final : public UnionFs {
   Result<void> remove_xattr(tree::ChangeSet& set, Ino ino, std::string_view name) const;
   // One link less; erased at once where nobody holds it.
   Result<void> drop_link(tree::ChangeSet& set, Ino ino, Node node, Time time) const;
-  void erase(tree::ChangeSet& set, Ino ino, const Node& node) const;
+  // False: of a directory only some tombstones, as there are more than fit into one change.
+  bool erase(tree::ChangeSet& set, Ino ino, const Node& node) const;
   // Applies, and closes the data files of what was erased.
   Result<void> apply(const tree::ChangeSet& set);
   // Some lookup of it is known, or, after a takeover, the kernel says so.

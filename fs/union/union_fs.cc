@@ -11,6 +11,14 @@
 
 namespace layerfs::unionfs {
 
+namespace {
+
+/// Tombstones that one change takes out of a directory that is gone: a record of the upper's log holds as
+/// many of the longest names, and an emptied directory of the tree may have any number.
+constexpr std::size_t kErasedAtOnce = 1000;
+
+}  // namespace
+
 Time now() {
   struct timespec time{};
   ::clock_gettime(CLOCK_REALTIME_COARSE, &time);
@@ -156,20 +164,23 @@ Result<void> Union::remove_xattr(tree::ChangeSet& set, Ino ino, std::string_view
 Result<void> Union::drop_link(tree::ChangeSet& set, Ino ino, Node node, Time time) const {
   node.nlink = node.kind == NodeKind::kDirectory ? 0 : node.nlink - 1;
   node.ctime = time;
-  if (node.nlink > 0 || is_held(ino)) return put_node(set, ino, node);
-  erase(set, ino, node);
-  return {};
+  if (node.nlink == 0 && !is_held(ino) && erase(set, ino, node)) return {};
+  return put_node(set, ino, node);
 }
 
-void Union::erase(tree::ChangeSet& set, Ino ino, const Node& node) const {
+bool Union::erase(tree::ChangeSet& set, Ino ino, const Node& node) const {
   if (node.kind == NodeKind::kDirectory) {
     // What is left in an empty directory: tombstones, which nobody can ask for any more.
+    std::size_t count = 0;
     upper_->list_entries(ino, tree::kDirStart, [&](const tree::UpperEntryView& entry) {
+      if (++count > kErasedAtOnce) return false;
       set.changes.emplace_back(tree::EraseEntry{ino, std::string(entry.name)});
       return true;
     });
+    if (count > kErasedAtOnce) return false;
   }
   set.changes.emplace_back(tree::EraseNode{ino});
+  return true;
 }
 
 Result<void> Union::apply(const tree::ChangeSet& set) {
@@ -187,15 +198,18 @@ bool Union::erase_if_unused(Ino ino) {
 bool Union::erase_if_forgotten(Ino ino) {
   auto node = upper_->find_node(ino);
   if (!node || node->nlink != 0 || is_held(ino)) return true;
-  tree::ChangeSet set;
-  erase(set, ino, *node);
-  auto done = apply(set);
-  if (done) return true;
-  // It stays an orphan until then, at the longest until the next start.
-  log_warning("forget an unlinked file: {}", done.error().message());
-  std::lock_guard hold(refused_mutex_);
-  refused_.push_back(ino);
-  return false;
+  for (bool is_gone = false; !is_gone;) {
+    tree::ChangeSet set;
+    is_gone = erase(set, ino, *node);
+    auto done = apply(set);
+    if (done) continue;
+    // It stays an orphan until then, at the longest until the next start.
+    log_warning("forget an unlinked file: {}", done.error().message());
+    std::lock_guard hold(refused_mutex_);
+    refused_.push_back(ino);
+    return false;
+  }
+  return true;
 }
 
 void Union::erase_refused() {

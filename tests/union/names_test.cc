@@ -273,6 +273,34 @@ TEST_F(Names, ForgetsMayComeInParts) {
   EXPECT_FALSE(upper_->find_node(first->ino));
 }
 
+// An emptied directory of the tree is as many tombstones as it had entries: more than one change may hold.
+TEST_F(Names, ALargeDirectoryOfTheTreeIsForgottenInParts) {
+  for (int i = 0; i < 2500; ++i) lower_file(sub_, "n" + std::to_string(i), "");
+  for (int i = 0; i < 2500; ++i) ASSERT_EQ(code(fs().unlink(sub_, "n" + std::to_string(i), {})), 0);
+  ASSERT_EQ(unlink("dir/sub/deep"), 0);
+  ASSERT_EQ(unlink("dir/sub/alias"), 0);
+  upper_->most_changes = 1500;
+  auto held = fs().lookup(dir_, "sub");
+  ASSERT_EQ(rmdir("dir/sub"), 0);
+  EXPECT_TRUE(upper_->find_node(sub_));
+  fs().forget(held->ino, 1);
+  EXPECT_FALSE(upper_->find_node(sub_));
+  EXPECT_EQ(entries_in_upper(sub_), 0U);
+  expect_sound();
+}
+
+TEST_F(Names, ALargeDirectoryThatNobodyHoldsIsRemovedToo) {
+  for (int i = 0; i < 2500; ++i) lower_file(sub_, "n" + std::to_string(i), "");
+  for (int i = 0; i < 2500; ++i) ASSERT_EQ(code(fs().unlink(sub_, "n" + std::to_string(i), {})), 0);
+  ASSERT_EQ(unlink("dir/sub/deep"), 0);
+  ASSERT_EQ(unlink("dir/sub/alias"), 0);
+  upper_->most_changes = 1500;
+  ASSERT_EQ(rename("empty", "dir/sub"), 0);
+  EXPECT_FALSE(upper_->find_node(sub_));
+  EXPECT_EQ(entries_in_upper(sub_), 0U);
+  expect_sound();
+}
+
 TEST_F(Names, OrphansOfADeadServerAreForgottenAtTheNextMountUnlessTheyAreKept) {
   auto held = fs().lookup(sub_, "deep");
   ASSERT_EQ(unlink("dir/sub/deep"), 0);

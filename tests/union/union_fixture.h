@@ -40,7 +40,8 @@ class FaultyUpper final : public tree::UpperLayer {
   int fail_create = 0;
   int fail_open = 0;  ///< of the next open only
   mutable int opens = 0;
-  FaultPlan* plan = nullptr;  ///< of every call that may fail
+  std::size_t most_changes = SIZE_MAX;  ///< of one set, as a record of the redo log has an end
+  FaultPlan* plan = nullptr;            ///< of every call that may fail
 
   std::optional<Node> find_node(Ino ino) const override { return inner_->find_node(ino); }
   tree::UpperEntry find_entry(Ino dir, std::string_view name) const override {
@@ -65,6 +66,7 @@ class FaultyUpper final : public tree::UpperLayer {
   }
   Result<void> apply(const tree::ChangeSet& change) override {
     if (fail_apply != 0) return errno_error(fail_apply);
+    if (change.changes.size() > most_changes) return errno_error(E2BIG);
     LAYERFS_TRY(follow_plan());
     return inner_->apply(change);
   }
