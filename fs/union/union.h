@@ -110,6 +110,8 @@ class Union final : public UnionFs {
   Result<Node> get_regular(Ino ino) const;
   // Locks every place's directory and what is behind its name, and `extra` (0: nothing).
   Result<void> lock_places(ExclusiveLocks& locks, std::span<Place> places, Ino extra) const;
+  Result<bool> has_name(Ino ino, Node node) const;
+  Result<Entry> lookup_number(Ino ino);
   Result<Entry> answer_entry(Ino dir, std::string_view name);
 
   // Pieces of ChangeSets. Requires: the inodes are locked.
@@ -145,6 +147,7 @@ class Union final : public UnionFs {
   Result<void> touch_content(tree::ChangeSet& set, Ino ino, Node& node, bool kill_suid_sgid) const;
   Result<void> drop_capability(tree::ChangeSet& set, Ino ino) const;
   Result<void> resize(tree::ChangeSet& set, Ino ino, Node& node, std::uint64_t size) const;
+  Result<void> chown_neither(tree::ChangeSet& set, Ino ino, Node& node, const Caller& caller) const;
   Result<void> change_mode(tree::ChangeSet& set, Ino ino, Node& node, std::uint16_t mode) const;
   Result<void> zero_locked(tree::ChangeSet& set, Ino ino, Node& node, std::uint64_t offset,
                            std::uint64_t length) const;

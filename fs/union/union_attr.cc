@@ -16,6 +16,13 @@ void clear_set_id(Node& node) {
   if ((node.mode & S_IXGRP) != 0) node.mode &= static_cast<std::uint16_t>(~S_ISGID);
 }
 
+// What chown(2) sends where it is to leave both owner and group; and a write(2) that is to take set-id bits
+// or capabilities away, before the WRITE that says so itself.
+bool asks_nothing(const SetAttr& changes) {
+  return !changes.mode && !changes.uid && !changes.gid && !changes.size && !changes.atime && !changes.mtime &&
+         !changes.ctime && !changes.atime_now && !changes.mtime_now;
+}
+
 }  // namespace
 
 Result<void> Union::drop_capability(tree::ChangeSet& set, Ino ino) const {
@@ -65,6 +72,15 @@ Result<void> Union::change_mode(tree::ChangeSet& set, Ino ino, Node& node, std::
   return {};
 }
 
+// Elsewhere the kernel makes that chown a chmod(2), with its check of the owner (setattr_prepare()); of FUSE
+// it says nothing. Others are let pass: it may be their write.
+Result<void> Union::chown_neither(tree::ChangeSet& set, Ino ino, Node& node, const Caller& caller) const {
+  bool may_chmod = caller.uid == node.uid || caller.uid == Uid{0};
+  if (node.kind == NodeKind::kDirectory || !may_chmod) return {};
+  clear_set_id(node);
+  return drop_capability(set, ino);
+}
+
 Result<Node> Union::setattr(Ino ino, const SetAttr& changes, const Caller& caller) {
   FreezeGate::Pass pass(gate_);
   LAYERFS_TRY(check_writable());
@@ -91,6 +107,7 @@ Result<Node> Union::setattr(Ino ino, const SetAttr& changes, const Caller& calle
       if (!changes.size) LAYERFS_TRY(drop_capability(set, ino));
     }
   }
+  if (asks_nothing(changes)) LAYERFS_TRY(chown_neither(set, ino, node, caller));
   if (changes.mode) LAYERFS_TRY(change_mode(set, ino, node, *changes.mode));
   if (changes.atime_now) node.atime = time;
   if (changes.mtime_now) node.mtime = time;

@@ -134,6 +134,19 @@ TEST_F(Attributes, AChangeOfOwnerClearsSetIdBitsOfFilesAndNotOfDirectories) {
   EXPECT_EQ(node("dir").mode, 06755);
 }
 
+// chown(2) with -1 for both asks for nothing. What others ask for nothing for is a write(2), which is let
+// pass.
+TEST_F(Attributes, AChangeOfNeitherOwnerNorGroupClearsSetIdBitsToo) {
+  ASSERT_EQ(set("file", {.mode = 06755, .uid = Uid{5}}), 0);  // the owner first, then the mode
+  ASSERT_EQ(set("dir", {.mode = 06755}), 0);
+  EXPECT_EQ(code(fs().setattr(file_, {}, {.uid = Uid{6}})), 0);
+  EXPECT_EQ(node("file").mode, 06755);
+  EXPECT_EQ(code(fs().setattr(file_, {}, {.uid = Uid{5}})), 0);
+  EXPECT_EQ(node("file").mode, 0755);
+  EXPECT_EQ(set("dir", {}), 0);
+  EXPECT_EQ(node("dir").mode, 06755);
+}
+
 TEST_F(Attributes, TimesAreSetAsGivenAndAChangeOfAnythingIsAChangeOfStatus) {
   ASSERT_EQ(set("file", {.atime = Time{-1, 999'999'999}, .mtime = Time{1, 2}}), 0);
   Node node_now = node("file");

@@ -159,8 +159,8 @@ def setgid_directories(r):
 
 @case
 def set_id_bits_go(r):
-    """Who writes, truncates or changes the owner takes set-id bits away (not root, for the first two). A chown
-    of neither owner nor group does so too on ext4; FUSE's kernel side does not tell the server of it."""
+    """Who writes, truncates or changes the owner takes set-id bits away (not root, for the first two); a chown of
+    neither owner nor group too."""
     r.stat("suid")
     r.write("suid", b"#", os.O_WRONLY)
     r.stat("suid")
@@ -172,6 +172,9 @@ def set_id_bits_go(r):
     r.stat("suid")
     r.do("chmod", os.chmod, r.p("suid"), 0o6755)
     r.do("chgrp", os.chown, r.p("suid"), -1, EXTRA_GROUP)
+    r.stat("suid")
+    r.do("chmod", os.chmod, r.p("suid"), 0o6755)
+    r.do("chown of neither", os.chown, r.p("suid"), -1, -1)
     r.stat("suid")
     r.write("sgid-noexec", b"D", os.O_WRONLY)
     r.stat("sgid-noexec")
