@@ -108,7 +108,7 @@ class UnionFs {
   virtual ~UnionFs() = default;
 
   /// Errors: ENOENT, ENOTDIR, ENAMETOOLONG. Counts one lookup on success (also create, mkdir, link...: each
-  /// call that returns an Entry). `dir` "." and ".." are answered too.
+  /// call that returns an Entry). "." and ".." are answered too, "." of what is no directory as well.
   virtual Result<Entry> lookup(Ino dir, std::string_view name) = 0;
   /// The mount outlived its server, whose lookups are not known: from now on a node that nobody is known to
   /// hold is asked for by `is_held`, which must not call back. Erases the orphans that are not held.

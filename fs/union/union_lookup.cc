@@ -11,16 +11,45 @@ Result<Entry> Union::answer_entry(Ino dir, std::string_view name) {
   return *entry;
 }
 
+// Of an inode whose last name was removed the upper has a node without links, and nothing once nobody holds
+// it: the tree's shows through then.
+Result<bool> Union::has_name(Ino ino, Node node) const {
+  while (upper_ && ino != tree::kRootIno) {
+    if (upper_->find_node(ino)) return node.nlink != 0;
+    if (node.parent == Ino{0}) return true;  // not known
+    std::string name;
+    LAYERFS_TRY(lower_->list_entries(node.parent, tree::kDirStart, [&](const tree::EntryView& entry) {
+      if (entry.ino == ino) name = entry.name;
+      return entry.ino != ino;
+    }));
+    LAYERFS_ASSIGN(auto entry, view_.find_entry(node.parent, name));
+    if (!entry || entry->ino != ino) return false;
+    ino = node.parent;
+    LAYERFS_ASSIGN(node, view_.get_node(ino));
+  }
+  return true;
+}
+
+// What a file handle is opened by (open_by_handle_at(2)).
+Result<Entry> Union::lookup_number(Ino ino) {
+  std::shared_lock hold(locks_.of(ino));
+  LAYERFS_ASSIGN(Node node, view_.get_node(ino));
+  LAYERFS_ASSIGN(bool named, has_name(ino, node));
+  if (!named) return errno_error(ENOENT);
+  counts_.add(ino);
+  return Entry{ino, node};
+}
+
 Result<Entry> Union::lookup(Ino dir, std::string_view name) {
   LAYERFS_TRY(check_name(name));
-  if (is_dot_or_dotdot(name)) {
-    LAYERFS_ASSIGN(Node node, get_live_directory(dir));
-    Ino ino = name == "." ? dir : node.parent;
-    LAYERFS_ASSIGN(Node shown, view_.get_node(ino));
-    counts_.add(ino);
-    return Entry{ino, shown};
-  }
+  if (name == ".") return lookup_number(dir);
   std::shared_lock hold(locks_.of(dir));
+  if (name == "..") {
+    LAYERFS_ASSIGN(Node node, get_live_directory(dir));
+    LAYERFS_ASSIGN(Node parent, view_.get_node(node.parent));
+    counts_.add(node.parent);
+    return Entry{node.parent, parent};
+  }
   auto entry = answer_entry(dir, name);
   if (entry || entry.error().code != ENOENT) return entry;
   LAYERFS_TRY(get_live_directory(dir));

@@ -263,6 +263,34 @@ TEST_F(Names, AnUnlinkedFileLivesUntilItIsForgotten) {
   expect_sound();
 }
 
+// What a file handle is opened by (open_by_handle_at(2)).
+TEST_F(Names, AFileIsFoundByItsNumberAloneWhileItHasAName) {
+  auto held = fs().lookup(file_, ".");
+  ASSERT_TRUE(held);
+  EXPECT_EQ(held->ino, file_);
+  EXPECT_EQ(held->node.size, 5U);
+  ASSERT_EQ(unlink("dir/file"), 0);
+  ASSERT_EQ(unlink("dir/sub/alias"), 0);
+  EXPECT_EQ(code(fs().lookup(file_, ".")), ENOENT);
+  EXPECT_TRUE(upper_->find_node(file_));
+  fs().forget(held->ino, 1);
+  EXPECT_FALSE(upper_->find_node(file_));
+  EXPECT_EQ(code(fs().lookup(file_, ".")), ENOENT);
+}
+
+TEST_F(Names, WhatWasRemovedFromTheTreeIsNotFoundByItsNumber) {
+  Ino deep = ino("dir/sub/deep");
+  ASSERT_TRUE(fs().lookup(deep, "."));
+  fs().forget(deep, 1);
+  ASSERT_EQ(unlink("dir/sub/deep"), 0);
+  ASSERT_EQ(unlink("dir/sub/alias"), 0);
+  ASSERT_EQ(rmdir("dir/sub"), 0);
+  ASSERT_EQ(make_dir("dir/sub"), 0);
+  for (Ino gone : {deep, sub_}) EXPECT_EQ(code(fs().lookup(gone, ".")), ENOENT);
+  ASSERT_TRUE(fs().lookup(file_, "."));
+  ASSERT_TRUE(fs().lookup(tree::kRootIno, "."));
+}
+
 TEST_F(Names, ForgetsMayComeInParts) {
   auto first = fs().lookup(sub_, "deep");
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(fs().lookup(sub_, "deep"));
