@@ -59,6 +59,22 @@ fuse_entry_param negative_entry() {
   return param;
 }
 
+Result<unionfs::Node> to_be_told(Adapter& adapter, unionfs::Ino ino, Result<unionfs::Node> node) {
+  if (!node || node->kind != unionfs::NodeKind::kDirectory) return node;
+  adapter.readers.note(ino, current_worker().details.caller);
+  auto again = adapter.fs.getattr(ino);
+  return again ? again : node;
+}
+
+void expire_attributes(const Adapter& adapter, unionfs::Ino ino) {
+  fuse_lowlevel_notify_inval_inode(adapter.session, to_number(ino), -1, 0);
+}
+
+void expire_late_replies(const Adapter& adapter, unionfs::Ino directory) {
+  if (adapter.readers.may_be_late(directory, current_worker().details.caller))
+    expire_attributes(adapter, directory);
+}
+
 void reply_entry(fuse_req_t req, Adapter& adapter, std::string_view operation,
                  const Result<unionfs::Entry>& result) {
   if (!result) return reply_failure(req, operation, result.error());

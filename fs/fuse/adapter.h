@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "fs/base/result.h"
+#include "fs/fuse/attribute_readers.h"
 #include "fs/fuse/fuse_server.h"
 #include "fs/fuse/libfuse.h"
 #include "fs/fuse/ring.h"
@@ -39,6 +40,7 @@ struct Adapter {
   bool init_answered = false;   ///< with routes_replies
   /// For requests over io_uring; empty where they come through /dev/fuse.
   std::vector<std::unique_ptr<Ring>> rings;
+  AttributeReaders readers;
 };
 
 /// Who sent the request, with ids as the tree stores them.
@@ -60,6 +62,14 @@ void reply_value(fuse_req_t req, std::string_view operation, std::size_t size,
 /// but this kernel changes the file system.
 fuse_entry_param to_entry_param(const Adapter& adapter, const unionfs::Entry& entry);
 fuse_entry_param negative_entry();
+
+/// `node` for a reply. Of a directory the reader is noted, and it is looked at once more.
+Result<unionfs::Node> to_be_told(Adapter& adapter, unionfs::Ino ino, Result<unionfs::Node> node);
+/// Makes the kernel ask for the attributes again, and refuse replies that were made before; pages stay. Safe
+/// inside a request on the inode: no lock of its pages is taken for a negative offset.
+void expire_attributes(const Adapter& adapter, unionfs::Ino ino);
+/// After entries of the directory were changed: the same, where it is needed.
+void expire_late_replies(const Adapter& adapter, unionfs::Ino directory);
 
 /// Runs `operation(adapter)` and turns what it throws into a reply (invariant 2).
 template <class F>

@@ -7,51 +7,65 @@ namespace {
 
 using unionfs::Ino;
 
+/// The answer to what made an entry in `directory`.
+void reply_new(fuse_req_t req, Adapter& adapter, std::string_view operation, Ino directory,
+               const Result<unionfs::Entry>& made) {
+  expire_late_replies(adapter, directory);
+  reply_entry(req, adapter, operation, made);
+}
+
 void mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev_t rdev) {
   answer(req, "mknod", [&](Adapter& adapter) {
-    reply_entry(req, adapter, "mknod",
-                adapter.fs.mknod(Ino{parent}, name, mode, rdev, caller_of(req, adapter)));
+    reply_new(req, adapter, "mknod", Ino{parent},
+              adapter.fs.mknod(Ino{parent}, name, mode, rdev, caller_of(req, adapter)));
   });
 }
 
 void mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
   answer(req, "mkdir", [&](Adapter& adapter) {
-    reply_entry(req, adapter, "mkdir", adapter.fs.mkdir(Ino{parent}, name, mode, caller_of(req, adapter)));
+    reply_new(req, adapter, "mkdir", Ino{parent},
+              adapter.fs.mkdir(Ino{parent}, name, mode, caller_of(req, adapter)));
   });
 }
 
 void symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) {
   answer(req, "symlink", [&](Adapter& adapter) {
-    reply_entry(req, adapter, "symlink",
-                adapter.fs.symlink(Ino{parent}, name, target, caller_of(req, adapter)));
+    reply_new(req, adapter, "symlink", Ino{parent},
+              adapter.fs.symlink(Ino{parent}, name, target, caller_of(req, adapter)));
   });
 }
 
 void unlink(fuse_req_t req, fuse_ino_t parent, const char* name) {
   answer(req, "unlink", [&](Adapter& adapter) {
-    reply_done(req, "unlink", adapter.fs.unlink(Ino{parent}, name, caller_of(req, adapter)));
+    auto done = adapter.fs.unlink(Ino{parent}, name, caller_of(req, adapter));
+    expire_late_replies(adapter, Ino{parent});
+    reply_done(req, "unlink", done);
   });
 }
 
 void rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
   answer(req, "rmdir", [&](Adapter& adapter) {
-    reply_done(req, "rmdir", adapter.fs.rmdir(Ino{parent}, name, caller_of(req, adapter)));
+    auto done = adapter.fs.rmdir(Ino{parent}, name, caller_of(req, adapter));
+    expire_late_replies(adapter, Ino{parent});
+    reply_done(req, "rmdir", done);
   });
 }
 
 void rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent, const char* new_name,
             unsigned flags) {
   answer(req, "rename", [&](Adapter& adapter) {
-    reply_done(
-        req, "rename",
-        adapter.fs.rename(Ino{parent}, name, Ino{new_parent}, new_name, flags, caller_of(req, adapter)));
+    auto done =
+        adapter.fs.rename(Ino{parent}, name, Ino{new_parent}, new_name, flags, caller_of(req, adapter));
+    expire_late_replies(adapter, Ino{parent});
+    if (new_parent != parent) expire_late_replies(adapter, Ino{new_parent});
+    reply_done(req, "rename", done);
   });
 }
 
 void link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char* new_name) {
   answer(req, "link", [&](Adapter& adapter) {
-    reply_entry(req, adapter, "link",
-                adapter.fs.link(Ino{ino}, Ino{new_parent}, new_name, caller_of(req, adapter)));
+    reply_new(req, adapter, "link", Ino{new_parent},
+              adapter.fs.link(Ino{ino}, Ino{new_parent}, new_name, caller_of(req, adapter)));
   });
 }
 

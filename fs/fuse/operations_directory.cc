@@ -31,9 +31,11 @@ class Listing {
   }
 
   /// With all attributes: the kernel then needs no LOOKUP. It takes no node for "." and "..", which it has.
-  bool add_plus(const DirEntryView& entry, const Adapter& adapter) {
-    fuse_entry_param param = to_entry_param(adapter, {.ino = entry.ino, .node = entry.node});
-    if (is_dot_or_dotdot(entry.name)) param.ino = 0;
+  bool add_plus(const DirEntryView& entry, Adapter& adapter) {
+    const bool is_dot = is_dot_or_dotdot(entry.name);
+    const auto node = is_dot ? entry.node : *to_be_told(adapter, entry.ino, entry.node);
+    fuse_entry_param param = to_entry_param(adapter, {.ino = entry.ino, .node = node});
+    if (is_dot) param.ino = 0;
     name_ = entry.name;
     return take(fuse_add_direntry_plus(req_, room(), left(), name_.c_str(), &param, to_number(entry.cookie)));
   }

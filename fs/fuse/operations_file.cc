@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <sys/stat.h>
 
@@ -20,12 +21,6 @@ bool may_lose_set_id(Adapter& adapter, Ino ino) {
   if (current_worker().details.resent) return true;
   auto node = adapter.fs.getattr(ino);
   return node && (node->mode & (S_ISUID | S_ISGID)) != 0;
-}
-
-/// Makes the kernel ask for the attributes again; pages stay. Safe inside a request: no lock of the inode's
-/// pages is taken for a negative offset.
-void expire_attributes(const Adapter& adapter, Ino ino) {
-  fuse_lowlevel_notify_inval_inode(adapter.session, to_number(ino), -1, 0);
 }
 
 void read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fuse_file_info*) {
@@ -61,10 +56,12 @@ void fsync(fuse_req_t req, fuse_ino_t ino, int data_only, fuse_file_info*) {
 
 void fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, fuse_file_info*) {
   answer(req, "fallocate", [&](Adapter& adapter) {
+    // Without a new size the kernel moves no number that late replies are refused by (attribute_readers.h).
+    bool keeps_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
     bool loses_set_id = adapter.handles_killpriv && may_lose_set_id(adapter, Ino{ino});
     auto done = adapter.fs.fallocate(Ino{ino}, mode, static_cast<std::uint64_t>(offset),
                                      static_cast<std::uint64_t>(length), caller_of(req, adapter));
-    if (loses_set_id) expire_attributes(adapter, Ino{ino});
+    if (loses_set_id || keeps_size) expire_attributes(adapter, Ino{ino});
     reply_done(req, "fallocate", done);
   });
 }

@@ -20,6 +20,7 @@ void lookup(fuse_req_t req, fuse_ino_t parent, const char* name) {
       fuse_reply_entry(req, &nothing);
       return;
     }
+    if (entry) entry->node = *to_be_told(adapter, entry->ino, entry->node);
     reply_entry(req, adapter, "lookup", entry);
   });
 }
@@ -47,7 +48,8 @@ void forget_multi(fuse_req_t req, std::size_t count, fuse_forget_data* forgets) 
 
 void getattr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
   answer(req, "getattr", [&](Adapter& adapter) {
-    reply_attributes(req, adapter, "getattr", Ino{ino}, adapter.fs.getattr(Ino{ino}));
+    reply_attributes(req, adapter, "getattr", Ino{ino},
+                     to_be_told(adapter, Ino{ino}, adapter.fs.getattr(Ino{ino})));
   });
 }
 

@@ -53,6 +53,9 @@ Result<void> clear_setgid(Adapter& adapter, Ino ino, const unionfs::Caller& call
   return {};
 }
 
+// After a change of xattrs the kernel lets ctime, and mode where it was an ACL, expire as it does for changes
+// of a directory's entries (attribute_readers.h). They are rare enough for a notification each.
+
 void setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, std::size_t size,
               int flags) {
   answer(req, "setxattr", [&](Adapter& adapter) {
@@ -67,6 +70,7 @@ void setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* valu
     if (done && name == kAclAccess &&
         (current_worker().details.setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID) != 0)
       done = clear_setgid(adapter, Ino{ino}, caller);
+    expire_attributes(adapter, Ino{ino});
     reply_done(req, "setxattr", done);
   });
 }
@@ -78,6 +82,7 @@ void removexattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
     // Taking an ACL away that is not there succeeds (vfs_remove_acl()); so does setting an empty one, which
     // the kernel sends as this.
     if (!done && done.error().code == ENODATA && is_acl(name)) done = {};
+    expire_attributes(adapter, Ino{ino});
     reply_done(req, "removexattr", done);
   });
 }

@@ -163,6 +163,7 @@ Result<std::unique_ptr<Session>> Session::take_over(Handover handover, std::stri
   }
   if (!session->adapter_.initialised)
     return corrupt_error("take the mount over", "INIT", "it is not as the kernel sent it");
+  session->adapter_.readers.note_all();
   fs.inherit_lookups([holder](unionfs::Ino ino) { return kernel_holds(holder->get(), ino); });
   if (kernel_resends(session->init_message_)) {
     LAYERFS_TRY(ask_to_resend(holder->get()));

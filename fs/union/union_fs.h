@@ -158,7 +158,7 @@ class UnionFs {
   virtual Result<void> sync() = 0;
 
   /// Entries after `after` in directory order, "." and ".." first. False stops. Errors: ENOTDIR, ENOENT.
-  /// The visitor must not call back, but for remember() and blocks().
+  /// The visitor must not call back, but for remember(), blocks() and getattr().
   virtual Result<void> readdir(Ino dir, DirCookie after, FunctionRef<bool(const DirEntryView&)> visit) = 0;
   /// Counts a lookup: what a READDIRPLUS reply that names `ino` owes (not for "." and "..").
   virtual void remember(Ino ino) = 0;

@@ -33,7 +33,7 @@ struct FaultPlan {
 };
 
 /// An upper whose changes fail on request, as those of a full disk do.
-class FaultyUpper final : public tree::UpperLayer {
+class FaultyUpper : public tree::UpperLayer {
  public:
   explicit FaultyUpper(std::shared_ptr<tree::UpperLayer> inner) : inner_(std::move(inner)) {}
   int fail_apply = 0;  ///< errno of every apply(); 0: none
