@@ -12,13 +12,17 @@ constexpr double kForever = 10.0 * 365 * 24 * 3600;
 
 }  // namespace
 
+bool is_from_root(fuse_req_t req, const Adapter& adapter) {
+  return adapter.root_is_real && fuse_req_ctx(req)->uid == 0;
+}
+
 unionfs::Caller caller_of(fuse_req_t req, const Adapter& adapter) {
   const fuse_ctx* context = fuse_req_ctx(req);
   return {.uid = stored_uid(adapter.options.ids, context->uid),
           .gid = stored_gid(adapter.options.ids, context->gid),
           .umask = context->umask,
           .request = current_worker().details.unique + adapter.options.connection,
-          .kills_set_id = !adapter.root_is_real || context->uid != 0,
+          .kills_set_id = !is_from_root(req, adapter),
           .resent = current_worker().details.resent};
 }
 

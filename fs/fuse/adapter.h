@@ -45,6 +45,8 @@ struct Adapter {
 
 /// Who sent the request, with ids as the tree stores them.
 unionfs::Caller caller_of(fuse_req_t req, const Adapter& adapter);
+/// Whether that is the machine's own root. Which capabilities it has is not in a request.
+bool is_from_root(fuse_req_t req, const Adapter& adapter);
 
 void reply_failure(fuse_req_t req, std::string_view operation, const Error& error);
 void reply_exception(fuse_req_t req, std::string_view operation, const std::exception& exception);

@@ -37,9 +37,25 @@ void getxattr(fuse_req_t req, fuse_ino_t ino, const char* name, std::size_t size
   });
 }
 
+/// The names, each with its NUL, without those of trusted.*.
+std::string without_trusted(std::string_view names) {
+  std::string shown;
+  while (!names.empty()) {
+    std::string_view name = names.substr(0, names.find('\0') + 1);
+    if (!name.starts_with(XATTR_TRUSTED_PREFIX)) shown += name;
+    names.remove_prefix(name.size());
+  }
+  return shown;
+}
+
 void listxattr(fuse_req_t req, fuse_ino_t ino, std::size_t size) {
-  answer(req, "listxattr",
-         [&](Adapter& adapter) { reply_value(req, "listxattr", size, adapter.fs.listxattr(Ino{ino})); });
+  answer(req, "listxattr", [&](Adapter& adapter) {
+    auto names = adapter.fs.listxattr(Ino{ino});
+    // The kernel lets only CAP_SYS_ADMIN of the machine read and set them, but leaves the list to us
+    // (xattr(7)).
+    if (names && !is_from_root(req, adapter)) names = without_trusted(*names);
+    reply_value(req, "listxattr", size, names);
+  });
 }
 
 /// chmod g-s, as posix_acl_update_mode() does for a caller outside the file's group. The kernel expires the

@@ -165,7 +165,7 @@ class UnionFs {
 
   /// Errors: ENODATA, EPERM for names that only the engine may see.
   virtual Result<std::string> getxattr(Ino ino, std::string_view name) = 0;
-  /// Names, each with its NUL. `privileged`: show trusted.* too.
+  /// Names, each with its NUL, trusted.* too.
   virtual Result<std::string> listxattr(Ino ino) = 0;
   /// Sets; system.posix_acl_access also sets the mode bits (acl(5)). Errors: EEXIST, ENODATA, E2BIG, ERANGE.
   virtual Result<void> setxattr(Ino ino, std::string_view name, std::string_view value, SetXattrMode mode,

@@ -79,6 +79,9 @@ def build_full(top, owner=None):
         os.chmod(top + "/suid", 0o6755)
         os.chmod(top + "/sgid-noexec", 0o2644)
     write(top + "/root-file", b"root's", 0o644)
+    if owner:
+        os.setxattr(top + "/root-file", "trusted.of-root", b"1")
+        os.setxattr(top + "/root-file", "user.of-all", b"1")
     write(top + "/root-secret", b"root's", 0o600)
     os.mkdir(top + "/root-dir", 0o755)
     write(top + "/root-dir/inside", b"in", 0o666)

@@ -121,6 +121,8 @@ def what_others_own(r):
         r.do("utime", os.utime, r.p(name), ns=(1, 1))
         r.do("truncate", os.truncate, r.p(name), 1)
         r.do("setxattr", os.setxattr, r.p(name), "user.x", b"1")
+        r.do("listxattr", lambda n=name: sorted(os.listxattr(r.p(n))))
+        r.do("getxattr", os.getxattr, r.p(name), "trusted.of-root")
         r.do("acl", os.setxattr, r.p(name), calls.ACL_ACCESS,
              calls.acl((USER_OBJ, 7, NO_ID), (GROUP_OBJ, 5, NO_ID), (OTHER, 5, NO_ID)))
         r.do("link", os.link, r.p(name), r.p("linked"))
