@@ -9,6 +9,7 @@
 #pragma once
 
 #include <algorithm>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -27,8 +28,10 @@ inline constexpr std::uint32_t kMaxLinks = 65000;  // EXT4_LINK_MAX
 inline constexpr std::uint64_t kMaxFileSize = INT64_MAX;
 inline constexpr std::string_view kCapability = "security.capability";
 
-/// The kernel's own clock for file times (ktime_get_coarse_real_ts64), so that ours and its compare.
-Time now();
+/// The time of a change of nodes that were changed last at `before`: by the kernel's own clock for file times
+/// (ktime_get_coarse_real_ts64), so that ours and its compare; where that has not ticked since then by the
+/// finest, so that whoever looked in between sees the change (as of Linux 6.13, multigrain timestamps).
+Time now(std::initializer_list<Time> before);
 /// Errors: ENOENT (empty), ENAMETOOLONG, EINVAL ('/' or NUL inside).
 Result<void> check_name(std::string_view name);
 bool is_dot_or_dotdot(std::string_view name);

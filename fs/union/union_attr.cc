@@ -32,7 +32,7 @@ Result<void> Union::drop_capability(tree::ChangeSet& set, Ino ino) const {
 }
 
 Result<void> Union::touch_content(tree::ChangeSet& set, Ino ino, Node& node, bool kill_suid_sgid) const {
-  node.mtime = node.ctime = now();
+  node.mtime = node.ctime = now({node.ctime});
   if (kill_suid_sgid) clear_set_id(node);
   return drop_capability(set, ino);
 }
@@ -87,7 +87,7 @@ Result<Node> Union::setattr(Ino ino, const SetAttr& changes, const Caller& calle
   ExclusiveLocks locks(locks_, ino);
   LAYERFS_ASSIGN(Node node, view_.get_node(ino));
   tree::ChangeSet set = metadata_change_of(caller);
-  Time time = now();
+  Time time = now({node.ctime});
   bool shrinks = false;
   if (changes.size) {
     if (node.kind == NodeKind::kDirectory) return errno_error(EISDIR);

@@ -58,7 +58,7 @@ Result<Entry> Union::create(Ino dir, const NewNode& what, const Caller& caller) 
   node.kind = what.kind;
   node.mode = static_cast<std::uint16_t>(what.mode & 07777);
   node.rdev = what.rdev;
-  node.mtime = node.ctime = node.atime = now();
+  node.mtime = node.ctime = node.atime = now({parent.ctime});
   node.nlink = is_named ? 1 : 0;
   if (what.kind == NodeKind::kDirectory) {
     node.nlink = 2;
@@ -134,7 +134,7 @@ Result<Entry> Union::link(Ino ino, Ino new_dir, std::string_view new_name, const
 
   // An unlinked file may come back only as an unnamed one does: vfs_link() sees to that (I_LINKABLE).
   tree::ChangeSet set = metadata_change_of(caller);
-  Time time = now();
+  Time time = now({parent.ctime, node.ctime});
   ++node.nlink;
   node.ctime = time;
   touch_directory(parent, time);
@@ -165,7 +165,7 @@ Result<void> Union::remove(Ino dir, std::string_view name, NodeKind kind, const 
     --parent.nlink;
   }
   tree::ChangeSet set = metadata_change_of(caller);
-  Time time = now();
+  Time time = now({parent.ctime, node.ctime});
   LAYERFS_TRY(remove_name(set, dir, name));
   LAYERFS_TRY(drop_link(set, ino, node, time));
   touch_directory(parent, time);

@@ -19,10 +19,14 @@ constexpr std::size_t kErasedAtOnce = 1000;
 
 }  // namespace
 
-Time now() {
-  struct timespec time{};
-  ::clock_gettime(CLOCK_REALTIME_COARSE, &time);
-  return Time{time.tv_sec, static_cast<std::uint32_t>(time.tv_nsec)};
+Time now(std::initializer_list<Time> before) {
+  auto read = [](clockid_t clock) {
+    struct timespec time{};
+    ::clock_gettime(clock, &time);
+    return Time{time.tv_sec, static_cast<std::uint32_t>(time.tv_nsec)};
+  };
+  Time tick = read(CLOCK_REALTIME_COARSE);
+  return before.size() == 0 || tick > std::max(before) ? tick : read(CLOCK_REALTIME);
 }
 
 bool is_dot_or_dotdot(std::string_view name) { return name == "." || name == ".."; }

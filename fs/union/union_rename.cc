@@ -50,9 +50,10 @@ Result<void> Union::check_rename(const RenamePlan& plan) const {
 
 Result<void> Union::apply_rename(RenamePlan& plan, const Caller& caller) {
   tree::ChangeSet set = metadata_change_of(caller);
-  Time time = now();
   LAYERFS_ASSIGN(Node old_parent, view_.get_node(plan.from.dir));
   LAYERFS_ASSIGN(Node new_parent, view_.get_node(plan.to.dir));
+  const Node& replaced = plan.to.entry ? plan.to.entry->node : old_parent;
+  Time time = now({old_parent.ctime, new_parent.ctime, plan.from.entry->node.ctime, replaced.ctime});
   // Of one directory there must be one copy: both names are changed in it.
   Node& new_place = plan.across() ? new_parent : old_parent;
   auto leave = [](Node& parent, const Node& node) {

@@ -74,7 +74,7 @@ Result<void> Union::setxattr(Ino ino, std::string_view name, std::string_view va
   } else {
     set.changes.emplace_back(tree::PutXattr{ino, std::string(name), std::string(value)});
   }
-  node.ctime = now();
+  node.ctime = now({node.ctime});
   LAYERFS_TRY(put_node(set, ino, node));
   return apply(set);
 }
@@ -89,7 +89,7 @@ Result<void> Union::removexattr(Ino ino, std::string_view name, const Caller& ca
   if (!value) return errno_error(ENODATA);
   tree::ChangeSet set = metadata_change_of(caller);
   LAYERFS_TRY(remove_xattr(set, ino, name));
-  node.ctime = now();
+  node.ctime = now({node.ctime});
   LAYERFS_TRY(put_node(set, ino, node));
   return apply(set);
 }

@@ -2,6 +2,7 @@
 // Modes, owners, times, ACLs and xattrs, and the file system as a whole: read-only, frozen; one sentence
 // each.
 #include <sys/stat.h>
+#include <functional>
 
 #include <atomic>
 #include <chrono>
@@ -160,6 +161,37 @@ TEST_F(Attributes, TimesAreSetAsGivenAndAChangeOfAnythingIsAChangeOfStatus) {
   ASSERT_EQ(set("file", touch), 0);
   EXPECT_GT(node("file").mtime.seconds, 1'000'000'000);
   EXPECT_EQ(node("file").mtime, node("file").atime);
+}
+
+// Within one tick of the clock that file times are taken from too: who looked in between must see it.
+TEST_F(Attributes, EveryChangeIsSeenByItsTimes) {
+  ASSERT_EQ(make_dir("d"), 0);
+  ASSERT_EQ(make_file("d/f"), 0);
+  int number = 0;
+  auto expect_moved = [&](const std::vector<std::string>& paths, const std::function<int()>& change) {
+    SCOPED_TRACE(++number);
+    std::vector<Ino> inos;
+    std::vector<Time> before;
+    for (const auto& path : paths) {
+      inos.push_back(ino(path));
+      before.push_back(fs().getattr(inos.back())->ctime);
+    }
+    ASSERT_EQ(change(), 0);
+    for (std::size_t i = 0; i < inos.size(); ++i)
+      EXPECT_GT(fs().getattr(inos[i])->ctime, before[i]) << paths[i];
+  };
+  for (int round = 0; round < 20; ++round) {
+    expect_moved({"d/f"}, [&] { return write("d/f", 0, "x"); });
+    expect_moved({"d/f"}, [&] { return set("d/f", {.mode = 0600}); });
+    expect_moved({"d/f"}, [&] { return set_xattr("d/f", "user.x", "1"); });
+    expect_moved({"d/f"}, [&] { return code(fs().removexattr(ino("d/f"), "user.x", {})); });
+    expect_moved({"d/f", "d"}, [&] { return link("d/f", "d/g"); });
+    expect_moved({"d/f", "d"}, [&] { return unlink("d/g"); });
+    expect_moved({"d/f", "d"}, [&] { return rename("d/f", "d/h"); });
+    expect_moved({"d/h", "d"}, [&] { return rename("d/h", "d/f"); });
+    expect_moved({"d"}, [&] { return make_dir("d/sub"); });
+    expect_moved({"d"}, [&] { return rmdir("d/sub"); });
+  }
 }
 
 TEST_F(Attributes, XattrsOfLowerAndUpperAreOneList) {
