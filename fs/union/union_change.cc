@@ -46,7 +46,10 @@ Result<Entry> Union::create(Ino dir, const NewNode& what, const Caller& caller) 
   LAYERFS_TRY(check_writable());
   ExclusiveLocks locks(locks_, dir);
   if (is_named && was_done(caller)) return answer_entry(dir, what.name);
-  LAYERFS_ASSIGN(Node parent, get_live_directory(dir));
+  LAYERFS_ASSIGN(Node parent, view_.get_node(dir));
+  if (parent.kind != NodeKind::kDirectory) return errno_error(ENOTDIR);
+  // The kernel lets O_TMPFILE through to a directory that is gone, and ext4 has this errno for it.
+  if (parent.nlink == 0) return errno_error(is_named ? ENOENT : EPERM);
   if (is_named) {
     LAYERFS_ASSIGN(auto there, view_.find_entry(dir, what.name));
     if (there) return errno_error(EEXIST);
