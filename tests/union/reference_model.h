@@ -26,9 +26,9 @@ namespace layerfs::unionfs::model {
 
 using Moment = std::pair<std::int64_t, std::uint32_t>;
 
-inline Moment clock_now() {
+inline Moment clock_now(clockid_t clock) {
   struct timespec time{};
-  ::clock_gettime(CLOCK_REALTIME_COARSE, &time);
+  ::clock_gettime(clock, &time);
   return {time.tv_sec, static_cast<std::uint32_t>(time.tv_nsec)};
 }
 
@@ -126,11 +126,11 @@ class ReferenceModel {
   }
   const NodePtr& root() const { return root_; }
 
-  /// Opens the window of the changes of the next call.
-  void begin() { start_ = clock_now(); }
+  /// Opens the window of the changes of the next call: times are of the clock that ticks, or finer.
+  void begin() { start_ = clock_now(CLOCK_REALTIME_COARSE); }
   /// Closes it.
   void end() {
-    Moment last = clock_now();
+    Moment last = clock_now(CLOCK_REALTIME);
     for (Window* window : open_) window->latest = last;
     open_.clear();
     unlinked_.clear();
