@@ -128,6 +128,18 @@ TEST_F(Files, WhatAFailedChangeLeftInAPlaceIsNeverSeen) {
   EXPECT_EQ(read("small"), "0123456789" + std::string(10, '\0'));
 }
 
+// Its copy leaves zeros out, and what is there already would show in their place.
+TEST_F(Files, WhatAFailedChangeLeftInADataFileIsNotTakenForZeros) {
+  std::string content = std::string(20'000, 'a') + std::string(20'000, '\0') + std::string(10'000, 'b');
+  lower_file(tree::kRootIno, "zeros", content);
+  upper_->fail_apply = EIO;
+  EXPECT_EQ(write("zeros", 0, std::string(content.size(), '!')), EIO);
+  upper_->fail_apply = 0;
+  ASSERT_EQ(write("zeros", 0, "x"), 0);
+  content[0] = 'x';
+  EXPECT_EQ(read("zeros"), content);
+}
+
 TEST_F(Files, AFileThatIsWrittenOverWholeIsNotCopiedFirst) {
   ASSERT_EQ(write("small", 0, "abcdefghijklm"), 0);
   EXPECT_EQ(blobs_->opens(), 0U);
