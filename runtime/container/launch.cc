@@ -149,6 +149,13 @@ std::unexpected<Error> explain_clone(const Error& error, const plan::ContainerPl
   return std::unexpected(error);
 }
 
+/// The final stage has no texts for errnos.
+Error reported(const Message& message) {
+  if (message.kind == MessageKind::kStageFailed)
+    return Error{ErrorKind::kSystem, message.value, message.text, {}};
+  return Error{ErrorKind::kSystem, message.value, {}, message.text};
+}
+
 int failure_status(int code) { return code == ENOENT ? 127 : 126; }
 
 }  // namespace
@@ -245,7 +252,8 @@ Result<ProgramFailure> LaunchedInit::await_ready(const LaunchEvents& events) {
         handled = send_source(events, static_cast<std::size_t>(message->value));
         break;
       case MessageKind::kExecFailed: return ProgramFailure{failure_status(message->value), message->text};
-      case MessageKind::kFailed: return fail(Error{ErrorKind::kSystem, message->value, {}, message->text});
+      case MessageKind::kFailed:
+      case MessageKind::kStageFailed: return fail(reported(*message));
       default:
         return fail(Error{ErrorKind::kSystem, ECHILD, {}, "the container's init died while it was set up"});
     }
@@ -263,8 +271,7 @@ Result<ProgramFailure> LaunchedInit::await_program() {
       return ProgramFailure{failure_status(message->value),
                             message->text.empty() ? errno_text(message->value) : message->text};
     case MessageKind::kFailed:
-      return fail(
-          Error{ErrorKind::kSystem, message->value, {}, message->text + ": " + errno_text(message->value)});
+    case MessageKind::kStageFailed: return fail(reported(*message));
     default:
       return fail(Error{ErrorKind::kSystem, EPROTO, {}, "unexpected message from the container's init"});
   }

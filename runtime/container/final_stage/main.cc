@@ -42,7 +42,7 @@ constexpr int kMapAnonymous = 0x20;
 constexpr short kPollHangup = 0x10;
 constexpr unsigned kCloseOnExecRange = 4;  // CLOSE_RANGE_CLOEXEC
 constexpr std::uint32_t kReady = 5;        // MessageKind
-constexpr std::uint32_t kFailed = 6;
+constexpr std::uint32_t kStageFailed = 10;
 constexpr std::uint32_t kExecFailed = 7;
 constexpr int kExitNotStarted = 125;
 
@@ -92,7 +92,7 @@ class Stage {
       StageMessage message;
       char text[size];
     } failed;
-    failed.message = {kFailed, static_cast<std::int32_t>(-result)};
+    failed.message = {kStageFailed, static_cast<std::int32_t>(-result)};
     for (unsigned i = 0; i < size; ++i) failed.text[i] = what[i];
     call(__NR_sendto, header_.sync_fd, &failed, sizeof failed.message + size - 1, kNoSignal, nullptr, 0);
     exit(kExitNotStarted);
