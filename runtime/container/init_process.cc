@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -93,6 +94,7 @@ class Init {
     // Else the container could read keys of the caller's session (keyrings(7)).
     if (!request_.keyring.empty()) LAYERFS_TRY(sys::join_new_keyring(request_.keyring));
     LAYERFS_TRY(write_oom_score());
+    LAYERFS_TRY(make_time_namespace());
     LAYERFS_TRY(sys::set_undumpable());
     LAYERFS_TRY(become_root());
     LAYERFS_TRY(run_plan());
@@ -121,6 +123,24 @@ class Init {
     LAYERFS_ASSIGN(Fd fd, calls_.open_path("/proc/self/oom_score_adj", O_WRONLY));
     if (auto written = calls_.write_all(fd.get(), std::to_string(*process().oom_score_adj)); !written)
       return with_context(written.error(), "set", "process.oomScoreAdj");
+    return {};
+  }
+
+  /// A time namespace takes its offsets only while nobody is in it, which clone3(2) would not leave room for:
+  /// unshare(2) makes one for children, and once that is done we join it ourselves (time_namespaces(7)). By
+  /// now we are in the user namespace that is to own it, with every capability there, and not undumpable yet:
+  /// then the file would be the host's root's.
+  Result<void> make_time_namespace() {
+    const std::string& offsets = request_.plan.time_offsets;
+    if (offsets.empty()) return {};
+    auto made = [&]() -> Result<void> {
+      LAYERFS_TRY(calls_.unshare(CLONE_NEWTIME));
+      LAYERFS_ASSIGN(Fd file, calls_.open_path("/proc/self/timens_offsets", O_WRONLY));
+      LAYERFS_TRY(calls_.write_all(file.get(), offsets));
+      LAYERFS_ASSIGN(Fd fresh, calls_.open_path("/proc/self/ns/time_for_children", O_RDONLY));
+      return sys::join_namespace(fresh.get(), CLONE_NEWTIME);
+    }();
+    if (!made) return with_context(made.error(), "field", "linux.timeOffsets");
     return {};
   }
 

@@ -76,14 +76,9 @@ Result<void> set_oom_score(plan::ProcessPlan& process) {
   return {};
 }
 
-Result<void> make_time_namespace(const std::string& offsets) {
-  sys::LinuxSyscalls calls;
-  auto made = calls.unshare(CLONE_NEWTIME);
-  if (!made) return with_context(made.error(), "field", "linux.timeOffsets");
-  LAYERFS_ASSIGN(Fd fd, open_file("/proc/self/timens_offsets", O_WRONLY));
-  if (auto written = write_full(fd.get(), std::as_bytes(std::span(offsets))); !written)
-    return with_context(written.error(), "field", "linux.timeOffsets");
-  return {};
+/// A time namespace that is to have offsets is the init's to make (init_process.cc).
+std::uint64_t birth_flags(const plan::ContainerPlan& plan) {
+  return plan.time_offsets.empty() ? plan.clone_flags : plan.clone_flags & ~std::uint64_t{CLONE_NEWTIME};
 }
 
 /// With namespaces to join, the init is born of a process that has joined them: those of user and pid count
@@ -107,14 +102,7 @@ Result<void> make_time_namespace(const std::string& offsets) {
       if (auto done = sys::join_namespace(fds[i].get(), spec::clone_flag(entry.kind)); !done)
         return with_context(done.error(), "linux.namespaces", spec::to_text(entry.kind));
     }
-    std::uint64_t flags = request.plan.clone_flags;
-    if (!request.plan.time_offsets.empty()) {
-      // A time namespace can be given its offsets only while nobody is in it: unshare(2) makes one for the
-      // children, clone3(2) would put the child in at once (time_namespaces(7)).
-      flags &= ~std::uint64_t{CLONE_NEWTIME};
-      LAYERFS_TRY(make_time_namespace(request.plan.time_offsets));
-    }
-    return sys::clone_process(flags | CLONE_PARENT);
+    return sys::clone_process(birth_flags(request.plan) | CLONE_PARENT);
   }();
   if (joined && *joined == 0) {
     creator_end.close();
@@ -164,8 +152,8 @@ Result<LaunchedInit> launch(InitRequest& request, const std::function<Result<voi
                             const std::function<Result<void>(pid_t)>& on_born) {
   LAYERFS_ASSIGN(request.prepared_mounts, prepare_mounts(request.plan.steps));
   LAYERFS_ASSIGN(auto ends, SyncChannel::make_pair());
-  bool joins = !request.plan.joins.empty() || !request.plan.time_offsets.empty();
-  auto cloned = sys::clone_process(joins ? 0 : request.plan.clone_flags);
+  bool joins = !request.plan.joins.empty();
+  auto cloned = sys::clone_process(joins ? 0 : birth_flags(request.plan));
   if (!cloned) return explain_clone(cloned.error(), request.plan);
   pid_t pid = *cloned;
   if (pid == 0) {
