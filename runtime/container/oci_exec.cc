@@ -52,7 +52,7 @@ void set_env(std::vector<std::string>& env, const std::string& item) {
 Result<spec::Process> make_process(const ExecRequest& request, const spec::ContainerSpec& container) {
   if (!request.process_file.empty()) {
     LAYERFS_ASSIGN(std::string text, read_file(request.process_file));
-    auto process = spec::parse_process(text);
+    auto process = spec::parse_process(text, container.process);
     if (!process) return with_context(process.error(), "", request.process_file);
     return process;
   }

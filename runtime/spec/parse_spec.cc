@@ -265,9 +265,18 @@ Result<ContainerSpec> parse_spec(std::string_view text) {
   return spec;
 }
 
-Result<Process> parse_process(std::string_view text) {
-  LAYERFS_ASSIGN(Process process, parse_with(text, read_process));
+Result<Process> parse_process(std::string_view text, const Process& container) {
+  LAYERFS_ASSIGN(Process process, parse_with(text, [&](const JsonReader& root) {
+                   Process read = read_process(root);
+                   if (!root.has("capabilities")) read.capabilities = container.capabilities;
+                   if (!root.has("noNewPrivileges")) read.no_new_privileges = container.no_new_privileges;
+                   if (!root.has("rlimits")) read.rlimits = container.rlimits;
+                   if (read.apparmor_profile.empty()) read.apparmor_profile = container.apparmor_profile;
+                   if (read.selinux_label.empty()) read.selinux_label = container.selinux_label;
+                   return read;
+                 }));
   if (process.args.empty()) return invalid_error("field", "args", "is empty");
+  LAYERFS_TRY(validate(process));
   return process;
 }
 

@@ -13,8 +13,10 @@ namespace layerfs::spec {
 /// that this runtime does not implement. The message names the field by its path. validate() has been called.
 Result<ContainerSpec> parse_spec(std::string_view json);
 
-/// A `process` object of its own, as `exec --process FILE` takes.
-Result<Process> parse_process(std::string_view json);
+/// A `process` object of its own, as `exec --process FILE` takes. What bounds a process of the container
+/// bounds this one too unless it says otherwise: capabilities, noNewPrivileges, rlimits, apparmorProfile and
+/// selinuxLabel that it leaves out are those of `container`.
+Result<Process> parse_process(std::string_view json, const Process& container = {});
 
 /// A `linux.resources` object of its own, as `update --resources FILE` takes.
 Result<Resources> parse_resources(std::string_view json);
@@ -26,5 +28,6 @@ Result<Seccomp> parse_seccomp_profile(std::string_view json, const std::vector<s
 
 /// What the specification demands across fields. Errors: kInvalid naming the field.
 Result<void> validate(const ContainerSpec& spec);
+Result<void> validate(const Process& process);
 
 }  // namespace layerfs::spec

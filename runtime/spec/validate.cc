@@ -39,7 +39,9 @@ Result<void> check_namespaces(const ContainerSpec& spec) {
   return {};
 }
 
-Result<void> check_process(const Process& process) {
+}  // namespace
+
+Result<void> validate(const Process& process) {
   if (!process.cwd.starts_with('/')) return invalid_error("field", "process.cwd", "must be absolute");
   if (process.oom_score_adj && (*process.oom_score_adj < -1000 || *process.oom_score_adj > 1000))
     return invalid_error("field", "process.oomScoreAdj", "must be between -1000 and 1000");
@@ -54,6 +56,8 @@ Result<void> check_process(const Process& process) {
   }
   return {};
 }
+
+namespace {
 
 /// The namespace that a sysctl belongs to (namespaces(7), ipc_namespaces(7)); nullopt: the whole machine's.
 std::optional<NamespaceKind> sysctl_namespace(const std::string& dotted) {
@@ -147,7 +151,7 @@ Result<void> check_linux(const ContainerSpec& spec) {
 
 Result<void> validate(const ContainerSpec& spec) {
   LAYERFS_TRY(check_namespaces(spec));
-  LAYERFS_TRY(check_process(spec.process));
+  LAYERFS_TRY(validate(spec.process));
   return check_linux(spec);
 }
 

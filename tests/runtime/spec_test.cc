@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 
@@ -208,6 +209,42 @@ TEST(SeccompProfile, TakesWhatItsCapabilitiesAndMachineSay) {
   };
   EXPECT_EQ(names({}), (std::vector<std::string>{"read", "mount"}));
   EXPECT_EQ(names({"CAP_SYS_ADMIN"}), (std::vector<std::string>{"read", "bpf"}));
+}
+
+TEST(ParseProcess, IsCheckedAsTheContainersIs) {
+  auto refused = [](const char* text) {
+    auto process = parse_process(text);
+    return process ? "nothing" : process.error().message();
+  };
+  EXPECT_THAT(refused(R"({"cwd": "x", "args": ["a"]})"), testing::HasSubstr("process.cwd"));
+  EXPECT_THAT(refused(R"({"cwd": "/", "args": ["a"], "oomScoreAdj": 2000})"),
+              testing::HasSubstr("process.oomScoreAdj"));
+}
+
+TEST(ParseProcess, IsBoundAsTheContainerIsWhereItSaysNothing) {
+  Process container;
+  container.capabilities = Capabilities{{"CAP_KILL"}, {"CAP_KILL"}, {"CAP_KILL"}, {}, {}};
+  container.no_new_privileges = true;
+  container.rlimits = {{"RLIMIT_NOFILE", 5, 5}};
+  container.apparmor_profile = "profile";
+  container.selinux_label = "label";
+  auto silent = parse_process(R"({"cwd": "/", "args": ["a"]})", container);
+  ASSERT_TRUE(silent) << silent.error().message();
+  ASSERT_TRUE(silent->capabilities) << "else it would have all of them";
+  EXPECT_EQ(silent->capabilities->bounding, container.capabilities->bounding);
+  EXPECT_TRUE(silent->no_new_privileges);
+  EXPECT_EQ(silent->rlimits.size(), 1U);
+  EXPECT_EQ(silent->apparmor_profile, "profile");
+  EXPECT_EQ(silent->selinux_label, "label");
+  auto own = parse_process(R"({"cwd": "/", "args": ["a"], "noNewPrivileges": false, "rlimits": [],
+                               "capabilities": {}, "apparmorProfile": "other", "selinuxLabel": "third"})",
+                           container);
+  ASSERT_TRUE(own) << own.error().message();
+  EXPECT_TRUE(own->capabilities->bounding.empty());
+  EXPECT_FALSE(own->no_new_privileges);
+  EXPECT_TRUE(own->rlimits.empty());
+  EXPECT_EQ(own->apparmor_profile, "other");
+  EXPECT_EQ(own->selinux_label, "third");
 }
 
 TEST(ParseProcess, NeedsArguments) {
