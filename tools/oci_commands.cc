@@ -259,6 +259,9 @@ void add_exec(CLI::App& app, OciTool& tool) {
   exec->add_flag("-t,--tty", request.terminal, "With a terminal");
   exec->add_flag("-d,--detach", request.detach, "Return once it runs");
   exec->add_flag("--no-new-privs", request.no_new_privileges, "Set no_new_privs");
+  exec->add_option("--apparmor", request.apparmor_profile,
+                   "Profile of AppArmor, in place of the container's");
+  exec->add_option("--process-label", request.selinux_label, "Label of SELinux, in place of the container's");
   exec->add_option("ID", request.id, "Container id")->required();
   exec->add_option("COMMAND", options->args, "Program and arguments");
   exec->positionals_at_end();

@@ -116,8 +116,8 @@ std::string features() {
       {"supportedFlags",
        {"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC",
         "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"}}};
-  linux_part["apparmor"] = {{"enabled", false}};
-  linux_part["selinux"] = {{"enabled", false}};
+  linux_part["apparmor"] = {{"enabled", true}};
+  linux_part["selinux"] = {{"enabled", true}};
   linux_part["intelRdt"] = {{"enabled", false}};
   linux_part["mountExtensions"] = {{"idmap", {{"enabled", true}}}};
   linux_part["netDevices"] = {{"enabled", true}};

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "fs/base/sys_file.h"
+#include "runtime/plan/security_label.h"
 #include "runtime/sys/clone.h"
 
 namespace layerfs::container {
@@ -33,6 +34,14 @@ void read_owner(plan::HostFacts& host) {
   host.host_root = is_first && host.uid == 0;
 }
 
+plan::AppArmorState read_apparmor_state() {
+  auto enabled = read_file("/sys/module/apparmor/parameters/enabled", 64);
+  if (!enabled) return plan::AppArmorState::kAbsent;
+  auto current = read_file("/proc/self/attr/apparmor/current", 65536);
+  if (!current) current = read_file("/proc/self/attr/current", 65536);  // before Linux 5.8
+  return plan::parse_apparmor_state(*enabled, current ? *current : "");
+}
+
 }  // namespace
 
 Result<plan::HostFacts> read_host_facts() {
@@ -48,6 +57,8 @@ Result<plan::HostFacts> read_host_facts() {
   LAYERFS_ASSIGN(std::string mounts, read_file("/proc/self/mountinfo"));
   LAYERFS_ASSIGN(std::string groups, read_file("/proc/self/cgroup"));
   host.cgroups = plan::parse_cgroup_layout(mounts, groups);
+  host.selinux = plan::has_selinux(mounts);
+  host.apparmor = read_apparmor_state();
   return host;
 }
 

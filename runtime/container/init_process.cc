@@ -92,7 +92,7 @@ class Init {
     pid_outside_ = go.value;
     if (request_.own_session) LAYERFS_TRY(calls_.new_session());
     // Else the container could read keys of the caller's session (keyrings(7)).
-    if (!request_.keyring.empty()) LAYERFS_TRY(sys::join_new_keyring(request_.keyring));
+    if (!request_.keyring.empty()) LAYERFS_TRY(join_keyring());
     LAYERFS_TRY(write_oom_score());
     LAYERFS_TRY(make_time_namespace());
     LAYERFS_TRY(sys::set_undumpable());
@@ -116,6 +116,17 @@ class Init {
 
  private:
   plan::ProcessPlan& process() { return request_.plan.process; }
+
+  Result<void> join_keyring() {
+    const std::string& label = process().selinux_label;
+    if (!label.empty()) {
+      // The program could not use one of another label. The exec of the final stage takes this back.
+      LAYERFS_ASSIGN(Fd file, calls_.open_path("/proc/thread-self/attr/keycreate", O_WRONLY));
+      if (auto written = calls_.write_all(file.get(), label); !written)
+        return with_context(written.error(), "field", "process.selinuxLabel");
+    }
+    return sys::join_new_keyring(request_.keyring);
+  }
 
   Result<void> write_oom_score() {
     if (!process().oom_score_adj) return {};
@@ -281,6 +292,9 @@ class Init {
     header.arguments = builder.add_strings(plan.args);
     header.environment_count = static_cast<std::uint32_t>(plan.env.size());
     header.environment = builder.add_strings(plan.env);
+    header.proc_fd = request_.proc ? request_.proc.get() : -1;
+    if (!plan.apparmor_change.empty()) header.apparmor = builder.add_string(plan.apparmor_change);
+    if (!plan.selinux_label.empty()) header.selinux = builder.add_string(plan.selinux_label);
     return builder.finish(header);
   }
 
@@ -322,6 +336,7 @@ class Init {
     LAYERFS_TRY(sys::keep_on_exec(sync_.fd()));
     if (request_.start_fifo) LAYERFS_TRY(sys::keep_on_exec(request_.start_fifo.get()));
     if (request_.listener_socket) LAYERFS_TRY(sys::keep_on_exec(request_.listener_socket.get()));
+    if (request_.proc) LAYERFS_TRY(sys::keep_on_exec(request_.proc.get()));
     // Last: a limit on files or memory may leave no room for the above.
     for (const auto& limit : process().rlimits)
       if (auto set = calls_.set_rlimit(limit.resource, limit.soft, limit.hard); !set)

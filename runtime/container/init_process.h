@@ -29,6 +29,7 @@ struct InitRequest {
   SeccompProgram seccomp;
   Fd stage_program;    ///< final_stage_image.h
   Fd start_fifo;       ///< read before the program starts; empty: starts at once
+  Fd proc;             ///< the runtime's /proc, where the process gets labels; opened by launch()
   Fd listener_socket;  ///< gets the descriptor of SCMP_ACT_NOTIFY, with listener_state's text
   std::function<std::string(pid_t pid)> listener_state;
   Fd console_socket;                ///< gets the terminal's master; empty: the creator gets it

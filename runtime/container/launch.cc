@@ -16,7 +16,6 @@
 #include "runtime/sys/clone.h"
 #include "runtime/sys/net_device.h"
 #include "runtime/sys/scheduling.h"
-#include "runtime/sys/syscalls.h"
 
 namespace layerfs::container {
 
@@ -79,6 +78,14 @@ Result<void> set_oom_score(plan::ProcessPlan& process) {
 /// A time namespace that is to have offsets is the init's to make (init_process.cc).
 std::uint64_t birth_flags(const plan::ContainerPlan& plan) {
   return plan.time_offsets.empty() ? plan.clone_flags : plan.clone_flags & ~std::uint64_t{CLONE_NEWTIME};
+}
+
+/// Before the container's mounts are there, and before its mount namespace is joined.
+Result<void> open_proc(InitRequest& request) {
+  const plan::ProcessPlan& process = request.plan.process;
+  if (process.apparmor_change.empty() && process.selinux_label.empty()) return {};
+  LAYERFS_ASSIGN(request.proc, open_file("/proc", O_PATH | O_DIRECTORY));
+  return {};
 }
 
 /// With namespaces to join, the init is born of a process that has joined them: those of user and pid count
@@ -151,6 +158,7 @@ int failure_status(int code) { return code == ENOENT ? 127 : 126; }
 Result<LaunchedInit> launch(InitRequest& request, const std::function<Result<void>(pid_t)>& join_cgroup,
                             const std::function<Result<void>(pid_t)>& on_born) {
   LAYERFS_ASSIGN(request.prepared_mounts, prepare_mounts(request.plan.steps));
+  LAYERFS_TRY(open_proc(request));
   LAYERFS_ASSIGN(auto ends, SyncChannel::make_pair());
   bool joins = !request.plan.joins.empty();
   auto cloned = sys::clone_process(joins ? 0 : birth_flags(request.plan));
@@ -163,6 +171,7 @@ Result<LaunchedInit> launch(InitRequest& request, const std::function<Result<voi
   }
   ends.second.close();
   request.prepared_mounts.clear();
+  request.proc.reset();
   if (joins) {
     auto born = ends.first.receive();
     LAYERFS_TRY(sys::wait_child(pid));

@@ -75,6 +75,8 @@ Result<spec::Process> make_process(const ExecRequest& request, const spec::Conta
                       &process.capabilities->permitted})
       if (std::ranges::find(*set, name) == set->end()) set->push_back(name);
   process.no_new_privileges = process.no_new_privileges || request.no_new_privileges;
+  if (!request.apparmor_profile.empty()) process.apparmor_profile = request.apparmor_profile;
+  if (!request.selinux_label.empty()) process.selinux_label = request.selinux_label;
   return process;
 }
 

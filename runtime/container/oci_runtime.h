@@ -47,6 +47,8 @@ struct ExecRequest {
   bool terminal = false;
   bool detach = false;
   bool no_new_privileges = false;
+  std::string apparmor_profile;  ///< empty: the container's
+  std::string selinux_label;
 };
 
 class OciRuntime {

@@ -122,8 +122,10 @@ class Runner {
       LAYERFS_ASSIGN(Fd fresh, calls_.open_in_root(root(), step.target, O_RDONLY | O_DIRECTORY, 0));
       LAYERFS_TRY(copy_into_tmpfs(target.get(), fresh.get()));
     }
-    if (step.propagation.empty()) return {};
+    if (step.propagation.empty() && step.label.empty()) return {};
     LAYERFS_ASSIGN(Fd top, calls_.open_in_root(root(), step.target, O_PATH, 0));
+    if (!step.label.empty()) LAYERFS_TRY(calls_.set_xattr(top.get(), "security.selinux", step.label));
+    if (step.propagation.empty()) return {};
     sys::BindAttributes attributes;
     attributes.propagation = step.propagation;
     return calls_.change_mount(top.get(), attributes);

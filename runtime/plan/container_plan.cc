@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "runtime/plan/rootfs_plan.h"
+#include "runtime/plan/security_label.h"
 
 namespace layerfs::plan {
 
@@ -159,10 +160,7 @@ Result<ProcessPlan> plan_process(const spec::Process& process, const HostFacts& 
                  parse_number_list(process.initial_cpus, "process.execCPUAffinity.initial"));
   LAYERFS_ASSIGN(plan.final_cpus, parse_number_list(process.final_cpus, "process.execCPUAffinity.final"));
   if (process.args.empty()) return invalid_error("field", "process.args", "is empty");
-  if (!process.apparmor_profile.empty())
-    return unsupported_error("field", "process.apparmorProfile", "is not supported");
-  if (!process.selinux_label.empty())
-    return unsupported_error("field", "process.selinuxLabel", "is not supported");
+  LAYERFS_TRY(plan_process_labels(process, host, plan));
   if (process.capabilities) {
     LAYERFS_ASSIGN(plan.capabilities, plan_capabilities(*process.capabilities, host.last_capability));
   }
@@ -190,6 +188,7 @@ Result<ContainerPlan> plan_container(const spec::ContainerSpec& spec, const Host
   plan_namespaces(spec, plan);
   plan.ids = plan_id_maps(spec.uid_mappings, spec.gid_mappings, host.privileged, host.uid, host.gid);
   LAYERFS_TRY(check_ids(spec.process.user, plan.ids));
+  LAYERFS_TRY(check_mount_label(spec, host));
   LAYERFS_TRY(plan_limits(spec, host, options, plan));
   LAYERFS_ASSIGN(plan.steps, plan_rootfs(spec, host, options, plan.cgroup));
   LAYERFS_ASSIGN(plan.process, plan_process(spec.process, host));

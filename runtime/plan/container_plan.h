@@ -21,6 +21,12 @@
 
 namespace layerfs::plan {
 
+enum class AppArmorState : std::uint8_t {
+  kAbsent,      ///< the kernel does not have it, or has it turned off
+  kUnconfined,  ///< it has, and the caller has no profile
+  kConfined,
+};
+
 struct HostFacts {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
@@ -30,6 +36,8 @@ struct HostFacts {
   std::uint32_t host_uid = 0;
   unsigned last_capability = 40;
   CgroupLayout cgroups;
+  AppArmorState apparmor = AppArmorState::kAbsent;
+  bool selinux = false;
 };
 
 enum class CgroupMode : std::uint8_t {
@@ -87,6 +95,8 @@ struct ProcessPlan {
   std::vector<unsigned> initial_cpus;  ///< of an exec; empty: as they are
   std::vector<unsigned> final_cpus;
   std::optional<spec::Seccomp> seccomp;
+  std::string apparmor_change;  ///< for attr/apparmor/exec (proc(5)): "exec PROFILE"; empty: as it is
+  std::string selinux_label;    ///< for attr/exec; empty: as it is
   bool terminal = false;
   bool use_init = false;
 };

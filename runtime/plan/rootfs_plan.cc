@@ -9,6 +9,7 @@
 #include <array>
 
 #include "runtime/plan/mount_options.h"
+#include "runtime/plan/security_label.h"
 
 namespace layerfs::plan {
 
@@ -133,6 +134,7 @@ class RootfsPlanner {
       step.data = remove_option(step.data, "gid=5");
     }
     if (step.source.empty()) step.source = step.type;
+    add_mount_label(spec_, step);
     add(std::move(step));
     return {};
   }
@@ -174,6 +176,7 @@ class RootfsPlanner {
     base.type = base.source = "tmpfs";
     base.flags = (base.flags | MS_NOSUID | MS_NODEV | MS_NOEXEC) & ~static_cast<unsigned long>(MS_RDONLY);
     base.data = "mode=755";
+    add_mount_label(spec_, base);
     add(base);
     for (const auto& hierarchy : host_.cgroups.hierarchies) {
       MountStep one = step;

@@ -70,6 +70,7 @@ struct MountStep {
   std::vector<unsigned long> propagation;
   std::string fallback_bind;  ///< a host directory to bind where the kernel refuses the mount with EPERM
   bool optional = false;      ///< skipped where the kernel lacks it (ENODEV)
+  std::string label;          ///< of SELinux, set on the new mount's root; empty: as it is
   std::optional<MountIdMap> id_map;  ///< the creator, who may do so, makes the mount
   bool operator==(const MountStep&) const = default;
 };

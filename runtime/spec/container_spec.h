@@ -326,6 +326,7 @@ struct ContainerSpec {
   std::vector<std::string> masked_paths;
   std::vector<std::string> readonly_paths;
   Propagation rootfs_propagation = Propagation::kUnset;
+  std::string mount_label;                   ///< of SELinux
   std::optional<unsigned long> personality;  ///< PER_* (personality(2))
   std::optional<MemoryPolicy> memory_policy;
   std::vector<TimeOffset> time_offsets;

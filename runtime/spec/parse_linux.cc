@@ -304,7 +304,8 @@ void read_linux(const JsonReader& linux, ContainerSpec& spec) {
     std::string name = device.string("name");
     spec.net_devices.push_back({host_name, name.empty() ? host_name : name});
   }
-  for (const char* name : {"intelRdt", "mountLabel"}) linux.unsupported(name);
+  spec.mount_label = linux.string("mountLabel");
+  linux.unsupported("intelRdt");
 }
 
 }  // namespace layerfs::spec

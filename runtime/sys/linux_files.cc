@@ -64,6 +64,10 @@ Result<void> LinuxSyscalls::set_owner_at(int dir_fd, const std::string& name, ui
   return {};
 }
 
+Result<void> LinuxSyscalls::set_xattr(int fd, const std::string& name, std::string_view value) {
+  return set_xattr_fd(fd, name, value);
+}
+
 Result<struct stat> LinuxSyscalls::stat_fd(int fd) { return layerfs::stat_fd(fd); }
 
 Result<FsFacts> LinuxSyscalls::fs_facts(int fd) {

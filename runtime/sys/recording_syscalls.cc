@@ -165,6 +165,10 @@ Result<void> RecordingSyscalls::set_owner_at(int dir_fd, const std::string& name
   return record(fmt::format("chown {}/{} {}:{} {:o}", name_of(dir_fd), name, uid, gid, mode & 07777));
 }
 
+Result<void> RecordingSyscalls::set_xattr(int fd, const std::string& name, std::string_view value) {
+  return record(fmt::format("setxattr {} {}={}", name_of(fd), name, value));
+}
+
 Result<struct stat> RecordingSyscalls::stat_fd(int fd) {
   auto found = entries.find(name_of(fd));
   if (found == entries.end()) return system_error(ENOENT, "stat");

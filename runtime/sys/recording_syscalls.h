@@ -45,6 +45,7 @@ class RecordingSyscalls : public Syscalls {
   Result<void> make_link_at(const std::string& target, int dir_fd, const std::string& name) override;
   Result<std::string> read_link_at(int dir_fd, const std::string& name) override;
   Result<void> set_owner_at(int dir_fd, const std::string& name, uid_t uid, gid_t gid, mode_t mode) override;
+  Result<void> set_xattr(int fd, const std::string& name, std::string_view value) override;
   Result<struct stat> stat_fd(int fd) override;
   Result<FsFacts> fs_facts(int fd) override;
   Result<void> write_all(int fd, std::string_view text) override;

@@ -58,6 +58,8 @@ class Syscalls {
   /// Owner and permission bits of a node that make_node_at made (mknod(2) is subject to the umask).
   virtual Result<void> set_owner_at(int dir_fd, const std::string& name, uid_t uid, gid_t gid,
                                     mode_t mode) = 0;
+  /// An extended attribute of what `fd` (O_PATH too) names. Errors: ENOTSUP.
+  virtual Result<void> set_xattr(int fd, const std::string& name, std::string_view value) = 0;
   virtual Result<struct stat> stat_fd(int fd) = 0;
   virtual Result<FsFacts> fs_facts(int fd) = 0;
   virtual Result<void> write_all(int fd, std::string_view text) = 0;
@@ -103,6 +105,7 @@ class LinuxSyscalls : public Syscalls {
   Result<void> make_link_at(const std::string& target, int dir_fd, const std::string& name) override;
   Result<std::string> read_link_at(int dir_fd, const std::string& name) override;
   Result<void> set_owner_at(int dir_fd, const std::string& name, uid_t uid, gid_t gid, mode_t mode) override;
+  Result<void> set_xattr(int fd, const std::string& name, std::string_view value) override;
   Result<struct stat> stat_fd(int fd) override;
   Result<FsFacts> fs_facts(int fd) override;
   Result<void> write_all(int fd, std::string_view text) override;

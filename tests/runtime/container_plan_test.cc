@@ -291,6 +291,12 @@ TEST_F(RunSteps, MountTargetsAreMadeInsideTheRoot) {
                                                   "mount tmpfs on /bundle/rootfs/a/b flags=0x2 mode=755"}));
 }
 
+TEST_F(RunSteps, ALabelWithoutAnOptionIsSetOnTheMount) {
+  ASSERT_TRUE(run({plan::MountStep{
+      .target = "/dev/mqueue", .source = "mqueue", .type = "mqueue", .label = "u:object_r:t:s0"}}));
+  EXPECT_EQ(calls_.log.back(), "setxattr /bundle/rootfs/dev/mqueue security.selinux=u:object_r:t:s0");
+}
+
 TEST_F(RunSteps, LinksOfTheImageAreFollowedInsideTheRoot) {
   calls_.add("/bundle/rootfs/out", {S_IFLNK | 0777, 0, "/etc/../../../../host", 0});
   calls_.add("/bundle/rootfs/up", {S_IFLNK | 0777, 0, "../../../..", 0});

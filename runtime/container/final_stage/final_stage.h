@@ -60,6 +60,9 @@ struct StageHeader {
   std::uint32_t arguments;  ///< offset of uint32_t[argument_count], each the offset of a string
   std::uint32_t environment_count;
   std::uint32_t environment;
+  std::int32_t proc_fd;    ///< /proc of the runtime, for the two below; -1: neither is there
+  std::uint32_t apparmor;  ///< offset of the text for attr/apparmor/exec; 0: none
+  std::uint32_t selinux;   ///< offset of the text for attr/exec; 0: none
   std::uint32_t padding;
 };
 

@@ -1,19 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // The final stage (final_stage.h). The order of privileges, each step before the next because:
 //   1. descriptors        those that are not the program's get close-on-exec while nothing can fail yet
-//   2. wait for `start`   still privileged, so that nothing of the container's user exists before start(1)
+//   2. security labels    of the next exec, which is the program's (proc(5), /proc/PID/attr/exec): not before
+//   this program's own, which would take them; before no_new_privs, and a filter that may refuse the write;
+//   what is wrong with one then fails create and not start(1)
+//   3. wait for `start`   still privileged, so that nothing of the container's user exists before start(1)
 //   says so
-//   3. seccomp            here without no_new_privs, since loading a filter then needs CAP_SYS_ADMIN
+//   4. seccomp            here without no_new_privs, since loading a filter then needs CAP_SYS_ADMIN
 //   (seccomp(2))
-//   4. bounding set       needs CAP_SETPCAP, which step 6 takes (capabilities(7))
-//   5. groups, gid, uid   in this order: each needs CAP_SETGID or CAP_SETUID; keepcaps saves permitted over
+//   5. bounding set       needs CAP_SETPCAP, which step 7 takes (capabilities(7))
+//   6. groups, gid, uid   in this order: each needs CAP_SETGID or CAP_SETUID; keepcaps saves permitted over
 //   it
-//   6. capability sets    exactly those asked for; ambient ones need permitted and inheritable first
-//   7. death signal       setresuid(2) cleared it (prctl(2), PR_SET_PDEATHSIG)
-//   8. no_new_privs, seccomp   last, so that the filter needs to allow nothing but the execve (and, as init,
+//   7. capability sets    exactly those asked for; ambient ones need permitted and inheritable first
+//   8. death signal       setresuid(2) cleared it (prctl(2), PR_SET_PDEATHSIG)
+//   9. no_new_privs, seccomp   last, so that the filter needs to allow nothing but the execve (and, as init,
 //   its loop)
+#include <asm/statfs.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
@@ -35,6 +41,8 @@ constexpr int kSolSocket = 1;             // SOL_SOCKET
 constexpr int kScmRights = 1;             // SCM_RIGHTS
 constexpr long kEnoent = 2;               // ENOENT
 constexpr long kEintr = 4;                // EINTR
+constexpr long kEnosys = 38;              // ENOSYS
+constexpr long kEnotsup = 95;             // EOPNOTSUPP
 constexpr unsigned kControlTty = 0x540e;  // TIOCSCTTY
 constexpr int kProtReadWrite = 3;
 constexpr int kMapPrivate = 2;
@@ -63,6 +71,7 @@ class Stage {
       if (header_.listener_socket >= 0) call(__NR_fcntl, header_.listener_socket, F_SETFD, FD_CLOEXEC);
     }
     call(__NR_prctl, PR_SET_NAME, "layerfs-init", 0, 0, 0);  // else the name of the memfd
+    set_labels();
     if (has(kReportReady)) send(kReady, 0);
     wait_for_start();
     drop_privileges();
@@ -96,6 +105,43 @@ class Stage {
     for (unsigned i = 0; i < size; ++i) failed.text[i] = what[i];
     call(__NR_sendto, header_.sync_fd, &failed, sizeof failed.message + size - 1, kNoSignal, nullptr, 0);
     exit(kExitNotStarted);
+  }
+
+  /// A file of this thread's own, in the runtime's procfs: whatever the container has mounted on its /proc,
+  /// or in place of it, is not asked (CVE-2019-16884), and no mount or link below leads elsewhere
+  /// (CVE-2025-52881).
+  long open_attribute(const char* path) const {
+    open_how how{O_WRONLY | O_CLOEXEC, 0, RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS};
+    long fd = call(__NR_openat2, header_.proc_fd, path, &how, sizeof how);
+    if (fd == -kEnosys) fd = call(__NR_openat, header_.proc_fd, path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return fd;
+    struct statfs facts{};
+    long known = call(__NR_fstatfs, fd, &facts);
+    if (known < 0) return known;
+    return facts.f_type == PROC_SUPER_MAGIC ? fd : -kEnotsup;
+  }
+
+  long write_attribute(const char* path, const char* text) const {
+    long fd = open_attribute(path);
+    if (fd < 0) return fd;
+    unsigned long size = 0;
+    while (text[size] != '\0') ++size;
+    long written = call(__NR_write, fd, text, size);
+    call(__NR_close, fd);
+    return written;
+  }
+
+  void set_labels() const {
+    if (header_.apparmor != 0) {
+      const char* change = at<char>(header_.apparmor);
+      long set = write_attribute("thread-self/attr/apparmor/exec", change);
+      if (set == -kEnoent) set = write_attribute("thread-self/attr/exec", change);  // before Linux 5.8
+      require(set, "field 'process.apparmorProfile'");
+    }
+    if (header_.selinux != 0)
+      require(write_attribute("thread-self/attr/exec", at<char>(header_.selinux)),
+              "field 'process.selinuxLabel'");
+    if (header_.proc_fd >= 0) call(__NR_close, header_.proc_fd);
   }
 
   void wait_for_start() const {
