@@ -26,6 +26,8 @@ struct UpdateOptions {
   std::string memory;
   std::string memory_swap;
   std::string memory_reservation;
+  std::string l3_cache_schema;
+  std::string memory_bandwidth_schema;
   spec::Resources resources;
 };
 
@@ -56,7 +58,12 @@ Result<void> run_update(const OciTool& tool, const UpdateOptions& options) {
   LAYERFS_TRY(set_size(options.memory, "--memory", resources.memory_limit));
   LAYERFS_TRY(set_size(options.memory_swap, "--memory-swap", resources.memory_swap));
   LAYERFS_TRY(set_size(options.memory_reservation, "--memory-reservation", resources.memory_reservation));
-  return OciRuntime(tool.root).update(options.id, std::move(resources));
+  OciRuntime runtime(tool.root);
+  std::vector<std::string> schemata;
+  for (const auto* line : {&options.l3_cache_schema, &options.memory_bandwidth_schema})
+    if (!line->empty()) schemata.push_back(*line);
+  if (!schemata.empty()) LAYERFS_TRY(runtime.update_schemata(options.id, schemata));
+  return runtime.update(options.id, std::move(resources));
 }
 
 /// "5s", "100ms", "1m", or seconds.
@@ -145,6 +152,8 @@ void add_update(CLI::App& app, OciTool& tool) {
   add("--cpu-period", to.cpu_period, "Microseconds");
   add("--cpu-quota", to.cpu_quota, "Microseconds a period; -1 for no limit");
   add("--cpu-share,--cpu-shares", to.cpu_shares, "Weight against others");
+  add("--l3-cache-schema", options->l3_cache_schema, "A line of its resctrl schemata: L3:0=7f0");
+  add("--mem-bw-schema", options->memory_bandwidth_schema, "A line of its resctrl schemata: MB:0=20");
   add("--cpu-idle", to.cpu_idle, "1: only what others leave");
   add("--cpuset-cpus", to.cpuset_cpus, "0-3,5");
   add("--cpuset-mems", to.cpuset_mems, "Memory nodes");

@@ -118,7 +118,7 @@ std::string features() {
         "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"}}};
   linux_part["apparmor"] = {{"enabled", true}};
   linux_part["selinux"] = {{"enabled", true}};
-  linux_part["intelRdt"] = {{"enabled", false}};
+  linux_part["intelRdt"] = {{"enabled", true}, {"schemata", true}, {"monitoring", true}};
   linux_part["mountExtensions"] = {{"idmap", {{"enabled", true}}}};
   linux_part["netDevices"] = {{"enabled", true}};
   linux_part["memoryPolicy"] = {

@@ -58,6 +58,7 @@ Result<plan::HostFacts> read_host_facts() {
   LAYERFS_ASSIGN(std::string groups, read_file("/proc/self/cgroup"));
   host.cgroups = plan::parse_cgroup_layout(mounts, groups);
   host.selinux = plan::has_selinux(mounts);
+  host.resctrl = plan::find_resctrl(mounts);
   host.apparmor = read_apparmor_state();
   return host;
 }

@@ -25,6 +25,7 @@
 #include "runtime/container/oci_support.h"
 #include "runtime/container/out_of_memory.h"
 #include "runtime/container/prepared_mounts.h"
+#include "runtime/container/resctrl.h"
 #include "runtime/container/systemd_scope.h"
 #include "runtime/spec/parse_spec.h"
 #include "runtime/sys/child_process.h"
@@ -135,6 +136,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   options.cgroup_mode = request.cgroup_mode;
   options.cgroup_manager = request.cgroup_manager;
   // Without a path, and without privilege to make one, a group is made only for limits that were asked for.
+  options.container_id = request.id;
   options.cgroup_name = "layerfs-" + request.id;
   options.cgroup_extent = host.privileged && parsed->find_namespace(spec::NamespaceKind::kUser) == nullptr
                               ? plan::CgroupExtent::kAll
@@ -179,7 +181,15 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
     auto removed = state.scope.empty() ? cgroup.remove() : stop_scope(host, state.scope, cgroup);
     if (!removed) log_warning("{}", removed.error().message());
   });
+  const auto& resctrl = init_request.plan.resctrl;
+  if (resctrl) {
+    LAYERFS_ASSIGN(state.resctrl, make_resctrl(*resctrl));
+  }
+  ScopeExit remove_groups_of_resctrl([&] {
+    if (auto removed = remove_resctrl(state.resctrl); !removed) log_warning("{}", removed.error().message());
+  });
   auto join = [&](pid_t pid) -> Result<void> {
+    if (resctrl) LAYERFS_TRY(join_resctrl(*resctrl, pid));
     if (!scope) return cgroup.add(pid);
     LAYERFS_ASSIGN(cgroup, start_scope(host, *scope, init_request.plan.cgroup, pid));
     state.scope = scope->unit;
@@ -227,6 +237,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   LAYERFS_TRY(store_.write(state));
   LAYERFS_TRY(write_pid_file(request.pid_file, state.pid));
   kill_init.release();
+  remove_groups_of_resctrl.release();
   remove_cgroup.release();
   remove_directory.release();
   end_hooks.release();

@@ -16,6 +16,7 @@
 #include "runtime/container/host.h"
 #include "runtime/container/oci_runtime.h"
 #include "runtime/container/oci_support.h"
+#include "runtime/container/resctrl.h"
 #include "runtime/container/systemd_scope.h"
 #include "runtime/spec/parse_spec.h"
 #include "runtime/sys/child_process.h"
@@ -187,7 +188,12 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
   if (!request.console_socket.empty()) {
     LAYERFS_ASSIGN(init_request.console_socket, connect_console_socket(request.console_socket));
   }
-  auto join = [&](pid_t pid) {
+  if (container.intel_rdt) {
+    LAYERFS_ASSIGN(init_request.plan.resctrl,
+                   plan::plan_resctrl(*container.intel_rdt, host.resctrl, request.id));
+  }
+  auto join = [&](pid_t pid) -> Result<void> {
+    if (init_request.plan.resctrl) LAYERFS_TRY(join_resctrl(*init_request.plan.resctrl, pid));
     return state.scope.empty() ? groups.add(pid) : join_scope(host, state.scope, groups, pid);
   };
   LAYERFS_ASSIGN(LaunchedInit init, launch(init_request, join));

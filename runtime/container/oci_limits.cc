@@ -10,7 +10,9 @@
 #include "runtime/container/host.h"
 #include "runtime/container/oci_runtime.h"
 #include "runtime/container/oci_support.h"
+#include "runtime/container/resctrl.h"
 #include "runtime/container/systemd_scope.h"
+#include "runtime/spec/parse_spec.h"
 
 namespace layerfs::container {
 
@@ -80,6 +82,19 @@ Result<void> OciRuntime::update(const std::string& id, spec::Resources resources
                  plan::plan_cgroup(resources, host.cgroups, "", plan::CgroupExtent::kNeeded));
   if (!state.scope.empty()) return update_scope(host, state.scope, cgroup, plan);
   return cgroup.update(cgroup_requests(plan));
+}
+
+Result<void> OciRuntime::update_schemata(const std::string& id, const std::vector<std::string>& lines) {
+  LAYERFS_ASSIGN(StateStore::Locked locked, store_.lock(id));
+  LAYERFS_ASSIGN(spec::ContainerSpec spec, stored_spec(id));
+  if (!spec.intel_rdt) return unsupported_error("update container", id, "it has no linux.intelRdt");
+  spec.intel_rdt->l3_cache_schema.clear();
+  spec.intel_rdt->memory_bandwidth_schema.clear();
+  spec.intel_rdt->schemata = lines;
+  LAYERFS_TRY(spec::validate(spec));
+  LAYERFS_ASSIGN(plan::HostFacts host, read_host_facts());
+  LAYERFS_ASSIGN(plan::ResctrlPlan plan, plan::plan_resctrl(*spec.intel_rdt, host.resctrl, id));
+  return write_schemata(plan);
 }
 
 Result<plan::CgroupStats> OciRuntime::stats(const std::string& id) {

@@ -17,6 +17,7 @@
 #include "runtime/container/host.h"
 #include "runtime/container/oci_runtime.h"
 #include "runtime/container/oci_support.h"
+#include "runtime/container/resctrl.h"
 #include "runtime/container/systemd_scope.h"
 #include "runtime/sys/clone.h"
 
@@ -125,6 +126,7 @@ Result<void> OciRuntime::remove_locked(const std::string& id, const ContainerSta
     LAYERFS_ASSIGN(plan::HostFacts host, read_host_facts());
     LAYERFS_TRY(stop_scope(host, state.scope, cgroup));
   }
+  LAYERFS_TRY(remove_resctrl(state.resctrl));
   if (auto spec = stored_spec(id); spec)
     run_poststop_hooks(spec->hooks.poststop, state_json(state, Status::kStopped));
   return store_.remove(id);

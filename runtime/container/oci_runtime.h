@@ -82,6 +82,9 @@ class OciRuntime {
   /// Changes limits of a container that is not stopped; what `resources` does not set stays. Device rules are
   /// added to those there are (v1) or take their place (v2). Errors: kInvalid, kUnsupported naming the field.
   Result<void> update(const std::string& id, spec::Resources resources);
+  /// Writes lines to the container's class of service (linux.intelRdt). Errors: kUnsupported where it has
+  /// none.
+  Result<void> update_schemata(const std::string& id, const std::vector<std::string>& lines);
   /// What its groups use now. Errors: kInvalid where it is stopped.
   Result<plan::CgroupStats> stats(const std::string& id);
   /// Calls `on_stats` at once and then every `interval` milliseconds, and `on_out_of_memory` for each process

@@ -50,9 +50,13 @@ Result<ContainerState> parse_state(const std::string& text, const std::string& i
   if (auto found = document.find("ready"); found != document.end() && found->is_boolean())
     state.ready = found->get<bool>();
   state.owner_uid = static_cast<std::uint32_t>(number("owner"));
-  if (auto found = document.find("cgroups"); found != document.end() && found->is_array())
-    for (const auto& item : *found)
-      if (item.is_string()) state.cgroups.push_back(item.get<std::string>());
+  auto strings = [&](const char* name, std::vector<std::string>& to) {
+    if (auto found = document.find(name); found != document.end() && found->is_array())
+      for (const auto& item : *found)
+        if (item.is_string()) to.push_back(item.get<std::string>());
+  };
+  strings("cgroups", state.cgroups);
+  strings("resctrl", state.resctrl);
   state.scope = string("scope");
   if (auto found = document.find("annotations"); found != document.end() && found->is_object())
     for (const auto& [key, value] : found->items())
@@ -151,6 +155,7 @@ Result<void> StateStore::write(const ContainerState& state) const {
                 {"ready", state.ready},
                 {"cgroups", state.cgroups},
                 {"scope", state.scope},
+                {"resctrl", state.resctrl},
                 {"annotations", state.annotations},
                 {"owner", state.owner_uid}};
   std::string text = document.dump(2, ' ', false, json::error_handler_t::replace);

@@ -35,6 +35,7 @@ struct ContainerState {
   std::int64_t created_at = 0;  ///< seconds since 1970
   std::vector<std::string> cgroups;
   std::string scope;  ///< systemd's unit that `cgroups` is the group of; empty: made by ourselves
+  std::vector<std::string> resctrl;  ///< directories that are the container's own, in the order of removing
   std::map<std::string, std::string> annotations;
   std::uint32_t owner_uid = 0;
 };

@@ -207,6 +207,9 @@ Result<ContainerPlan> plan_container(const spec::ContainerSpec& spec, const Host
   if (!spec.net_devices.empty() && !host.privileged)
     return unsupported_error("field", "linux.netDevices", "needs root: an interface of the host's is moved");
   plan.net_devices = spec.net_devices;
+  if (spec.intel_rdt) {
+    LAYERFS_ASSIGN(plan.resctrl, plan_resctrl(*spec.intel_rdt, host.resctrl, options.container_id));
+  }
   // Of a process that exec adds only (runtime-spec, config.md, "execCPUAffinity").
   plan.process.initial_cpus.clear();
   plan.process.final_cpus.clear();

@@ -15,6 +15,7 @@
 #include "runtime/plan/capability_set.h"
 #include "runtime/plan/cgroup_plan.h"
 #include "runtime/plan/id_map.h"
+#include "runtime/plan/resctrl_plan.h"
 #include "runtime/plan/step.h"
 #include "runtime/plan/systemd_scope.h"
 #include "runtime/spec/container_spec.h"
@@ -38,6 +39,7 @@ struct HostFacts {
   CgroupLayout cgroups;
   AppArmorState apparmor = AppArmorState::kAbsent;
   bool selinux = false;
+  std::string resctrl;  ///< where it is mounted; empty: nowhere
 };
 
 enum class CgroupMode : std::uint8_t {
@@ -53,7 +55,8 @@ struct PlanOptions {
   std::string bundle;     ///< relative paths of the spec start here
   std::string fuse_root;  ///< the root is a FUSE mount on this directory; empty: spec.root.path
   bool no_pivot = false;
-  bool use_init = false;    ///< the first process is our init and the program its child
+  bool use_init = false;  ///< the first process is our init and the program its child
+  std::string container_id;
   std::string cgroup_name;  ///< where the spec has no cgroupsPath; empty: no group
   CgroupExtent cgroup_extent = CgroupExtent::kNeeded;
   CgroupMode cgroup_mode = CgroupMode::kEnabled;
@@ -112,6 +115,7 @@ struct ContainerPlan {
   spec::Hooks hooks;
   std::string time_offsets;  ///< lines of timens_offsets; empty: none
   std::vector<spec::NetDevice> net_devices;
+  std::optional<ResctrlPlan> resctrl;
 };
 
 /// Errors: kInvalid, kUnsupported naming the field.

@@ -303,6 +303,15 @@ std::optional<Propagation> find_propagation(std::string_view text);
 /// MS_PRIVATE | MS_REC...; 0 for kUnset (mount(2)).
 unsigned long mount_flags(Propagation propagation);
 
+/// A class of service of the host's caches and memory bandwidth (resctrl), and of their monitoring.
+struct IntelRdt {
+  std::string clos_id;  ///< empty: one of the container's own; "/": the default
+  std::string l3_cache_schema;
+  std::string memory_bandwidth_schema;
+  std::vector<std::string> schemata;  ///< lines
+  bool enable_monitoring = false;
+};
+
 struct ContainerSpec {
   std::string oci_version = "1.0.2";
   Root root;
@@ -330,6 +339,7 @@ struct ContainerSpec {
   std::optional<unsigned long> personality;  ///< PER_* (personality(2))
   std::optional<MemoryPolicy> memory_policy;
   std::vector<TimeOffset> time_offsets;
+  std::optional<IntelRdt> intel_rdt;
 
   /// The entry for `kind`; null where the container shares its creator's.
   const Namespace* find_namespace(NamespaceKind kind) const;

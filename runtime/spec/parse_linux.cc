@@ -265,6 +265,19 @@ void read_memory_policy(const JsonReader& policy, ContainerSpec& spec) {
   spec.memory_policy = std::move(result);
 }
 
+void read_intel_rdt(const JsonReader& rdt, ContainerSpec& spec) {
+  if (!rdt.present()) return;
+  IntelRdt result;
+  result.clos_id = rdt.string("closID");
+  result.l3_cache_schema = rdt.string("l3CacheSchema");
+  result.memory_bandwidth_schema = rdt.string("memBwSchema");
+  result.schemata = rdt.strings("schemata");
+  result.enable_monitoring = rdt.boolean("enableMonitoring");
+  // Of 1.1 and 1.2, whose meaning was left open; 1.3 took them out.
+  for (const char* name : {"enableCMT", "enableMBM"}) rdt.unsupported(name);
+  spec.intel_rdt = std::move(result);
+}
+
 std::vector<IdMapping> read_mappings(const JsonReader& parent, const char* name) {
   std::vector<IdMapping> list;
   for (const auto& item : parent.objects(name))
@@ -305,7 +318,7 @@ void read_linux(const JsonReader& linux, ContainerSpec& spec) {
     spec.net_devices.push_back({host_name, name.empty() ? host_name : name});
   }
   spec.mount_label = linux.string("mountLabel");
-  linux.unsupported("intelRdt");
+  read_intel_rdt(linux.object("intelRdt"), spec);
 }
 
 }  // namespace layerfs::spec

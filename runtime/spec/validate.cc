@@ -13,6 +13,8 @@ namespace layerfs::spec {
 
 namespace {
 
+constexpr const char* kBreak = "has a line break";
+
 Result<void> check_namespaces(const ContainerSpec& spec) {
   std::set<NamespaceKind> seen;
   for (const auto& entry : spec.namespaces) {
@@ -119,6 +121,23 @@ Result<void> check_net_devices(const ContainerSpec& spec) {
   return {};
 }
 
+Result<void> check_intel_rdt(const IntelRdt& rdt) {
+  // What resctrl itself has beside the classes, and what would lead out of it.
+  constexpr std::string_view kTaken[] = {".", "..", "info", "mon_data", "mon_groups"};
+  if (rdt.clos_id != "/" && (rdt.clos_id.find_first_of("/\n") != std::string::npos ||
+                             std::ranges::find(kTaken, rdt.clos_id) != std::end(kTaken)))
+    return invalid_error("field", "linux.intelRdt.closID", "is no name of a class: '" + rdt.clos_id + "'");
+  if (!rdt.memory_bandwidth_schema.empty() && !rdt.memory_bandwidth_schema.starts_with("MB:"))
+    return invalid_error("field", "linux.intelRdt.memBwSchema", "does not begin with \"MB:\"");
+  auto broken = [](const std::string& line) { return line.find('\n') != std::string::npos; };
+  if (broken(rdt.l3_cache_schema)) return invalid_error("field", "linux.intelRdt.l3CacheSchema", kBreak);
+  if (broken(rdt.memory_bandwidth_schema))
+    return invalid_error("field", "linux.intelRdt.memBwSchema", kBreak);
+  if (std::ranges::any_of(rdt.schemata, broken))
+    return invalid_error("field", "linux.intelRdt.schemata", kBreak);
+  return {};
+}
+
 Result<void> check_linux(const ContainerSpec& spec) {
   for (const auto& mount : spec.mounts)
     if (mount.destination.empty()) return invalid_error("field", "mounts", "has an empty destination");
@@ -134,6 +153,7 @@ Result<void> check_linux(const ContainerSpec& spec) {
       return invalid_error("field", "linux.readonlyPaths", "has a path that is not absolute: '" + path + "'");
   LAYERFS_TRY(check_sysctl(spec));
   LAYERFS_TRY(check_net_devices(spec));
+  if (spec.intel_rdt) LAYERFS_TRY(check_intel_rdt(*spec.intel_rdt));
   if (!spec.time_offsets.empty() && !spec.makes(NamespaceKind::kTime))
     return invalid_error("field", "linux.timeOffsets", "needs a new time namespace");
   const Resources& resources = spec.resources;
