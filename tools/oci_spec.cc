@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/plan/capability_set.h"
+#include "runtime/plan/mount_options.h"
 #include "runtime/plan/run_spec.h"
 #include "runtime/sys/systemd_manager.h"
 
@@ -77,17 +78,7 @@ std::string features() {
   document["ociVersionMax"] = "1.3.0";
   document["hooks"] = {"prestart",       "createRuntime", "createContainer",
                        "startContainer", "poststart",     "poststop"};
-  document["mountOptions"] = {"async",       "atime",       "bind",         "defaults",      "dev",
-                              "diratime",    "dirsync",     "exec",         "iversion",      "loud",
-                              "mand",        "noatime",     "nodev",        "nodiratime",    "noexec",
-                              "noiversion",  "nomand",      "norelatime",   "nostrictatime", "nosuid",
-                              "nosymfollow", "private",     "ratime",       "rbind",         "rdev",
-                              "rdiratime",   "relatime",    "remount",      "rexec",         "rnoatime",
-                              "rnodev",      "rnodiratime", "rnoexec",      "rnosuid",       "rnosymfollow",
-                              "ro",          "rprivate",    "rrelatime",    "rro",           "rrw",
-                              "rshared",     "rslave",      "rstrictatime", "rsuid",         "rsymfollow",
-                              "runbindable", "rw",          "shared",       "silent",        "slave",
-                              "strictatime", "suid",        "sync",         "tmpcopyup",     "unbindable"};
+  document["mountOptions"] = plan::known_mount_options();
   Json linux_part;
   linux_part["namespaces"] = {"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"};
   Json names = Json::array();
@@ -127,6 +118,9 @@ std::string features() {
         "MPOL_PREFERRED_MANY", "MPOL_LOCAL"}},
       {"flags", {"MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"}}};
   document["linux"] = std::move(linux_part);
+  // What an annotation may do that its writer could not ask for otherwise.
+  document["potentiallyUnsafeConfigAnnotations"] = {"org.systemd.property.", "run.oci.keep_original_groups",
+                                                    "run.oci.mount_context_type"};
   return document.dump(4) + '\n';
 }
 

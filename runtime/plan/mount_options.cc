@@ -71,15 +71,26 @@ constexpr std::array<RecursiveOption, 12> kRecursive{{
     {"rsymfollow", true, MOUNT_ATTR_NOSYMFOLLOW},
 }};
 
+struct AtimeOption {
+  std::string_view name;
+  std::uint64_t attribute;
+};
+
+/// relatime is the kernel's default, and what is left without the others.
+constexpr std::array<AtimeOption, 6> kRecursiveAtime{{
+    {"rnoatime", MOUNT_ATTR_NOATIME},
+    {"rstrictatime", MOUNT_ATTR_STRICTATIME},
+    {"rrelatime", 0},
+    {"ratime", 0},
+    {"rnorelatime", 0},
+    {"rnostrictatime", 0},
+}};
+
 /// Access times are one field of three values in mount_setattr(2): all of its bits are cleared first.
 bool apply_recursive_atime(std::string_view name, MountOptions& to) {
-  std::uint64_t value = 0;
-  if (name == "rnoatime")
-    value = MOUNT_ATTR_NOATIME;
-  else if (name == "rstrictatime")
-    value = MOUNT_ATTR_STRICTATIME;
-  else if (name != "rrelatime" && name != "ratime" && name != "rnorelatime" && name != "rnostrictatime")
-    return false;  // relatime is the kernel's default, and what is left without the others
+  const auto* option = std::ranges::find(kRecursiveAtime, name, &AtimeOption::name);
+  if (option == kRecursiveAtime.end()) return false;
+  std::uint64_t value = option->attribute;
   to.recursive_clear |= MOUNT_ATTR__ATIME;
   to.recursive_set = (to.recursive_set & ~static_cast<std::uint64_t>(MOUNT_ATTR__ATIME)) | value;
   return true;
@@ -132,6 +143,19 @@ Result<MountOptions> parse_mount_options(const std::vector<std::string>& options
   if (result.bind && !result.data.empty())
     return invalid_error("mount option", result.data, "is none of a bind mount");
   return result;
+}
+
+std::vector<std::string> known_mount_options() {
+  std::vector<std::string> names{"bind", "rbind", "defaults", "tmpcopyup", "idmap", "ridmap"};
+  for (const auto& option : kFlags) names.emplace_back(option.name);
+  for (const auto& option : kRecursive) names.emplace_back(option.name);
+  for (const auto& option : kRecursiveAtime) names.emplace_back(option.name);
+  for (const char* name : {"private", "slave", "shared", "unbindable"}) {
+    names.emplace_back(name);
+    names.push_back('r' + std::string(name));
+  }
+  std::ranges::sort(names);
+  return names;
 }
 
 }  // namespace layerfs::plan

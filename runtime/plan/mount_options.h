@@ -38,4 +38,7 @@ struct MountOptions {
 /// option goes to the file system.
 Result<MountOptions> parse_mount_options(const std::vector<std::string>& options, std::string_view type);
 
+/// Every option that is not left to the file system, sorted: what `features` lists.
+std::vector<std::string> known_mount_options();
+
 }  // namespace layerfs::plan

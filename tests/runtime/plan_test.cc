@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Small plans: ids, users, capabilities, mount options, run's options.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/mount.h>
 
@@ -137,6 +138,19 @@ TEST(MountOptions, EveryOneOfTheSpecificationIsKnown) {
                            "symfollow",      "sync",       "tmpcopyup",    "unbindable",  "idmap",
                            "ridmap"}) {
     auto options = parse_mount_options({name}, "tmpfs");
+    ASSERT_TRUE(options) << name;
+    EXPECT_EQ(options->data, "") << name;
+  }
+}
+
+TEST(MountOptions, TheKnownOnesAreListed) {
+  auto names = plan::known_mount_options();
+  EXPECT_TRUE(std::ranges::is_sorted(names));
+  for (const char* name : {"ro", "rbind", "idmap", "tmpcopyup", "rnoatime", "runbindable", "symfollow"})
+    EXPECT_THAT(names, testing::Contains(name));
+  // Each is understood: none is left for the file system.
+  for (const auto& name : names) {
+    auto options = plan::parse_mount_options({name}, "tmpfs");
     ASSERT_TRUE(options) << name;
     EXPECT_EQ(options->data, "") << name;
   }
