@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdlib>
 #include <iterator>
 #include <string_view>
 
@@ -82,9 +83,18 @@ std::optional<std::uint64_t> find_counter(const std::string& path, std::string_v
   return std::nullopt;
 }
 
+/// Since Linux 6.6 this file of v1 takes any value and does nothing with it.
+bool is_taken_and_ignored(const std::string& path, const CgroupSetting& setting) {
+  if (setting.file != "memory.kmem.limit_in_bytes" || setting.value.starts_with('-')) return false;
+  auto now = read_file(path, 64);
+  return now && std::strtoull(now->c_str(), nullptr, 10) > std::strtoull(setting.value.c_str(), nullptr, 10);
+}
+
 Result<void> write_setting(const std::string& directory, const CgroupSetting& setting) {
   std::string path = directory + '/' + setting.file;
   auto written = write_value(path, setting.value);
+  if (written && is_taken_and_ignored(path, setting))
+    return unsupported_error("field", setting.field, "this kernel ignores '" + setting.file + "'");
   if (written) return {};
   if (setting.optional && written.error().code == ENOENT) return {};
   if (written.error().code == ENOENT)
