@@ -28,8 +28,9 @@ using container::OciRuntime;
 
 Result<void> choose_cgroup_manager(const OciTool& tool, CreateRequest& request) {
   bool by_systemd = tool.cgroup_manager == "systemd";
-  request.cgroup_mode =
-      tool.cgroup_manager == "disabled" ? plan::CgroupMode::kDisabled : plan::CgroupMode::kRequired;
+  request.cgroup_mode = tool.cgroup_manager == "disabled" ? plan::CgroupMode::kDisabled
+                        : tool.rootless == "true"         ? plan::CgroupMode::kEnabled
+                                                          : plan::CgroupMode::kRequired;
   request.cgroup_manager = by_systemd ? plan::CgroupManager::kSystemd : plan::CgroupManager::kFiles;
   if (by_systemd && !sys::has_systemd_support())
     return unsupported_error("--cgroup-manager", "systemd",
@@ -47,6 +48,7 @@ void add_create_options(CLI::App& command, CreateRequest& request) {
                      "Unix socket that gets the terminal's master");
   command.add_option("--preserve-fds", request.preserve_fds, "Pass so many descriptors from 3 on");
   command.add_flag("--no-pivot", request.no_pivot, "Do not use pivot_root");
+  command.add_flag_callback("--no-subreaper", [] {}, "For callers of crun and runc: it never is one");
   command.add_flag("!--no-new-keyring", request.new_keyring, "Keep the caller's session keyring");
   command.add_option("ID", request.id, "Container id")->required();
 }
@@ -222,14 +224,16 @@ void add_queries(CLI::App& app, OciTool& tool) {
 void add_documents(CLI::App& app, OciTool& tool) {
   struct Options {
     std::string bundle = ".";
+    std::string file = "config.json";
     bool rootless = false;
   };
   auto options = std::make_shared<Options>();
   CLI::App* spec = app.add_subcommand("spec", "Write a config.json to start from");
   spec->add_option("-b,--bundle", options->bundle, "Where to write it");
+  spec->add_option("-f,--file", options->file, "Its name");
   spec->add_flag("--rootless", options->rootless, "For a user without privilege");
   spec->callback([options, &tool] {
-    std::string path = options->bundle + "/config.json";
+    std::string path = options->bundle + '/' + options->file;
     std::string text = default_config({options->rootless, ::geteuid(), ::getegid()});
     auto fd = open_file(path, O_WRONLY | O_CREAT | O_EXCL, 0644);
     if (!fd) return tool.fail(fd.error());
@@ -262,6 +266,10 @@ void add_exec(CLI::App& app, OciTool& tool) {
   exec->add_option("--apparmor", request.apparmor_profile,
                    "Profile of AppArmor, in place of the container's");
   exec->add_option("--process-label", request.selinux_label, "Label of SELinux, in place of the container's");
+  exec->add_option("-g,--additional-gids", request.additional_gids, "One more group")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  exec->add_flag("--ignore-paused", request.ignore_paused, "In a paused container: runs once it is resumed");
   exec->add_option("ID", request.id, "Container id")->required();
   exec->add_option("COMMAND", options->args, "Program and arguments");
   exec->positionals_at_end();

@@ -13,6 +13,7 @@ struct OciTool {
   std::string root;  ///< --root
   OciLog log;
   std::string cgroup_manager = "cgroupfs";
+  std::string rootless = "auto";
   int status = 0;  ///< what main returns
 
   /// Says the error and sets the exit status.

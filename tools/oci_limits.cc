@@ -26,6 +26,8 @@ struct UpdateOptions {
   std::string memory;
   std::string memory_swap;
   std::string memory_reservation;
+  std::string kernel_memory;
+  std::string kernel_memory_tcp;
   std::string l3_cache_schema;
   std::string memory_bandwidth_schema;
   spec::Resources resources;
@@ -58,11 +60,14 @@ Result<void> run_update(const OciTool& tool, const UpdateOptions& options) {
   LAYERFS_TRY(set_size(options.memory, "--memory", resources.memory_limit));
   LAYERFS_TRY(set_size(options.memory_swap, "--memory-swap", resources.memory_swap));
   LAYERFS_TRY(set_size(options.memory_reservation, "--memory-reservation", resources.memory_reservation));
+  LAYERFS_TRY(set_size(options.kernel_memory, "--kernel-memory", resources.memory_kernel));
+  LAYERFS_TRY(set_size(options.kernel_memory_tcp, "--kernel-memory-tcp", resources.memory_kernel_tcp));
   OciRuntime runtime(tool.root);
   std::vector<std::string> schemata;
   for (const auto* line : {&options.l3_cache_schema, &options.memory_bandwidth_schema})
     if (!line->empty()) schemata.push_back(*line);
   if (!schemata.empty()) LAYERFS_TRY(runtime.update_schemata(options.id, schemata));
+  if (!schemata.empty() && !resources.has_limits()) return {};  // it may have no cgroup
   return runtime.update(options.id, std::move(resources));
 }
 
@@ -152,6 +157,11 @@ void add_update(CLI::App& app, OciTool& tool) {
   add("--cpu-period", to.cpu_period, "Microseconds");
   add("--cpu-quota", to.cpu_quota, "Microseconds a period; -1 for no limit");
   add("--cpu-share,--cpu-shares", to.cpu_shares, "Weight against others");
+  add("--cpu-burst", to.cpu_burst, "Microseconds that may be saved up");
+  add("--cpu-rt-period", to.cpu_realtime_period, "Microseconds, of realtime scheduling");
+  add("--cpu-rt-runtime", to.cpu_realtime_runtime, "Microseconds a realtime period");
+  add("--kernel-memory", options->kernel_memory, "Of cgroup v1");
+  add("--kernel-memory-tcp", options->kernel_memory_tcp, "Of cgroup v1");
   add("--l3-cache-schema", options->l3_cache_schema, "A line of its resctrl schemata: L3:0=7f0");
   add("--mem-bw-schema", options->memory_bandwidth_schema, "A line of its resctrl schemata: MB:0=20");
   add("--cpu-idle", to.cpu_idle, "1: only what others leave");

@@ -16,7 +16,7 @@ int run(int argc, char** argv) {
   CLI::App app("layerfs-oci: an OCI runtime");
   app.name("layerfs-oci");
   app.require_subcommand(1);
-  app.set_version_flag("-v,--version",
+  app.set_version_flag("-v,-V,--version",
                        [] { return fmt::format("layerfs-oci version {}\nspec: 1.3.0", LAYERFS_VERSION); });
   app.add_option("--root", tool.root, "Directory of the containers' state");
   app.add_option("--log", tool.log.file, "File for errors");
@@ -28,6 +28,8 @@ int run(int argc, char** argv) {
   app.add_option("--cgroup-manager", tool.cgroup_manager, "cgroupfs, systemd or disabled");
   app.add_flag_callback(
       "--systemd-cgroup", [&] { tool.cgroup_manager = "systemd"; }, "The same as --cgroup-manager=systemd");
+  app.add_option("--rootless", tool.rootless, "true: a limit that this user may not set is a warning")
+      ->check(CLI::IsMember({"auto", "true", "false"}));
   layerfs::tools::add_oci_commands(app, tool);
   try {
     app.parse(argc, argv);

@@ -78,6 +78,8 @@ Result<spec::Process> make_process(const ExecRequest& request, const spec::Conta
   process.no_new_privileges = process.no_new_privileges || request.no_new_privileges;
   if (!request.apparmor_profile.empty()) process.apparmor_profile = request.apparmor_profile;
   if (!request.selinux_label.empty()) process.selinux_label = request.selinux_label;
+  auto& groups = process.user.additional_gids;
+  groups.insert(groups.end(), request.additional_gids.begin(), request.additional_gids.end());
   return process;
 }
 
@@ -150,7 +152,8 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
   LAYERFS_ASSIGN(StateStore::Locked locked, store_.lock(request.id));
   LAYERFS_ASSIGN(ContainerState state, store_.read(request.id));
   LAYERFS_ASSIGN(Status status, find_status(store_, state));
-  if (status != Status::kRunning && status != Status::kCreated)
+  bool paused = status == Status::kPaused && request.ignore_paused;
+  if (status != Status::kRunning && status != Status::kCreated && !paused)
     return invalid_error("exec in container", request.id,
                          "is " + std::string(to_text(status)) + ", not running");
   LAYERFS_ASSIGN(spec::ContainerSpec container, stored_spec(request.id));
@@ -198,6 +201,8 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
   };
   LAYERFS_ASSIGN(LaunchedInit init, launch(init_request, join));
   ScopeExit kill_init([&] { init.destroy(); });
+  // It goes on when somebody resumes the container, which takes the lock.
+  if (paused) locked.unlock();
   Fd master;
   LaunchEvents events;
   events.fuse_device = [](Fd) { return system_error(EPROTO, "unexpected FUSE device"); };
@@ -215,7 +220,7 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
     return failure.status;
   }
   LAYERFS_TRY(write_pid_file(request.pid_file, init.pid()));
-  locked.lock.reset();
+  locked.unlock();
   kill_init.release();
   if (request.detach) return 0;
   Foreground foreground;

@@ -49,6 +49,8 @@ struct ExecRequest {
   bool no_new_privileges = false;
   std::string apparmor_profile;  ///< empty: the container's
   std::string selinux_label;
+  std::vector<std::uint32_t> additional_gids;
+  bool ignore_paused = false;  ///< a paused container is no error: it runs once that is thawed
 };
 
 class OciRuntime {

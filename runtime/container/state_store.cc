@@ -98,8 +98,9 @@ std::string StateStore::directory(const std::string& id) const { return root_ + 
 std::string StateStore::removed_directory(const std::string& id) const { return root_ + "/~" + id; }
 std::string StateStore::start_fifo(const std::string& id) const { return directory(id) + "/start"; }
 
-StateStore::Locked::~Locked() {
+void StateStore::Locked::unlock() {
   if (lock) ::flock(lock.get(), LOCK_UN);
+  lock.reset();
 }
 
 Result<StateStore::Locked> StateStore::create(const std::string& id) const {

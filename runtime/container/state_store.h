@@ -52,7 +52,9 @@ class StateStore {
     Locked(std::string where, Fd held) : directory(std::move(where)), lock(std::move(held)) {}
     Locked(Locked&&) = default;
     Locked& operator=(Locked&&) = delete;
-    ~Locked();
+    ~Locked() { unlock(); }
+    /// Before its end. Idempotent.
+    void unlock();
     std::string directory;
     Fd lock;
   };
