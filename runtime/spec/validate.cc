@@ -74,6 +74,19 @@ std::optional<NamespaceKind> sysctl_namespace(const std::string& dotted) {
   return std::nullopt;
 }
 
+/// "net.//.kernel.panic" and "net/../kernel/panic" would be a file of the host's under a name that begins as
+/// the namespace's do.
+bool is_sysctl_name(std::string_view dotted) {
+  for (std::size_t begin = 0; begin <= dotted.size();) {
+    std::size_t end = std::min(dotted.find('.', begin), dotted.size());
+    std::string_view part = dotted.substr(begin, end - begin);
+    // In the dotted form a slash stands for a dot.
+    if (part.empty() || part == "/" || part == "//") return false;
+    begin = end + 1;
+  }
+  return true;
+}
+
 /// What would change the host is refused, as by crun and runc.
 Result<void> check_sysctl(const ContainerSpec& spec) {
   for (const auto& [key, value] : spec.sysctl) {
@@ -82,6 +95,7 @@ Result<void> check_sysctl(const ContainerSpec& spec) {
     // "net/ipv4/conf/eth0.1/x": with slashes the dots belong to names (sysctl(8)).
     if (std::size_t first = key.find_first_of("./"); first != std::string::npos && key[first] == '/')
       for (char& c : dotted) c = c == '/' ? '.' : c == '.' ? '/' : c;
+    if (!is_sysctl_name(dotted)) return invalid_error("field", field, "is no name of a setting");
     if (dotted == "kernel.hostname") return invalid_error("field", field, "is what 'hostname' is for");
     auto kind = sysctl_namespace(dotted);
     if (!kind) return invalid_error("field", field, "belongs to no namespace: it is the host's");
@@ -121,6 +135,14 @@ Result<void> check_net_devices(const ContainerSpec& spec) {
   return {};
 }
 
+/// "64KB", "2MB", "1GB": it becomes part of a file's name.
+bool is_page_size(std::string_view text) {
+  std::size_t digits = text.find_first_not_of("0123456789");
+  if (digits == 0 || digits == std::string_view::npos) return false;
+  std::string_view unit = text.substr(digits);
+  return unit == "KB" || unit == "MB" || unit == "GB";
+}
+
 Result<void> check_intel_rdt(const IntelRdt& rdt) {
   // What resctrl itself has beside the classes, and what would lead out of it.
   constexpr std::string_view kTaken[] = {".", "..", "info", "mon_data", "mon_groups"};
@@ -135,6 +157,20 @@ Result<void> check_intel_rdt(const IntelRdt& rdt) {
     return invalid_error("field", "linux.intelRdt.memBwSchema", kBreak);
   if (std::ranges::any_of(rdt.schemata, broken))
     return invalid_error("field", "linux.intelRdt.schemata", kBreak);
+  return {};
+}
+
+Result<void> check_cgroup_names(const ContainerSpec& spec) {
+  if (('/' + spec.cgroups_path + '/').find("/../") != std::string::npos)
+    return invalid_error("field", "linux.cgroupsPath", "must not have '..'");
+  for (const auto& page : spec.resources.hugepages)
+    if (!is_page_size(page.page_size))
+      return invalid_error("field", "linux.resources.hugepageLimits",
+                           "has a pageSize that is none: '" + page.page_size + "'");
+  for (const auto& [key, value] : spec.resources.unified)
+    if (key.empty() || key.find('/') != std::string::npos || key.find('.') == std::string::npos)
+      return invalid_error("field", "linux.resources.unified",
+                           "has a key that is no cgroup file: '" + key + "'");
   return {};
 }
 
@@ -160,11 +196,7 @@ Result<void> check_linux(const ContainerSpec& spec) {
   if (resources.memory_limit && resources.memory_swap && *resources.memory_swap >= 0 &&
       *resources.memory_limit > *resources.memory_swap)
     return invalid_error("field", "linux.resources.memory.swap", "is below the memory limit");
-  for (const auto& [key, value] : resources.unified)
-    if (key.empty() || key.find('/') != std::string::npos || key.find('.') == std::string::npos)
-      return invalid_error("field", "linux.resources.unified",
-                           "has a key that is no cgroup file: '" + key + "'");
-  return {};
+  return check_cgroup_names(spec);
 }
 
 }  // namespace
