@@ -21,7 +21,8 @@ struct ChildCommand {
   int stdout_fd = -1;                           ///< -1: standard error, so that its words reach the user
 };
 
-/// Starts a program. Its standard error is this process's. Errors: ENOENT, EACCES... of the exec.
+/// Starts a program. Its standard error is this process's, and it has no other descriptors. Errors: ENOENT,
+/// EACCES... of the exec.
 Result<pid_t> spawn(const ChildCommand& command);
 /// Waits for a child and returns its wait status (wait(2)).
 Result<int> wait_child(pid_t pid);
