@@ -109,9 +109,7 @@ class Runner {
     sys::MountCall call{step.source, step.type, step.flags, step.data};
     auto mounted = calls_.mount_on(target.get(), call);
     if (!mounted && mounted.error().code == EPERM && !step.fallback_bind.empty()) {
-      sys::BindAttributes attributes = bind_attributes(step);
-      attributes.recursive = true;
-      return bind(step, step.fallback_bind, attributes);
+      return bind_instead(step);
     }
     if (!mounted && mounted.error().code == ENODEV && step.optional) return {};
     if (!mounted && step.type == "proc" && mounted.error().code == EPERM)
@@ -308,6 +306,18 @@ class Runner {
     LAYERFS_ASSIGN(Fd target, open_target(step.target,
                                           S_ISDIR(st.st_mode) ? TargetKind::kDirectory : TargetKind::kFile));
     return calls_.bind_on(target.get(), source->get(), attributes);
+  }
+
+  /// The host's own mount, with those below it: what was asked of one holds for all of them, or the host's
+  /// groups below a read-only /sys could be written (CVE-2023-25809).
+  Result<void> bind_instead(const MountStep& step) {
+    sys::BindAttributes attributes = bind_attributes(step);
+    attributes.recursive = true;
+    attributes.recursive_set |= attributes.set;
+    auto bound = bind(step, step.fallback_bind, attributes);
+    if (bound || bound.error().kind != ErrorKind::kUnsupported) return bound;
+    attributes.recursive_set = step.recursive_set;  // before Linux 5.12
+    return bind(step, step.fallback_bind, attributes);
   }
 
   Result<Fd> ask_for_source() {

@@ -326,7 +326,7 @@ TEST_F(RunSteps, RefusedSysfsIsBoundInstead) {
   calls_.failures["mount sysfs"] = EPERM;
   ASSERT_TRUE(run({plan::MountStep{
       .target = "/sys", .source = "sysfs", .type = "sysfs", .flags = MS_RDONLY, .fallback_bind = "/sys"}}));
-  EXPECT_EQ(calls_.log.back(), "bind /sys on /bundle/rootfs/sys recursive set=0x1");
+  EXPECT_EQ(calls_.log.back(), "bind /sys on /bundle/rootfs/sys recursive set=0x1 rset=0x1");
 }
 
 TEST_F(RunSteps, AFilesTargetIsAFile) {
