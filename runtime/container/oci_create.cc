@@ -21,6 +21,7 @@
 #include "runtime/container/foreground.h"
 #include "runtime/container/hooks.h"
 #include "runtime/container/host.h"
+#include "runtime/container/notify_socket.h"
 #include "runtime/container/oci_runtime.h"
 #include "runtime/container/oci_support.h"
 #include "runtime/container/out_of_memory.h"
@@ -41,6 +42,13 @@ Result<std::string> real_path(const std::string& path) {
   std::string text(resolved);
   std::free(resolved);
   return text;
+}
+
+/// Of what need not be there yet.
+Result<std::string> absolute_path(const std::string& path) {
+  if (path.starts_with('/')) return path;
+  LAYERFS_ASSIGN(std::string here, real_path("."));
+  return join_path(here, path);
 }
 
 Result<Fd> connect_socket(const std::string& path, std::string_view what) {
@@ -125,6 +133,8 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   auto parsed = spec::parse_spec(config);
   if (!parsed) return with_context(parsed.error(), "", config_path);
   LAYERFS_TRY(check_bundle(*parsed, bundle));
+  LAYERFS_ASSIGN(std::string notify_directory, absolute_path(store_.notify_directory(request.id)));
+  bool notifies = add_notify_socket(*parsed, notify_directory);
   bool wants_terminal = parsed->process.terminal;
   if (!wants_terminal && !request.console_socket.empty())
     return invalid_error("--console-socket", request.console_socket, "needs process.terminal");
@@ -172,6 +182,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   state.annotations = parsed->annotations;
   state.owner_uid = host.uid;
   LAYERFS_TRY(write_file_plain(locked.directory + "/config.json", config));
+  if (notifies) LAYERFS_TRY(make_dir(notify_directory, 0755));
   const auto& scope = init_request.plan.scope;
   sys::CgroupDirs cgroup;
   if (!scope) {
@@ -282,7 +293,14 @@ Result<void> OciRuntime::start(const std::string& id) {
   LAYERFS_ASSIGN(StateStore::Locked locked, store_.lock(id));
   LAYERFS_ASSIGN(ContainerState state, store_.read(id));
   LAYERFS_ASSIGN(spec::ContainerSpec spec, stored_spec(id));
-  return start_locked(state, spec.hooks);
+  LAYERFS_ASSIGN(Fd notify, bind_notify_socket(store_.notify_directory(id)));
+  LAYERFS_TRY(start_locked(state, spec.hooks));
+  if (!notify) return {};
+  // It may take its time, and others may want the container meanwhile.
+  locked.unlock();
+  LAYERFS_ASSIGN(Fd init, open_init(state));
+  if (!init) return {};
+  return pass_on_ready(notify.get(), state.pid, init.get(), -1);
 }
 
 Result<int> OciRuntime::wait_in_foreground(Created& created, int signal_fd) {
@@ -312,14 +330,19 @@ Result<OciRuntime::End> OciRuntime::run(const CreateRequest& request, Wait wait)
   });
   if (wait == Wait::kDetached && created.master)
     return invalid_error("field", "process.terminal", "needs --console-socket");
+  Fd notify;
   {
     LAYERFS_ASSIGN(StateStore::Locked locked, store_.lock(request.id));
+    LAYERFS_ASSIGN(notify, bind_notify_socket(store_.notify_directory(request.id)));
     LAYERFS_TRY(start_locked(created.state, created.spec.hooks));
   }
   LAYERFS_ASSIGN(ProgramFailure failure, created.init.await_program());
   if (failure.status != 0)
     return std::unexpected(
         Error{ErrorKind::kSystem, failure.status == 127 ? ENOENT : EACCES, {}, failure.message});
+  // A signal for the program is not kept waiting (signal_fd is empty where nothing is passed on).
+  if (notify)
+    LAYERFS_TRY(pass_on_ready(notify.get(), created.state.pid, created.init.pidfd(), signal_fd.get()));
   if (wait == Wait::kDetached) {
     remove_container.release();
     return End{};

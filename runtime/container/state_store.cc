@@ -96,6 +96,7 @@ std::string StateStore::default_root() {
 
 std::string StateStore::directory(const std::string& id) const { return root_ + '/' + id; }
 std::string StateStore::removed_directory(const std::string& id) const { return root_ + "/~" + id; }
+std::string StateStore::notify_directory(const std::string& id) const { return directory(id) + "/notify"; }
 std::string StateStore::start_fifo(const std::string& id) const { return directory(id) + "/start"; }
 
 void StateStore::Locked::unlock() {

@@ -69,6 +69,8 @@ class StateStore {
   std::string directory(const std::string& id) const;
   /// Where remove() moves it before it takes it apart; '~' is no character of an id.
   std::string removed_directory(const std::string& id) const;
+  /// Where the container's own $NOTIFY_SOCKET is, if it has one (notify_socket.h).
+  std::string notify_directory(const std::string& id) const;
   /// The fifo that `start` writes to: there from create to start.
   std::string start_fifo(const std::string& id) const;
 
