@@ -10,6 +10,7 @@ vm_test(cgroup2-root ${CMAKE_CURRENT_LIST_DIR}/cgroup2 $<TARGET_FILE:layerfs> ro
 vm_test(cgroup2-user ${CMAKE_CURRENT_LIST_DIR}/delegated ${CMAKE_CURRENT_LIST_DIR}/cgroup2 $<TARGET_FILE:layerfs> user
   test_memory_limit_kills_and_says_so test_cpu_limit_holds test_pids_limit_stops_a_fork_bomb test_statistics_and_updates)
 vm_test(apparmor -l apparmor ${CMAKE_CURRENT_LIST_DIR}/apparmor $<TARGET_FILE:layerfs> root)
+vm_test(selinux ${CMAKE_CURRENT_LIST_DIR}/selinux $<TARGET_FILE:layerfs> root)
 vm_test(keeper ${CMAKE_CURRENT_LIST_DIR}/keeper $<TARGET_FILE:layerfs>)
 # Where systemd is the first process (and Podman its client), and makes the groups; a user's own manager does it by the same calls.
 vm_test(systemd-root -s ${CMAKE_CURRENT_LIST_DIR}/systemd $<TARGET_FILE:layerfs> root)
