@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <optional>
 
 namespace layerfs::plan {
 
@@ -114,6 +116,49 @@ bool apply_recursive(std::string_view name, MountOptions& to) {
   return true;
 }
 
+std::optional<OptionIdMapping> parse_id_mapping(std::string_view text) {
+  OptionIdMapping result;
+  if (text.starts_with('@')) {
+    result.relative = true;
+    text.remove_prefix(1);
+  }
+  std::array<std::uint32_t, 3> numbers{};
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), numbers[i]);
+    if (code != std::errc{}) return std::nullopt;
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    bool last = i + 1 == numbers.size();
+    if (last ? !text.empty() : !text.starts_with('-')) return std::nullopt;
+    if (!last) text.remove_prefix(1);
+  }
+  result.mapping = {numbers[0], numbers[1], numbers[2]};
+  return result;
+}
+
+/// `option`: "idmap=uids=0-1-10#10-11-10;gids=0-100-10".
+Result<void> parse_id_maps(const std::string& option, MountOptions& to) {
+  auto wrong = [&] {
+    return invalid_error("mount option", option, "must be idmap=uids=ID-ID-SIZE[#...];gids=...");
+  };
+  std::string_view rest = std::string_view(option).substr(option.find('=') + 1);
+  while (!rest.empty()) {
+    std::string_view map = rest.substr(0, rest.find(';'));
+    rest.remove_prefix(std::min(rest.size(), map.size() + 1));
+    bool uids = map.starts_with("uids=");
+    if (!uids && !map.starts_with("gids=")) return wrong();
+    map.remove_prefix(5);
+    while (!map.empty()) {
+      std::string_view item = map.substr(0, map.find('#'));
+      map.remove_prefix(std::min(map.size(), item.size() + 1));
+      auto mapping = parse_id_mapping(item);
+      if (!mapping) return wrong();
+      (uids ? to.uid_map : to.gid_map).push_back(*mapping);
+    }
+  }
+  if (to.uid_map.empty() || to.gid_map.empty()) return wrong();
+  return {};
+}
+
 }  // namespace
 
 Result<MountOptions> parse_mount_options(const std::vector<std::string>& options, std::string_view type) {
@@ -132,7 +177,8 @@ Result<MountOptions> parse_mount_options(const std::vector<std::string>& options
     } else if (name == "idmap" || name == "ridmap") {
       result.id_map = name == "idmap" ? IdMapOption::kTop : IdMapOption::kTree;
     } else if (name.starts_with("idmap=") || name.starts_with("ridmap=")) {
-      return unsupported_error("mount option", name, "is not supported: use uidMappings and gidMappings");
+      result.id_map = name.starts_with("idmap") ? IdMapOption::kTop : IdMapOption::kTree;
+      LAYERFS_TRY(parse_id_maps(name, result));
     } else if (auto propagation = spec::find_propagation(name)) {
       result.propagation.push_back(*propagation);
     } else if (!apply_flag(name, result) && !apply_recursive(name, result)) {

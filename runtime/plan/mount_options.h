@@ -20,6 +20,13 @@ enum class IdMapOption : std::uint8_t {
   kTree,  ///< ridmap
 };
 
+/// One of "uids=0-1-10#@10-11-10": from the ids of the source to those of the mount.
+struct OptionIdMapping {
+  spec::IdMapping mapping;
+  bool relative = false;  ///< '@': the id of the mount is one of the container's user namespace
+  bool operator==(const OptionIdMapping&) const = default;
+};
+
 struct MountOptions {
   unsigned long set_flags = 0;    ///< MS_* to set
   unsigned long clear_flags = 0;  ///< MS_* that a bind mount must lose
@@ -27,6 +34,8 @@ struct MountOptions {
   bool recursive = false;  ///< rbind
   bool copy_up = false;    ///< tmpcopyup: the tmpfs begins with what it covers
   IdMapOption id_map = IdMapOption::kNone;
+  std::vector<OptionIdMapping> uid_map;  ///< of "idmap=uids=..."; empty: not told
+  std::vector<OptionIdMapping> gid_map;
   std::uint64_t recursive_set = 0;  ///< MOUNT_ATTR_* for the whole tree (mount_setattr(2), AT_RECURSIVE)
   std::uint64_t recursive_clear = 0;
   std::vector<spec::Propagation> propagation;  ///< in order
@@ -34,8 +43,8 @@ struct MountOptions {
   bool operator==(const MountOptions&) const = default;
 };
 
-/// Errors: kUnsupported for "idmap=..." with a map of its own, which is not of the specification. An unknown
-/// option goes to the file system.
+/// "idmap=uids=0-1-10#10-11-10;gids=0-100-10" is crun's (crun(1), "idmap mount options"), which Podman passes
+/// on. An unknown option goes to the file system.
 Result<MountOptions> parse_mount_options(const std::vector<std::string>& options, std::string_view type);
 
 /// Every option that is not left to the file system, sorted: what `features` lists.

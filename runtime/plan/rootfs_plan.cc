@@ -115,7 +115,7 @@ class RootfsPlanner {
     auto parsed = parse_mount_options(mount.options, mount.type);
     if (!parsed) return with_context(parsed.error(), "mount", mount.destination);
     MountStep step = to_step(mount, *parsed);
-    LAYERFS_TRY(plan_id_map(mount, parsed->id_map, step));
+    LAYERFS_TRY(plan_id_map(mount, *parsed, step));
     if (step.bind) {
       if (step.source.empty())
         return invalid_error("mount", mount.destination, "a bind mount needs a source");
@@ -139,19 +139,39 @@ class RootfsPlanner {
     return {};
   }
 
-  Result<void> plan_id_map(const spec::Mount& mount, IdMapOption option, MountStep& step) const {
+  /// The mappings of an option, with what is relative to the container's ids made the host's.
+  Result<std::vector<spec::IdMapping>> option_map(const std::vector<OptionIdMapping>& given,
+                                                  const std::vector<spec::IdMapping>& container) const {
+    std::vector<spec::IdMapping> map;
+    for (const auto& item : given) {
+      map.push_back(item.mapping);
+      if (!item.relative) continue;
+      auto host = find_host_id(container, item.mapping.host_id);
+      if (!host)
+        return invalid_error("option", "idmap",
+                             "id " + std::to_string(item.mapping.host_id) + " is not in the container's map");
+      map.back().host_id = *host;
+    }
+    return map;
+  }
+
+  Result<void> plan_id_map(const spec::Mount& mount, const MountOptions& options, MountStep& step) const {
+    IdMapOption option = options.id_map;
     if (option == IdMapOption::kNone && mount.uid_mappings.empty()) return {};
     const char* field = mount.uid_mappings.empty() ? "option 'idmap'" : "'uidMappings'";
     auto because = [&](const char* reason) { return std::string(field) + ' ' + reason; };
     if (!step.bind) return unsupported_error("mount", mount.destination, because("needs a bind mount"));
     const spec::Namespace* user = spec_.find_namespace(spec::NamespaceKind::kUser);
-    if (mount.uid_mappings.empty() && user == nullptr)
+    if (mount.uid_mappings.empty() && options.uid_map.empty() && user == nullptr)
       return invalid_error("mount", mount.destination,
                            because("needs 'uidMappings' and 'gidMappings', or a user namespace"));
     if (!host_.privileged)
       return unsupported_error("mount", mount.destination, because("needs root: ids are the host's"));
     MountIdMap map{option == IdMapOption::kTree, mount.uid_mappings, mount.gid_mappings, {}};
-    if (map.uids.empty() && user->path.empty()) {
+    if (map.uids.empty() && !options.uid_map.empty()) {
+      LAYERFS_ASSIGN(map.uids, option_map(options.uid_map, spec_.uid_mappings));
+      LAYERFS_ASSIGN(map.gids, option_map(options.gid_map, spec_.gid_mappings));
+    } else if (map.uids.empty() && user->path.empty()) {
       map.uids = spec_.uid_mappings;
       map.gids = spec_.gid_mappings;
     } else if (map.uids.empty()) {

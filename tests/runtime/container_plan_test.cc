@@ -191,6 +191,18 @@ TEST(ContainerPlan, IdMapsOfMountsAreTheirOwnOrTheContainers) {
   EXPECT_EQ(last_mount(*plan).id_map, (plan::MountIdMap{false, {}, {}, "/proc/7/ns/user"}));
 }
 
+TEST(ContainerPlan, IdMapsOfOptionsMayBeRelativeToTheContainers) {
+  auto spec = spec_with_mount({.source = "/v", .options = {"bind", "idmap=uids=7-3-1#@1-3-10;gids=0-5-1"}});
+  auto plan = plan::plan_container(spec, root_host(), usual_options());
+  ASSERT_FALSE(plan);
+  spec.namespaces.push_back({spec::NamespaceKind::kUser, {}});
+  spec.uid_mappings = {{0, 0, 1}, {1, 2, 1000}};
+  spec.gid_mappings = {{0, 80000, 100}};
+  plan = plan::plan_container(spec, root_host(), usual_options());
+  ASSERT_TRUE(plan) << plan.error().message();
+  EXPECT_EQ(last_mount(*plan).id_map, (plan::MountIdMap{false, {{7, 3, 1}, {1, 4, 10}}, {{0, 5, 1}}, {}}));
+}
+
 TEST(ContainerPlan, IdMapsThatCannotBeAreErrorsOfTheirMount) {
   std::vector<spec::IdMapping> own{{0, 5000, 10}};
   auto message = [](const spec::ContainerSpec& spec, const HostFacts& host) {

@@ -162,8 +162,19 @@ TEST(MountOptions, IdMapsAreOfTheTopOrOfTheTree) {
   EXPECT_EQ(parse_mount_options({"rbind", "ridmap"}, "")->id_map, IdMapOption::kTree);
 }
 
+TEST(MountOptions, AnIdMapMayBeWrittenOut) {
+  auto options = parse_mount_options({"bind", "ridmap=uids=0-1-10#@10-11-20;gids=0-100-10"}, "");
+  ASSERT_TRUE(options) << options.error().message();
+  EXPECT_EQ(options->id_map, IdMapOption::kTree);
+  EXPECT_EQ(options->uid_map, (std::vector<OptionIdMapping>{{{0, 1, 10}, false}, {{10, 11, 20}, true}}));
+  EXPECT_EQ(options->gid_map, (std::vector<OptionIdMapping>{{{0, 100, 10}, false}}));
+}
+
 TEST(MountOptions, WhatCannotBeIsAnError) {
-  EXPECT_FALSE(parse_mount_options({"idmap=uids=0-1-10"}, "bind"));
+  for (const char* text :
+       {"idmap=", "idmap=uids=0-1-10", "idmap=uids=0-1-10;gids=0-1", "idmap=uids=0-1-x;gids=0-1-1",
+        "idmap=uids=0-1-10;gids=0-1-10;what=1", "idmap=uids=0-1-10-4;gids=0-1-10"})
+    EXPECT_FALSE(parse_mount_options({text}, "bind")) << text;
   EXPECT_FALSE(parse_mount_options({"bind", "mode=755"}, "bind"));
   EXPECT_FALSE(parse_mount_options({"tmpcopyup"}, "proc"));
 }
