@@ -287,7 +287,8 @@ std::vector<sys::CgroupRequest> cgroup_requests(const plan::CgroupPlan& plan) {
     request.every_controller = group.every_controller;
     request.device_program = group.device_program;
     for (const auto& write : group.writes)
-      request.settings.push_back({write.file, write.value, write.field, write.optional});
+      request.settings.push_back(
+          {write.file, write.value, write.field, write.optional, write.other_file, write.other_value});
     requests.push_back(std::move(request));
   }
   return requests;

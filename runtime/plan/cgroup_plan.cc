@@ -241,6 +241,20 @@ std::uint64_t io_weight(std::uint16_t weight) {
   return 1 + (std::max<std::uint64_t>(weight, 10) - 10) * 9999 / 990;
 }
 
+/// `device`: "8:0 "; empty: of the whole group. Where only the BFQ scheduler has weights, its files have
+/// another name and, on v2, take the specification's scale as it is.
+Result<void> add_weight(const std::string& device, std::uint16_t weight, const std::string& field,
+                        Builder& builder) {
+  if (builder.unified_for("blkio")) {
+    std::string whose = device.empty() ? "default " : device;
+    return builder.add("io", {"io.weight", whose + std::to_string(io_weight(weight)), field, false,
+                              "io.bfq.weight", whose + std::to_string(weight)});
+  }
+  std::string name = device.empty() ? "weight" : "weight_device";
+  std::string value = device + std::to_string(weight);
+  return builder.add("blkio", {"blkio." + name, value, field, false, "blkio.bfq." + name, value});
+}
+
 Result<void> plan_block_weights(const spec::BlockIo& io, Builder& builder) {
   const std::string field = "linux.resources.blockIO.";
   bool unified = builder.unified_for("blkio");
@@ -254,14 +268,8 @@ Result<void> plan_block_weights(const spec::BlockIo& io, Builder& builder) {
   }
   for (const auto& item : io.device_weights) {
     std::string device = std::to_string(item.major) + ':' + std::to_string(item.minor) + ' ';
-    if (item.weight.value_or(0) != 0) {
-      if (unified)
-        LAYERFS_TRY(builder.add(
-            "io", {"io.weight", device + std::to_string(io_weight(*item.weight)), field + "weightDevice"}));
-      else
-        LAYERFS_TRY(builder.add(
-            "blkio", {"blkio.weight_device", device + std::to_string(*item.weight), field + "weightDevice"}));
-    }
+    if (item.weight.value_or(0) != 0)
+      LAYERFS_TRY(add_weight(device, *item.weight, field + "weightDevice", builder));
     if (item.leaf_weight.value_or(0) == 0) continue;
     if (unified) return leaf_is_v1(field + "weightDevice");
     LAYERFS_TRY(builder.add("blkio", {"blkio.leaf_weight_device", device + std::to_string(*item.leaf_weight),
@@ -272,14 +280,7 @@ Result<void> plan_block_weights(const spec::BlockIo& io, Builder& builder) {
 
 Result<void> plan_block_io(const spec::BlockIo& io, Builder& builder) {
   const std::string field = "linux.resources.blockIO.";
-  if (io.weight) {
-    if (builder.unified_for("blkio")) {
-      LAYERFS_TRY(builder.add(
-          "io", {"io.weight", "default " + std::to_string(io_weight(*io.weight)), field + "weight"}));
-    } else {
-      LAYERFS_TRY(builder.add("blkio", {"blkio.weight", std::to_string(*io.weight), field + "weight"}));
-    }
-  }
+  if (io.weight) LAYERFS_TRY(add_weight({}, *io.weight, field + "weight", builder));
   LAYERFS_TRY(plan_block_weights(io, builder));
   LAYERFS_TRY(plan_throttle(io.read_bps, "blkio.throttle.read_bps_device", "rbps",
                             field + "throttleReadBpsDevice", builder));

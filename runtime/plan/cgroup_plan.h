@@ -38,8 +38,10 @@ CgroupLayout parse_cgroup_layout(std::string_view mountinfo, std::string_view se
 struct CgroupWrite {
   std::string file;
   std::string value;
-  std::string field;      ///< of config.json, for the message
-  bool optional = false;  ///< a file that this kernel lacks is skipped
+  std::string field;            ///< of config.json, for the message
+  bool optional = false;        ///< a file that this kernel lacks is skipped
+  std::string other_file = {};  ///< to be written where there is no `file`
+  std::string other_value = {};
   bool operator==(const CgroupWrite&) const = default;
 };
 

@@ -93,6 +93,10 @@ bool is_taken_and_ignored(const std::string& path, const CgroupSetting& setting)
 Result<void> write_setting(const std::string& directory, const CgroupSetting& setting) {
   std::string path = directory + '/' + setting.file;
   auto written = write_value(path, setting.value);
+  if (!written && written.error().code == ENOENT && !setting.other_file.empty()) {
+    auto other = write_value(directory + '/' + setting.other_file, setting.other_value);
+    if (other || other.error().code != ENOENT) written = std::move(other);
+  }
   if (written && is_taken_and_ignored(path, setting))
     return unsupported_error("field", setting.field, "this kernel ignores '" + setting.file + "'");
   if (written) return {};

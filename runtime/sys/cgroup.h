@@ -22,8 +22,10 @@ namespace layerfs::sys {
 struct CgroupSetting {
   std::string file;
   std::string value;
-  std::string field;      ///< what a message calls it
-  bool optional = false;  ///< a file that this kernel lacks is skipped
+  std::string field;            ///< what a message calls it
+  bool optional = false;        ///< a file that this kernel lacks is skipped
+  std::string other_file = {};  ///< to be written where there is no `file`
+  std::string other_value = {};
 };
 
 struct CgroupRequest {

@@ -113,6 +113,28 @@ TEST(CgroupPlan, WeightsCoverTheWholeRange) {
   EXPECT_EQ(cpu_weight(~0ULL), 10000U);
 }
 
+TEST(CgroupPlan, BlockWeightsMayBeThoseOfBfq) {
+  spec::Resources resources;
+  resources.block_io.weight = 500;
+  resources.block_io.device_weights = {{.major = 8, .minor = 0, .weight = 20}};
+  auto writes = [&](const CgroupLayout& layout) {
+    std::vector<CgroupWrite> all;
+    auto plan = plan_cgroup(resources, layout, "x", CgroupExtent::kNeeded);
+    for (const auto& group : plan->groups) all.insert(all.end(), group.writes.begin(), group.writes.end());
+    return all;
+  };
+  const std::string field = "linux.resources.blockIO.";
+  auto old = parse_cgroup_layout("1 1 0:1 / /b rw - cgroup cgroup rw,blkio\n", "1:blkio:/\n");
+  EXPECT_EQ(writes(old), (std::vector<CgroupWrite>{
+                             {"blkio.weight", "500", field + "weight", false, "blkio.bfq.weight", "500"},
+                             {"blkio.weight_device", "8:0 20", field + "weightDevice", false,
+                              "blkio.bfq.weight_device", "8:0 20"}}));
+  EXPECT_EQ(writes(v2()),
+            (std::vector<CgroupWrite>{
+                {"io.weight", "default 4950", field + "weight", false, "io.bfq.weight", "default 500"},
+                {"io.weight", "8:0 102", field + "weightDevice", false, "io.bfq.weight", "8:0 20"}}));
+}
+
 TEST(CgroupPlan, ThrottlesOnBoth) {
   spec::Resources resources;
   resources.block_io.read_bps = {{8, 0, 2097152}};
