@@ -25,7 +25,8 @@ Result<bool> wait_within(pid_t pid, int timeout) {
   return ::poll(&poll_process, 1, timeout * 1000) > 0;
 }
 
-Result<void> run_hook(const spec::Hook& hook, const std::string& state) {
+/// Its wait status.
+Result<int> run_hook(const spec::Hook& hook, const std::string& state, const HookFiles& files) {
   // A file and not a pipe: a hook that does not read its input cannot hold the runtime up.
   LAYERFS_ASSIGN(Fd input, make_sealed_file("layerfs-hook-state", state));
   LAYERFS_ASSIGN(Fd from_start, open_file("/proc/self/fd/" + std::to_string(input.get()), O_RDONLY));
@@ -34,6 +35,8 @@ Result<void> run_hook(const spec::Hook& hook, const std::string& state) {
   command.args = hook.args.empty() ? std::vector<std::string>{hook.path} : hook.args;
   command.env = hook.env;
   command.stdin_fd = from_start.get();
+  command.stdout_fd = files.out.get();
+  command.stderr_fd = files.err.get();
   LAYERFS_ASSIGN(pid_t pid, sys::spawn(command));
   if (hook.timeout) {
     LAYERFS_ASSIGN(bool ended, wait_within(pid, *hook.timeout));
@@ -43,25 +46,51 @@ Result<void> run_hook(const spec::Hook& hook, const std::string& state) {
       return system_error(ETIMEDOUT, "");
     }
   }
-  LAYERFS_ASSIGN(int status, sys::wait_child(pid));
-  if (status != 0) return unsupported_error("", "", sys::describe_wait_status(status));
-  return {};
+  return sys::wait_child(pid);
+}
+
+Result<Fd> open_output(const std::string& path, const char* annotation) {
+  if (path.empty()) return Fd();
+  auto fd = open_file(path, O_WRONLY | O_CREAT | O_APPEND, 0700);
+  if (!fd) return with_context(fd.error(), "annotation", annotation);
+  return fd;
 }
 
 }  // namespace
 
-Result<void> run_hooks(const std::vector<spec::Hook>& hooks, std::string_view kind,
-                       const std::string& state) {
-  for (const auto& hook : hooks)
-    if (auto ran = run_hook(hook, state); !ran)
-      return with_context(ran.error(), std::string(kind) + " hook", hook.path);
+Result<HookFiles> open_hook_files(const spec::Hooks& hooks) {
+  HookFiles files;
+  LAYERFS_ASSIGN(files.out, open_output(hooks.stdout_path, "run.oci.hooks.stdout"));
+  LAYERFS_ASSIGN(files.err, open_output(hooks.stderr_path, "run.oci.hooks.stderr"));
+  return files;
+}
+
+Result<void> run_hooks(const std::vector<spec::Hook>& hooks, std::string_view kind, const std::string& state,
+                       const HookFiles& files) {
+  for (const auto& hook : hooks) {
+    auto status = run_hook(hook, state, files);
+    if (!status) return with_context(status.error(), std::string(kind) + " hook", hook.path);
+    // "'/bin/false': prestart hook failed with exit code 1": in crun's words, which callers look for.
+    if (*status != 0)
+      return unsupported_error(
+          "", hook.path,
+          std::string(kind) + " hook failed" +
+              (WIFEXITED(*status) ? " with exit code " + std::to_string(WEXITSTATUS(*status))
+                                  : ": " + sys::describe_wait_status(*status)));
+  }
   return {};
 }
 
-void run_poststop_hooks(const std::vector<spec::Hook>& hooks, const std::string& state) {
-  for (const auto& hook : hooks)
-    if (auto ran = run_hook(hook, state); !ran)
-      log_warning("{}", with_context(ran.error(), "poststop hook", hook.path).error().message());
+void run_poststop_hooks(const spec::Hooks& hooks, const std::string& state) {
+  if (hooks.poststop.empty()) return;
+  HookFiles files;
+  if (auto opened = open_hook_files(hooks); opened)
+    files = std::move(*opened);
+  else
+    log_warning("{}", opened.error().message());
+  for (const auto& hook : hooks.poststop)
+    if (auto ran = run_hooks({hook}, "poststop", state, files); !ran)
+      log_warning("{}", ran.error().message());
 }
 
 }  // namespace layerfs::container

@@ -14,7 +14,6 @@
 #include "fs/base/sys_file.h"
 #include "runtime/container/final_stage/final_stage.h"
 #include "runtime/container/final_stage_image.h"
-#include "runtime/container/hooks.h"
 #include "runtime/container/root_walk.h"
 #include "runtime/container/run_steps.h"
 #include "runtime/sys/clone.h"
@@ -174,7 +173,8 @@ class Init {
       return make_console(step, at, request_);
     };
     context.run_container_hooks = [&] {
-      return run_hooks(request_.plan.hooks.create_container, "createContainer", request_.hook_state);
+      return run_hooks(request_.plan.hooks.create_container, "createContainer", request_.hook_state,
+                       request_.hook_files);
     };
     // What joined a mount namespace is in that container's root already.
     if (request_.joins_mounts) {
@@ -219,7 +219,7 @@ class Init {
       request_.start_fifo.reset();
       ready_sent_ = true;
     }
-    return run_hooks(hooks, "startContainer", request_.hook_state);
+    return run_hooks(hooks, "startContainer", request_.hook_state, request_.hook_files);
   }
 
   /// Kept over exec. Late, so that the set-up runs as the creator does; before ids and capabilities go, since

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "fs/base/fd.h"
+#include "runtime/container/hooks.h"
 #include "runtime/container/seccomp_program.h"
 #include "runtime/container/sync_channel.h"
 #include "runtime/plan/container_plan.h"
@@ -41,6 +42,7 @@ struct InitRequest {
   bool own_session = true;
   std::string keyring;        ///< name of a new session keyring; empty: the caller's is kept
   bool joins_mounts = false;  ///< `exec`: the root is there, and nothing of it is made
+  HookFiles hook_files;       ///< of createContainer and startContainer hooks
   std::string hook_state;     ///< JSON for createContainer and startContainer hooks, without the pid
   std::function<std::string(int device)> fuse_options;
 };

@@ -63,6 +63,11 @@ Result<Fd> connect_socket(const std::string& path, std::string_view what) {
   return fd;
 }
 
+Result<void> run_poststart_hooks(const spec::Hooks& hooks, const ContainerState& state) {
+  LAYERFS_ASSIGN(HookFiles files, open_hook_files(hooks));
+  return run_hooks(hooks.poststart, "poststart", state_json(state, Status::kRunning), files);
+}
+
 Result<void> check_bundle(const spec::ContainerSpec& spec, const std::string& bundle) {
   std::string rootfs = spec.root.path.starts_with('/') ? spec.root.path : bundle + '/' + spec.root.path;
   struct stat st;
@@ -168,7 +173,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   // (runtime-spec, runtime.md, "Lifecycle", steps 3 to 5, 12 and 13).
   bool hooks_begun = false;
   ScopeExit end_hooks([&] {
-    if (hooks_begun) run_poststop_hooks(parsed->hooks.poststop, state_json(state, Status::kStopped));
+    if (hooks_begun) run_poststop_hooks(parsed->hooks, state_json(state, Status::kStopped));
   });
   LAYERFS_ASSIGN(StateStore::Locked locked, store_.create(request.id));
   ScopeExit remove_directory([&] {
@@ -215,6 +220,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   LAYERFS_ASSIGN(init_request.start_fifo, open_file(fifo, O_RDWR));
 
   init_request.hook_state = state_json(state, Status::kCreating);
+  LAYERFS_ASSIGN(init_request.hook_files, open_hook_files(parsed->hooks));
   if (parsed->seccomp)
     LAYERFS_TRY(connect_listener(*parsed->seccomp, state, Status::kCreating, init_request));
   // Known before it goes on: an init whose creator dies ends by itself before that, and by delete after it.
@@ -236,8 +242,8 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   };
   events.runtime_hooks = [&](pid_t) -> Result<void> {
     std::string json = state_json(state, Status::kCreating);
-    LAYERFS_TRY(run_hooks(parsed->hooks.prestart, "prestart", json));
-    return run_hooks(parsed->hooks.create_runtime, "createRuntime", json);
+    LAYERFS_TRY(run_hooks(parsed->hooks.prestart, "prestart", json, init_request.hook_files));
+    return run_hooks(parsed->hooks.create_runtime, "createRuntime", json, init_request.hook_files);
   };
   events.source_mount = [&](std::size_t step) { return copy_source(init_request.plan.steps, step); };
   LAYERFS_ASSIGN(ProgramFailure failure, init.await_ready(events));
@@ -277,7 +283,7 @@ Result<void> OciRuntime::start_locked(const ContainerState& state, const spec::H
   if (!fd) return std::unexpected(fd.error());
   LAYERFS_TRY(write_full(fd->get(), std::as_bytes(std::span("1", 1))));
   LAYERFS_TRY(unlink_at(AT_FDCWD, fifo, 0));
-  auto ran = run_hooks(hooks.poststart, "poststart", state_json(state, Status::kRunning));
+  auto ran = run_poststart_hooks(hooks, state);
   if (ran) return {};
   // Then the container is stopped and destroyed (runtime-spec, runtime.md, "Lifecycle", step 9).
   if (auto removed = remove_locked(state.id, state); !removed) log_warning("{}", removed.error().message());

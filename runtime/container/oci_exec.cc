@@ -106,7 +106,7 @@ Result<sys::CgroupDirs> find_groups_of_init(const std::vector<std::string>& own,
 /// The one below the container's groups that `name` says, where a hierarchy has it.
 Result<sys::CgroupDirs> find_exec_groups(const std::vector<std::string>& own, const std::string& name) {
   if (('/' + name + '/').find("/../") != std::string::npos)
-    return invalid_error("--cgroup", name, "must not have '..'");
+    return invalid_error("--cgroup", name, "`..` components are not allowed");
   std::vector<std::string> paths;
   bool found = false;
   for (const auto& path : own) {

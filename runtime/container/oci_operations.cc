@@ -25,7 +25,9 @@ namespace layerfs::container {
 
 namespace {
 
-constexpr int kDeathTimeout = 10'000;  // ms that a killed process may take to go
+constexpr int kDeathTimeout = 10'000;    // ms that a killed process may take to go
+constexpr int kCreationTimeout = 1'000;  // ms that state waits for a create that is under way
+constexpr int kUnlockedTimeout = 10;     // ms without a lock after which there is none under way
 
 struct SignalName {
   std::string_view name;
@@ -89,6 +91,21 @@ Result<void> write_file_plain(const std::string& path, std::string_view text) {
 Result<std::string> OciRuntime::state(const std::string& id) {
   LAYERFS_ASSIGN(ContainerState state, store_.read(id));
   LAYERFS_ASSIGN(Status status, find_status(store_, state));
+  // Who runs `create` and asks at once means the container that is going to be there. Never a hook of it:
+  // those are told that it is being created, and create waits for them.
+  auto has_hooks = [&] {
+    auto spec = stored_spec(id);
+    return spec && !(spec->hooks.prestart.empty() && spec->hooks.create_runtime.empty() &&
+                     spec->hooks.create_container.empty());
+  };
+  // A create that has only just begun holds no lock yet; one that died holds none any more.
+  for (int waited = 0, unlocked = 0; status == Status::kCreating && waited < kCreationTimeout; ++waited) {
+    unlocked = store_.is_locked(id) ? 0 : unlocked + 1;
+    if (unlocked == kUnlockedTimeout || has_hooks()) break;
+    ::poll(nullptr, 0, 1);
+    LAYERFS_ASSIGN(state, store_.read(id));
+    LAYERFS_ASSIGN(status, find_status(store_, state));
+  }
   return state_json(state, status);
 }
 
@@ -127,8 +144,7 @@ Result<void> OciRuntime::remove_locked(const std::string& id, const ContainerSta
     LAYERFS_TRY(stop_scope(host, state.scope, cgroup));
   }
   LAYERFS_TRY(remove_resctrl(state.resctrl));
-  if (auto spec = stored_spec(id); spec)
-    run_poststop_hooks(spec->hooks.poststop, state_json(state, Status::kStopped));
+  if (auto spec = stored_spec(id); spec) run_poststop_hooks(spec->hooks, state_json(state, Status::kStopped));
   return store_.remove(id);
 }
 

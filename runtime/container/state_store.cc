@@ -80,9 +80,11 @@ std::string_view to_text(Status status) {
 
 Result<void> check_container_id(const std::string& id) {
   constexpr std::string_view kAllowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.";
-  bool good = !id.empty() && id.size() <= 1024 && id != "." && id != ".." &&
+  bool good = !id.empty() && id.size() <= 1024 && id.front() != '.' &&
               id.find_first_not_of(kAllowed) == std::string::npos;
-  if (!good) return invalid_error("container id", id, "must be of letters, digits and \"_+-.\"");
+  if (!good)
+    return invalid_error("container id", id,
+                         "is invalid: it must be of letters, digits and \"_+-.\", and not begin with '.'");
   return {};
 }
 
@@ -129,6 +131,13 @@ Result<StateStore::Locked> StateStore::lock(const std::string& id) const {
   struct stat st;
   if (::fstat(fd->get(), &st) != 0 || st.st_nlink == 0) return absent(id);
   return Locked{std::move(path), std::move(*fd)};
+}
+
+bool StateStore::is_locked(const std::string& id) const {
+  auto fd = open_file(directory(id) + "/lock", O_RDWR);
+  if (!fd) return fd.error().code == ENOENT;  // create makes it next
+  auto taken = lock_file(fd->get(), LockMode::kExclusive, LockWait::kNo);
+  return taken && !*taken;
 }
 
 Result<ContainerState> StateStore::read(const std::string& id) const {

@@ -62,6 +62,8 @@ class StateStore {
   Result<Locked> create(const std::string& id) const;
   /// Errors: ENOENT naming the container.
   Result<Locked> lock(const std::string& id) const;
+  /// Somebody is changing the container right now.
+  bool is_locked(const std::string& id) const;
   Result<ContainerState> read(const std::string& id) const;
   Result<void> write(const ContainerState& state) const;
   Result<void> remove(const std::string& id) const;

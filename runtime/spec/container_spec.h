@@ -165,6 +165,9 @@ struct Hooks {
   std::vector<Hook> start_container;
   std::vector<Hook> poststart;
   std::vector<Hook> poststop;
+  std::string
+      stdout_path;  ///< where what they write goes (run.oci.hooks.stdout); empty: to our standard error
+  std::string stderr_path;
 };
 
 struct DeviceRule {

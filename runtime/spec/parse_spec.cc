@@ -26,6 +26,7 @@ constexpr std::array<std::pair<std::string_view, std::uint32_t>, 7> kPolicies{{
     {"SCHED_IDLE", 5},
     {"SCHED_DEADLINE", 6},
 }};
+constexpr std::uint32_t kDeadlinePolicy = 6;
 constexpr std::array<std::pair<std::string_view, std::uint64_t>, 7> kSchedulerFlags{{
     {"SCHED_FLAG_RESET_ON_FORK", 0x01},
     {"SCHED_FLAG_RECLAIM", 0x02},
@@ -35,6 +36,7 @@ constexpr std::array<std::pair<std::string_view, std::uint64_t>, 7> kSchedulerFl
     {"SCHED_FLAG_UTIL_CLAMP_MIN", 0x20},
     {"SCHED_FLAG_UTIL_CLAMP_MAX", 0x40},
 }};
+constexpr int kIdleClass = 3;
 constexpr std::array<std::pair<std::string_view, int>, 3> kIoClasses{{
     {"IOPRIO_CLASS_RT", 1},
     {"IOPRIO_CLASS_BE", 2},
@@ -49,6 +51,27 @@ auto read_listed(const JsonReader& reader, const char* name, const std::string& 
   return table.front().second;
 }
 
+/// What sched_setattr(2) would refuse with no more than EINVAL. The words after the field are crun's: who
+/// drives both looks for the same.
+void check_deadline(const JsonReader& scheduler, const Scheduler& read) {
+  constexpr std::uint64_t kLeast = 1024;                         // ns: the kernel's unit of bandwidth
+  constexpr std::uint64_t kMost = (std::uint64_t{1} << 63) - 1;  // the top bit must be clear
+  const std::string what = "sched_setattr: `SCHED_DEADLINE` ";
+  auto number = [](std::uint64_t value) { return std::to_string(value); };
+  for (const char* name : {"runtime", "deadline"})
+    if (!scheduler.has(name)) return scheduler.fail(name, what + "requires `" + name + '`');
+  if (read.runtime == 0) return scheduler.fail("runtime", what + "runtime must be greater than 0");
+  if (read.runtime < kLeast || read.runtime > kMost)
+    return scheduler.fail("runtime", what + "runtime " + number(read.runtime) + " must be between " +
+                                         number(kLeast) + " and " + number(kMost));
+  if (read.runtime > read.deadline)
+    return scheduler.fail("runtime", what + "runtime " + number(read.runtime) + " must be <= deadline " +
+                                         number(read.deadline));
+  if (read.period != 0 && read.deadline > read.period)
+    scheduler.fail("deadline",
+                   what + "deadline " + number(read.deadline) + " must be <= period " + number(read.period));
+}
+
 void read_scheduling(const JsonReader& process, Process& to) {
   if (JsonReader scheduler = process.object("scheduler"); scheduler.present()) {
     Scheduler result;
@@ -60,12 +83,15 @@ void read_scheduling(const JsonReader& process, Process& to) {
     result.runtime = scheduler.integer<std::uint64_t>("runtime").value_or(0);
     result.deadline = scheduler.integer<std::uint64_t>("deadline").value_or(0);
     result.period = scheduler.integer<std::uint64_t>("period").value_or(0);
+    if (result.policy == kDeadlinePolicy) check_deadline(scheduler, result);
     to.scheduler = result;
   }
   if (JsonReader io = process.object("ioPriority"); io.present()) {
     IoPriority result;
     result.io_class = read_listed(io, "class", io.required_string("class"), kIoClasses);
-    result.priority = io.required_integer<int>("priority");
+    // The idle class has no levels (ioprio_set(2)).
+    result.priority = result.io_class == kIdleClass ? io.integer<int>("priority").value_or(0)
+                                                    : io.required_integer<int>("priority");
     if (result.priority < 0 || result.priority > 7) io.fail("priority", "must be between 0 and 7");
     to.io_priority = result;
   }
@@ -122,6 +148,11 @@ Mount read_mount(const JsonReader& item) {
   return mount;
 }
 
+std::string find_annotation(const ContainerSpec& spec, const char* name) {
+  auto found = spec.annotations.find(name);
+  return found == spec.annotations.end() ? std::string() : found->second;
+}
+
 std::vector<Hook> read_hooks(const JsonReader& hooks, const char* name) {
   std::vector<Hook> list;
   for (const auto& item : hooks.objects(name)) {
@@ -164,11 +195,16 @@ ContainerSpec read_spec(const JsonReader& root) {
   spec.hostname = root.string("hostname");
   spec.domainname = root.string("domainname");
   for (const auto& item : root.objects("mounts")) spec.mounts.push_back(read_mount(item));
-  JsonReader hooks = root.object("hooks");
-  spec.hooks = {read_hooks(hooks, "prestart"),        read_hooks(hooks, "createRuntime"),
-                read_hooks(hooks, "createContainer"), read_hooks(hooks, "startContainer"),
-                read_hooks(hooks, "poststart"),       read_hooks(hooks, "poststop")};
   spec.annotations = root.string_map("annotations");
+  JsonReader hooks = root.object("hooks");
+  spec.hooks = {read_hooks(hooks, "prestart"),
+                read_hooks(hooks, "createRuntime"),
+                read_hooks(hooks, "createContainer"),
+                read_hooks(hooks, "startContainer"),
+                read_hooks(hooks, "poststart"),
+                read_hooks(hooks, "poststop"),
+                find_annotation(spec, "run.oci.hooks.stdout"),
+                find_annotation(spec, "run.oci.hooks.stderr")};
   read_linux(root.object("linux"), spec);
   return spec;
 }

@@ -41,6 +41,7 @@ Result<pid_t> spawn(const ChildCommand& command) {
     ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   ::posix_spawn_file_actions_adddup2(&actions, command.stdout_fd >= 0 ? command.stdout_fd : STDERR_FILENO,
                                      STDOUT_FILENO);
+  if (command.stderr_fd >= 0) ::posix_spawn_file_actions_adddup2(&actions, command.stderr_fd, STDERR_FILENO);
   // Whatever of the caller's was inherited without close-on-exec: a hook of startContainer is the image's.
   ::posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
   // The parent may block or ignore signals; a program starts with all of them as usual.

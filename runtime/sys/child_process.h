@@ -19,10 +19,10 @@ struct ChildCommand {
   std::optional<std::vector<std::string>> env;  ///< nullopt: this process's
   int stdin_fd = -1;                            ///< -1: /dev/null
   int stdout_fd = -1;                           ///< -1: standard error, so that its words reach the user
+  int stderr_fd = -1;                           ///< -1: this process's
 };
 
-/// Starts a program. Its standard error is this process's, and it has no other descriptors. Errors: ENOENT,
-/// EACCES... of the exec.
+/// Starts a program, which has no descriptors but the three. Errors: ENOENT, EACCES... of the exec.
 Result<pid_t> spawn(const ChildCommand& command);
 /// Waits for a child and returns its wait status (wait(2)).
 Result<int> wait_child(pid_t pid);

@@ -177,7 +177,7 @@ TEST_F(Hooks, GetTheStateAndTheirEnvironment) {
   hook.path = "/bin/sh";
   hook.args = {"sh", "-c", "cat >" + path_ + "/state; echo \"$X\" >" + path_ + "/env"};
   hook.env = std::vector<std::string>{"PATH=/bin:/usr/bin", "X=1"};
-  auto done = run_hooks({hook}, "prestart", R"({"id":"c"})");
+  auto done = run_hooks({hook}, "prestart", R"({"id":"c"})", {});
   ASSERT_TRUE(done) << done.error().message();
   EXPECT_EQ(*read_file(path_ + "/state"), R"({"id":"c"})");
   EXPECT_EQ(*read_file(path_ + "/env"), "1\n");
@@ -187,29 +187,43 @@ TEST_F(Hooks, TheFirstFailureEndsAndIsNamed) {
   spec::Hook fails{"/bin/false", {}, {}, {}};
   spec::Hook touches{
       "/bin/sh", {"sh", "-c", "echo >" + path_ + "/ran"}, std::vector<std::string>{"PATH=/bin"}, {}};
-  auto done = run_hooks({fails, touches}, "createRuntime", "{}");
+  auto done = run_hooks({fails, touches}, "createRuntime", "{}", {});
   ASSERT_FALSE(done);
-  EXPECT_THAT(done.error().message(), HasSubstr("createRuntime hook '/bin/false'"));
+  EXPECT_THAT(done.error().message(), HasSubstr("'/bin/false': createRuntime hook failed with exit code 1"));
   EXPECT_NE(::access((path_ + "/ran").c_str(), F_OK), 0);
-  run_poststop_hooks({fails, touches}, "{}");
+  run_poststop_hooks({.poststop = {fails, touches}}, "{}");
   EXPECT_EQ(::access((path_ + "/ran").c_str(), F_OK), 0);
+}
+
+TEST_F(Hooks, WriteWhereAnAnnotationSays) {
+  spec::Hook says{"/bin/sh", {"sh", "-c", "echo out; echo error >&2"}, {}, {}};
+  spec::Hooks hooks{.stdout_path = path_ + "/out", .stderr_path = path_ + "/err"};
+  for (const char* text : {"", "again"}) {
+    auto files = open_hook_files(hooks);
+    ASSERT_TRUE(files) << files.error().message();
+    ASSERT_TRUE(run_hooks({says}, "prestart", "{}", *files)) << text;
+  }
+  EXPECT_EQ(*read_file(path_ + "/out"), "out\nout\n");
+  EXPECT_EQ(*read_file(path_ + "/err"), "error\nerror\n");
+  hooks.stdout_path = path_ + "/no/such";
+  EXPECT_THAT(open_hook_files(hooks).error().message(), HasSubstr("annotation 'run.oci.hooks.stdout'"));
 }
 
 TEST_F(Hooks, WithoutAnEnvironmentItHasTheRuntimesOwn) {
   ASSERT_EQ(::setenv("LAYERFS_TEST_HOOK", "inherited", 1), 0);
   std::string print = "echo \"$LAYERFS_TEST_HOOK\" >" + path_ + "/env";
   spec::Hook inherits{"/bin/sh", {"sh", "-c", print}, std::nullopt, {}};
-  ASSERT_TRUE(run_hooks({inherits}, "prestart", "{}"));
+  ASSERT_TRUE(run_hooks({inherits}, "prestart", "{}", {}));
   EXPECT_EQ(*read_file(path_ + "/env"), "inherited\n");
   spec::Hook empty{"/bin/sh", {"sh", "-c", print}, std::vector<std::string>{}, {}};
-  ASSERT_TRUE(run_hooks({empty}, "prestart", "{}"));
+  ASSERT_TRUE(run_hooks({empty}, "prestart", "{}", {}));
   EXPECT_EQ(*read_file(path_ + "/env"), "\n");
   ::unsetenv("LAYERFS_TEST_HOOK");
 }
 
 TEST_F(Hooks, ASlowOneIsKilled) {
   spec::Hook slow{"/bin/sleep", {"sleep", "1000"}, {}, 1};
-  auto done = run_hooks({slow}, "prestart", "{}");
+  auto done = run_hooks({slow}, "prestart", "{}", {});
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, ETIMEDOUT);
 }

@@ -44,6 +44,46 @@ TEST(ParseSpec, ReadsWhatIsThere) {
   EXPECT_EQ(spec->process.user.umask, 022U);
 }
 
+TEST(ParseSpec, DeadlinesThatCannotBeAreErrors) {
+  auto message = [](json scheduler) {
+    json config = minimal();
+    scheduler["policy"] = "SCHED_DEADLINE";
+    config["process"]["scheduler"] = scheduler;
+    auto spec = parse_spec(config.dump());
+    return spec ? std::string() : spec.error().message();
+  };
+  EXPECT_EQ(message({{"runtime", 5000}, {"deadline", 6000}}), "");
+  EXPECT_EQ(message({{"runtime", 5000}, {"deadline", 6000}, {"period", 7000}}), "");
+  for (const auto& [scheduler, text] : std::vector<std::pair<json, std::string>>{
+           {{{"deadline", 6000}}, "requires `runtime`"},
+           {{{"runtime", 5000}}, "requires `deadline`"},
+           {{{"runtime", 0}, {"deadline", 6000}}, "runtime must be greater than 0"},
+           {{{"runtime", 1023}, {"deadline", 6000}}, "runtime 1023 must be between 1024 and"},
+           {{{"runtime", 1ULL << 63}, {"deadline", ~0ULL}}, "runtime 9223372036854775808 must be between"},
+           {{{"runtime", 5000}, {"deadline", 4000}}, "runtime 5000 must be <= deadline 4000"},
+           {{{"runtime", 5000}, {"deadline", 6000}, {"period", 5500}},
+            "deadline 6000 must be <= period 5500"}})
+    EXPECT_NE(message(scheduler).find("sched_setattr: `SCHED_DEADLINE` " + text), std::string::npos)
+        << message(scheduler);
+}
+
+TEST(ParseSpec, TheIdleClassHasNoPriority) {
+  json config = minimal();
+  config["process"]["ioPriority"] = {{"class", "IOPRIO_CLASS_IDLE"}};
+  EXPECT_TRUE(parse_spec(config.dump()));
+  config["process"]["ioPriority"] = {{"class", "IOPRIO_CLASS_BE"}};
+  EXPECT_FALSE(parse_spec(config.dump()));
+}
+
+TEST(ParseSpec, HooksWriteWhereAnnotationsSay) {
+  json config = minimal();
+  config["annotations"] = {{"run.oci.hooks.stdout", "/out"}, {"run.oci.hooks.stderr", "/err"}};
+  auto spec = parse_spec(config.dump());
+  ASSERT_TRUE(spec) << spec.error().message();
+  EXPECT_EQ(spec->hooks.stdout_path, "/out");
+  EXPECT_EQ(spec->hooks.stderr_path, "/err");
+}
+
 TEST(ParseSpec, IgnoresWhatTheSpecificationDoesNotKnow) {
   json config = minimal();
   config["com.example.extension"] = {{"x", 1}};
