@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <pwd.h>
+#include <regex.h>
 #include <unistd.h>
 
 #include <ctime>
@@ -11,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 
+#include "fs/base/scope_exit.h"
 #include "fs/base/sys_file.h"
 #include "runtime/container/oci_runtime.h"
 #include "runtime/sys/systemd_manager.h"
@@ -99,6 +101,33 @@ Result<std::string> list_text(const std::vector<OciRuntime::Listed>& list, const
   return format_table(rows);
 }
 
+/// The containers whose ids `pattern` (regex(7), extended) matches somewhere.
+Result<std::vector<std::string>> find_matching(OciRuntime runtime, const std::string& pattern) {
+  regex_t regex;
+  if (::regcomp(&regex, pattern.c_str(), REG_EXTENDED | REG_NOSUB) != 0)
+    return invalid_error("--regex", pattern, "is no regular expression");
+  ScopeExit free_regex([&] { ::regfree(&regex); });
+  LAYERFS_ASSIGN(auto list, runtime.list());
+  std::vector<std::string> ids;
+  for (const auto& item : list)
+    if (::regexec(&regex, item.state.id.c_str(), 0, nullptr, 0) == 0) ids.push_back(item.state.id);
+  return ids;
+}
+
+/// `action` on the container `id`, or on all that it matches as a regular expression; the first error counts,
+/// and the others are tried all the same.
+template <class Action>
+void for_each_named(OciTool& tool, const std::string& id, bool is_regex, const Action& action) {
+  std::vector<std::string> ids{id};
+  if (is_regex) {
+    auto found = find_matching(OciRuntime(tool.root), id);
+    if (!found) return tool.fail(found.error());
+    ids = std::move(*found);
+  }
+  for (const auto& name : ids)
+    if (auto done = action(OciRuntime(tool.root), name); !done) tool.fail(done.error());
+}
+
 template <class T>
 void finish(OciTool& tool, const Result<T>& result) {
   if (!result) tool.fail(result.error());
@@ -144,32 +173,39 @@ void add_lifecycle(CLI::App& app, OciTool& tool) {
     std::string id;
     std::string signal = "TERM";
     bool all = false;
+    bool regex = false;
   };
   auto kill_options = std::make_shared<KillOptions>();
   CLI::App* kill = app.add_subcommand("kill", "Send a signal to a container's init");
   kill->add_option("ID", kill_options->id, "Container id")->required();
   kill->add_option("SIGNAL", kill_options->signal, "Name or number; TERM where none is given");
   kill->add_flag("-a,--all", kill_options->all, "To every process of the container");
+  kill->add_flag("-r,--regex", kill_options->regex,
+                 "ID is a regular expression: every container that it matches");
   kill->callback([kill_options, &tool] {
     auto number = container::parse_signal(kill_options->signal);
     if (!number) return tool.fail(number.error());
-    finish(tool, OciRuntime(tool.root).kill(
-                     kill_options->id, *number,
-                     kill_options->all ? OciRuntime::Target::kAll : OciRuntime::Target::kInit));
+    auto target = kill_options->all ? OciRuntime::Target::kAll : OciRuntime::Target::kInit;
+    for_each_named(
+        tool, kill_options->id, kill_options->regex,
+        [&](OciRuntime runtime, const std::string& name) { return runtime.kill(name, *number, target); });
   });
 
   struct DeleteOptions {
     std::string id;
     bool force = false;
+    bool regex = false;
   };
   auto delete_options = std::make_shared<DeleteOptions>();
   CLI::App* remove = app.add_subcommand("delete", "Delete a stopped container");
   remove->add_option("ID", delete_options->id, "Container id")->required();
   remove->add_flag("-f,--force", delete_options->force, "Kill it first where it runs");
+  remove->add_flag("-r,--regex", delete_options->regex,
+                   "ID is a regular expression: every container that it matches");
   remove->callback([delete_options, &tool] {
-    finish(tool,
-           OciRuntime(tool.root).remove(
-               delete_options->id, delete_options->force ? OciRuntime::Force::kYes : OciRuntime::Force::kNo));
+    auto force = delete_options->force ? OciRuntime::Force::kYes : OciRuntime::Force::kNo;
+    for_each_named(tool, delete_options->id, delete_options->regex,
+                   [&](OciRuntime runtime, const std::string& name) { return runtime.remove(name, force); });
   });
 }
 

@@ -30,6 +30,16 @@ Result<void> append_line(const std::string& path, const std::string& line) {
 
 }  // namespace
 
+Result<void> OciLog::open(const std::string& destination) {
+  for (std::string_view backend : {"syslog:", "journald:"})
+    if (destination.starts_with(backend))
+      return unsupported_error("--log", destination, "only files are supported");
+  std::string path = destination.starts_with("file:") ? destination.substr(5) : destination;
+  if (auto opened = append_line(path, {}); !opened) return with_context(opened.error(), "--log");
+  file = std::move(path);
+  return {};
+}
+
 void OciLog::error(const std::string& message) const {
   fmt::print(stderr, "layerfs-oci: {}\n", message);
   if (file.empty()) return;

@@ -5,6 +5,7 @@
 
 #include "fs/base/log.h"
 #include "runtime/container/state_store.h"
+#include "runtime/sys/systemd_manager.h"
 #include "tools/io.h"
 #include "tools/oci_commands.h"
 
@@ -16,10 +17,22 @@ int run(int argc, char** argv) {
   CLI::App app("layerfs-oci: an OCI runtime");
   app.name("layerfs-oci");
   app.require_subcommand(1);
-  app.set_version_flag("-v,-V,--version",
-                       [] { return fmt::format("layerfs-oci version {}\nspec: 1.3.0", LAYERFS_VERSION); });
+  app.set_version_flag("-v,-V,--version", [] {
+    // The last line as crun has it: what this build can do.
+    return fmt::format("layerfs-oci version {}\nspec: 1.3.0\n{}+CAP +SECCOMP +EBPF", LAYERFS_VERSION,
+                       layerfs::sys::has_systemd_support() ? "+SYSTEMD " : "");
+  });
   app.add_option("--root", tool.root, "Directory of the containers' state");
-  app.add_option("--log", tool.log.file, "File for errors");
+  // Before any command: what could not be logged later is said now.
+  app.add_option_function<std::string>(
+      "--log",
+      [&](const std::string& value) {
+        if (auto opened = tool.log.open(value); !opened) {
+          tool.fail(opened.error());
+          throw CLI::RuntimeError(tool.status);
+        }
+      },
+      "File for errors");
   std::string log_format = "text";
   app.add_option("--log-format", log_format, "text or json")
       ->check(CLI::IsMember({"text", "json"}))
@@ -35,6 +48,8 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {  // --help, --version
     return app.exit(success);
+  } catch (const CLI::RuntimeError&) {
+    return tool.status;
   } catch (const CLI::ParseError& error) {
     app.exit(error);
     return layerfs::tools::kExitUsage;
