@@ -100,6 +100,9 @@ Result<CapabilitySets> plan_capabilities(const spec::Capabilities& capabilities,
   for (CapabilityMask* mask :
        {&sets.bounding, &sets.effective, &sets.permitted, &sets.inheritable, &sets.ambient})
     *mask &= known;
+  // The kernel keeps no capability ambient that is not both permitted and inheritable (capabilities(7)), and
+  // refuses to raise one. Engines ask for it all the same: Buildah leaves the inheritable set empty.
+  sets.ambient &= sets.permitted & sets.inheritable;
   return sets;
 }
 

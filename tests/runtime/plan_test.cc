@@ -97,6 +97,12 @@ TEST(Capabilities, AddAndDrop) {
   EXPECT_FALSE(adjust_capabilities({"what"}, {}));
 }
 
+TEST(Capabilities, AmbientIsWhatTheKernelLetsBeAmbient) {
+  std::vector<std::string> all{"CAP_CHOWN", "CAP_KILL"};
+  EXPECT_EQ(plan_capabilities({all, all, all, {}, all}, 40)->ambient, 0U);
+  EXPECT_EQ(plan_capabilities({all, all, all, {"CAP_CHOWN"}, all}, 40)->ambient, 1U);
+}
+
 TEST(Capabilities, WhatTheKernelLacksIsLeftOut) {
   spec::Capabilities wanted{{"CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"}, {}, {}, {}, {}};
   EXPECT_EQ(plan_capabilities(wanted, 39)->bounding, 1U);
