@@ -384,7 +384,8 @@ Result<std::string> find_program(const std::string& name, const std::vector<std:
     if (checked.error().code == EACCES) code = EACCES;
   }
   if (code == ENOENT)
-    return std::unexpected(Error{ErrorKind::kSystem, ENOENT, "'" + name + "'", "not found in $PATH"});
+    return std::unexpected(
+        Error{ErrorKind::kSystem, ENOENT, "'" + name + "'", "executable file not found in $PATH"});
   return system_error(code, "", name);
 }
 
