@@ -153,9 +153,10 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   // Without a path, and without privilege to make one, a group is made only for limits that were asked for.
   options.container_id = request.id;
   options.cgroup_name = "layerfs-" + request.id;
-  options.cgroup_extent = host.privileged && parsed->find_namespace(spec::NamespaceKind::kUser) == nullptr
-                              ? plan::CgroupExtent::kAll
-                              : plan::CgroupExtent::kNeeded;
+  options.cgroup_extent =
+      host.privileged && host.host_root && parsed->find_namespace(spec::NamespaceKind::kUser) == nullptr
+          ? plan::CgroupExtent::kAll
+          : plan::CgroupExtent::kNeeded;
   InitRequest init_request;
   LAYERFS_ASSIGN(init_request.plan, plan::plan_container(*parsed, host, options));
   if (parsed->seccomp) {

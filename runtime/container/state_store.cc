@@ -65,6 +65,12 @@ Result<ContainerState> parse_state(const std::string& text, const std::string& i
   return state;
 }
 
+/// Not the first one, which maps every id to itself (user_namespaces(7)).
+bool in_user_namespace() {
+  auto map = read_file("/proc/self/uid_map", 4096);
+  return map && map->find(" 4294967295") == std::string::npos;
+}
+
 }  // namespace
 
 std::string_view to_text(Status status) {
@@ -90,7 +96,9 @@ Result<void> check_container_id(const std::string& id) {
 
 std::string StateStore::default_root() {
   const char* runtime_dir = std::getenv("XDG_RUNTIME_DIR");
-  if (::geteuid() != 0 && runtime_dir != nullptr && *runtime_dir == '/')
+  bool has_runtime_dir = runtime_dir != nullptr && *runtime_dir == '/';
+  // The root of a user namespace (a rootless engine's) may not write to the host's /run.
+  if (has_runtime_dir && (::geteuid() != 0 || in_user_namespace()))
     return std::string(runtime_dir) + "/layerfs-oci";
   if (::geteuid() != 0) return "/tmp/layerfs-oci-" + std::to_string(::geteuid());
   return "/run/layerfs-oci";

@@ -42,7 +42,8 @@ struct ContainerState {
 
 class StateStore {
  public:
-  /// $XDG_RUNTIME_DIR/layerfs-oci for an ordinary user, else /run/layerfs-oci.
+  /// $XDG_RUNTIME_DIR/layerfs-oci for an ordinary user and the root of a user namespace, where there is that
+  /// variable; else /run/layerfs-oci for root, and a directory of the user's in /tmp.
   static std::string default_root();
   explicit StateStore(std::string root) : root_(std::move(root)) {}
 

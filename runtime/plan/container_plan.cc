@@ -66,7 +66,7 @@ Result<void> check_ids(const spec::User& user, const IdMapPlan& ids) {
 
 Result<void> check_cgroup_devices(const spec::ContainerSpec& spec, const HostFacts& host,
                                   const PlanOptions& options) {
-  bool wanted = !spec.resources.devices.empty() && host.privileged &&
+  bool wanted = !spec.resources.devices.empty() && host.privileged && host.host_root &&
                 spec.find_namespace(spec::NamespaceKind::kUser) == nullptr &&
                 options.cgroup_mode != CgroupMode::kDisabled;
   if (wanted && host.cgroups.find_v1("devices") == nullptr && host.cgroups.find_unified() == nullptr)
@@ -94,7 +94,7 @@ Result<void> plan_limits(const spec::ContainerSpec& spec, const HostFacts& host,
     return unsupported_error("cgroup manager", "systemd", "needs cgroup v2, without controllers of v1");
   spec::Resources resources = spec.resources;
   // Without the host's privilege device nodes cannot be made at all, and the controller is not delegated.
-  if (!host.privileged || spec.find_namespace(spec::NamespaceKind::kUser) != nullptr)
+  if (!host.privileged || !host.host_root || spec.find_namespace(spec::NamespaceKind::kUser) != nullptr)
     resources.devices.clear();
   if (!by_systemd) {
     LAYERFS_ASSIGN(plan.cgroup, plan_cgroup(resources, host.cgroups, path, options.cgroup_extent));

@@ -32,7 +32,8 @@ struct HostFacts {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
   bool privileged = false;  ///< CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID in the caller's user namespace
-  bool host_root = false;   ///< root, and of the first user namespace: systemd's is the system's
+  bool host_root =
+      false;  ///< root, and of the first user namespace: only it makes devices; systemd's is the system's
   /// The caller as the first user namespace has it, where the caller's maps itself.
   std::uint32_t host_uid = 0;
   unsigned last_capability = 40;

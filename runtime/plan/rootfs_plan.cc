@@ -275,14 +275,15 @@ class RootfsPlanner {
   /// file system without nodev would make any other. Bound ones work on nodev mounts.
   DeviceMaking default_making() const {
     bool guarded = !spec_.resources.devices.empty() && options_.cgroup_mode != CgroupMode::kDisabled;
-    return host_.privileged && !in_user_namespace() && guarded ? DeviceMaking::kNode : DeviceMaking::kBind;
+    return host_.privileged && host_.host_root && !in_user_namespace() && guarded ? DeviceMaking::kNode
+                                                                                  : DeviceMaking::kBind;
   }
 
   Result<void> plan_device(const spec::Device& device) {
     DeviceStep step;
     step.path = device.path;
     // One that the configuration lists is made as it says, which need not be as the host has it.
-    bool may_make = host_.privileged && !in_user_namespace();
+    bool may_make = host_.privileged && host_.host_root && !in_user_namespace();
     step.making = device.type == 'p' || may_make ? DeviceMaking::kNode : DeviceMaking::kBind;
     mode_t kind = device.type == 'b' ? S_IFBLK : device.type == 'p' ? S_IFIFO : S_IFCHR;
     step.mode = kind | (device.file_mode.value_or(0666) & 07777);
@@ -290,7 +291,8 @@ class RootfsPlanner {
       step.rdev = makedev(static_cast<unsigned>(device.major), static_cast<unsigned>(device.minor));
     step.uid = device.uid.value_or(0);
     step.gid = device.gid.value_or(0);
-    if (step.making == DeviceMaking::kBind && host_.privileged && !spec_.uid_mappings.empty()) {
+    if (step.making == DeviceMaking::kBind && host_.privileged && host_.host_root &&
+        !spec_.uid_mappings.empty()) {
       step.making = DeviceMaking::kCreator;
       auto uid = find_host_id(spec_.uid_mappings, step.uid);
       auto gid = find_host_id(spec_.gid_mappings, step.gid);

@@ -34,7 +34,7 @@ spec::ContainerSpec usual_spec(const plan::RunOptions& options = {}) {
 
 HostFacts root_host() {
   HostFacts host;
-  host.privileged = true;
+  host.privileged = host.host_root = true;
   return host;
 }
 
@@ -216,6 +216,20 @@ TEST(ContainerPlan, IdMapsThatCannotBeAreErrorsOfTheirMount) {
   auto bind = spec_with_mount(
       {.source = "/v", .options = {"bind", "idmap"}, .uid_mappings = own, .gid_mappings = own});
   EXPECT_THAT(message(bind, HostFacts{}), HasSubstr("mount '/vol': 'uidMappings' needs root"));
+}
+
+TEST(ContainerPlan, TheRootOfAUserNamespaceMakesNoDevices) {
+  spec::ContainerSpec spec = usual_spec();
+  spec.devices = {{.path = "/dev/x", .type = 'c', .major = 1, .minor = 5}};
+  spec.resources.devices = {{.allow = false}};
+  HostFacts host = root_host();
+  host.host_root = false;
+  auto plan = plan::plan_container(spec, host, usual_options());
+  ASSERT_TRUE(plan) << plan.error().message();
+  for (const auto& step : plan->steps)
+    if (const auto* device = std::get_if<plan::DeviceStep>(&step))
+      EXPECT_EQ(device->making, plan::DeviceMaking::kBind) << device->path;
+  EXPECT_TRUE(plan->cgroup.groups.empty());
 }
 
 TEST(ContainerPlan, DevicesOfAUserNamespaceAreTheCreators) {
