@@ -227,8 +227,9 @@ TEST(ContainerPlan, TheRootOfAUserNamespaceMakesNoDevices) {
   auto plan = plan::plan_container(spec, host, usual_options());
   ASSERT_TRUE(plan) << plan.error().message();
   for (const auto& step : plan->steps)
-    if (const auto* device = std::get_if<plan::DeviceStep>(&step))
+    if (const auto* device = std::get_if<plan::DeviceStep>(&step)) {
       EXPECT_EQ(device->making, plan::DeviceMaking::kBind) << device->path;
+    }
   EXPECT_TRUE(plan->cgroup.groups.empty());
 }
 
