@@ -34,6 +34,13 @@ constexpr Ino kLarge{200};  // has a data file of its own
 constexpr std::string_view kSmallText = "the small file";
 constexpr std::string_view kLargeText = "the large file";
 
+/// What dump.txt has.
+std::string listing(const tree::UpperLayer& upper) {
+  std::string text;
+  for (const auto& [what, is] : test::dump(upper)) text += what + " = " + is + "\n";
+  return text;
+}
+
 std::string text_of(const tree::UpperLayer& upper, Ino ino) {
   const auto node = upper.find_node(ino);
   const auto place = test::find_place(upper, ino);
@@ -74,9 +81,7 @@ TEST_P(DeltaFormatTest, ASampleOfVersion1SaysWhatItSaid) {
   for (int life = 0; life < 2; ++life) {
     const auto upper = open_delta_with(path, {}, tuning);
     ASSERT_TRUE(upper) << upper.error().message();
-    std::string text;
-    for (const auto& [what, is] : test::dump(**upper)) text += what + " = " + is + "\n";
-    EXPECT_EQ(text, *read_file(samples + "/dump.txt"));
+    EXPECT_EQ(listing(**upper), *read_file(samples + "/dump.txt"));
     // From now on it may get what version 1 did not have, so it must not be taken for one any more.
     for (const char* name : {"/checkpoint", "/redo.log"}) {
       const auto bytes = read_file(path + name);
@@ -102,9 +107,7 @@ TEST_P(DeltaFormatTest, ASampleOfVersion3SaysWhatItSaid) {
   for (int life = 0; life < 2; ++life) {
     const auto upper = open_delta_with(path, {}, tuning);
     ASSERT_TRUE(upper) << upper.error().message();
-    std::string text;
-    for (const auto& [what, is] : test::dump(**upper)) text += what + " = " + is + "\n";
-    EXPECT_EQ(text, *read_file(samples + "/dump.txt"));
+    EXPECT_EQ(listing(**upper), *read_file(samples + "/dump.txt"));
     EXPECT_EQ(text_of(**upper, kSmall), kSmallText);
     EXPECT_EQ(text_of(**upper, kLarge), kLargeText);
     EXPECT_EQ((*upper)->was_applied(to_number(kLarge) * 2), life == 0);
@@ -137,9 +140,7 @@ TEST(DeltaFormat, DISABLED_WritesASample) {
   ASSERT_TRUE((*upper)->sync_node(kLarge, tree::FsyncKind::kAll));
   std::filesystem::copy(dir / "delta", place, std::filesystem::copy_options::recursive);
   std::filesystem::remove(std::string(place) + "/lock");
-  std::string text;
-  for (const auto& [what, is] : test::dump(**upper)) text += what + " = " + is + "\n";
-  ASSERT_TRUE(write_file_atomic(std::string(place) + "/dump.txt", text, 0644));
+  ASSERT_TRUE(write_file_atomic(std::string(place) + "/dump.txt", listing(**upper), 0644));
 }
 
 INSTANTIATE_TEST_SUITE_P(Boots, DeltaFormatTest, ::testing::Values(7, 8));
