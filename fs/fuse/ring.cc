@@ -257,7 +257,8 @@ class LinuxRing final : public Ring {
 
 }  // namespace
 
-Result<std::unique_ptr<Ring>> Ring::make(int device, std::vector<unsigned> queues, std::size_t payload) {
+Result<std::unique_ptr<Ring>> Ring::make(int device, const std::vector<unsigned>& queues,
+                                         std::size_t payload) {
   auto ring = std::make_unique<LinuxRing>(device, payload);
   LAYERFS_TRY(ring->open(queues));
   return std::unique_ptr<Ring>(std::move(ring));
@@ -265,7 +266,7 @@ Result<std::unique_ptr<Ring>> Ring::make(int device, std::vector<unsigned> queue
 
 #else
 
-Result<std::unique_ptr<Ring>> Ring::make(int, std::vector<unsigned>, std::size_t) {
+Result<std::unique_ptr<Ring>> Ring::make(int, const std::vector<unsigned>&, std::size_t) {
   return unsupported_error("make a FUSE ring", {}, "this build has no liburing");
 }
 
@@ -313,8 +314,8 @@ std::vector<std::vector<unsigned>> share_queues(unsigned queues) {
 Result<std::vector<std::unique_ptr<Ring>>> make_rings(int device, std::size_t payload) {
   LAYERFS_ASSIGN(const unsigned queues, count_ring_queues());
   std::vector<std::unique_ptr<Ring>> rings;
-  for (auto& share : share_queues(queues)) {
-    LAYERFS_ASSIGN(auto ring, Ring::make(device, std::move(share), payload));
+  for (const auto& share : share_queues(queues)) {
+    LAYERFS_ASSIGN(auto ring, Ring::make(device, share, payload));
     rings.push_back(std::move(ring));
   }
   return rings;

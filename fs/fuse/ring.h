@@ -38,7 +38,8 @@ class Ring {
   /// A ring on the connection `device` with an entry in each of `queues`, for replies and request data of up
   /// to `payload` bytes. Nothing is told to the connection yet. Errors: EOPNOTSUPP (built without liburing),
   /// ENOSYS, EPERM (the host has no io_uring for us), ENOMEM.
-  static Result<std::unique_ptr<Ring>> make(int device, std::vector<unsigned> queues, std::size_t payload);
+  static Result<std::unique_ptr<Ring>> make(int device, const std::vector<unsigned>& queues,
+                                            std::size_t payload);
   virtual ~Ring() = default;
 
   /// The processor whose requests come here; empty where they are of several.
