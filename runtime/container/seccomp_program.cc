@@ -39,6 +39,12 @@ Result<SeccompProgram> make_seccomp_program(const spec::Seccomp& profile) {
     if (number < 0) return std::nullopt;
     return static_cast<std::uint32_t>(number);
   };
+  if (profile.known_calls_only)
+    for (const auto& rule : profile.rules)
+      for (const auto& name : rule.names)
+        if (::seccomp_syscall_resolve_name(name.c_str()) == __NR_SCMP_ERROR)
+          return invalid_error("field", "linux.seccomp.syscalls",
+                               "names an unknown system call '" + name + "'");
   SeccompProgram program;
   LAYERFS_ASSIGN(program.instructions, plan::compile_seccomp(profile, resolve));
   LAYERFS_ASSIGN(program.flags, plan::seccomp_filter_flags(profile));

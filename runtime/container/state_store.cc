@@ -89,8 +89,9 @@ Result<void> check_container_id(const std::string& id) {
   bool good = !id.empty() && id.size() <= 1024 && id.front() != '.' &&
               id.find_first_not_of(kAllowed) == std::string::npos;
   if (!good)
-    return invalid_error("container id", id,
-                         "is invalid: it must be of letters, digits and \"_+-.\", and not begin with '.'");
+    return invalid_error(
+        "container ID", id,
+        "has an invalid character: it must be of letters, digits and \"_+-.\", and not begin with '.'");
   return {};
 }
 

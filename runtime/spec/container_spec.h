@@ -286,6 +286,7 @@ struct Seccomp {
   std::vector<SeccompRule> rules;
   std::string listener_path;  ///< a unix socket that gets the descriptor of SCMP_ACT_NOTIFY
   std::string listener_metadata;
+  bool known_calls_only = false;  ///< run.oci.seccomp_fail_unknown_syscall: an unknown call is an error
 
   /// Some rule has SCMP_ACT_NOTIFY.
   bool notifies() const;

@@ -206,6 +206,8 @@ ContainerSpec read_spec(const JsonReader& root) {
                 find_annotation(spec, "run.oci.hooks.stdout"),
                 find_annotation(spec, "run.oci.hooks.stderr")};
   read_linux(root.object("linux"), spec);
+  std::string known_only = find_annotation(spec, "run.oci.seccomp_fail_unknown_syscall");
+  if (spec.seccomp) spec.seccomp->known_calls_only = !known_only.empty() && known_only != "0";
   return spec;
 }
 

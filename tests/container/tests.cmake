@@ -7,7 +7,7 @@ foreach(test run_basic run_signals run_limits run_killed run_escape run_many)
   endforeach()
 endforeach()
 # Their containers have one id, and so as root one cgroup.
-foreach(test oci_lifecycle oci_exec oci_notify oci_limits oci_escape oci_host)
+foreach(test oci_lifecycle oci_exec oci_notify oci_callers oci_limits oci_escape oci_host)
   foreach(who root user)
     add_test(NAME container/${test}-${who}
       COMMAND ${CMAKE_CURRENT_LIST_DIR}/${test} $<TARGET_FILE:layerfs> ${who})
