@@ -158,14 +158,15 @@ bool RedoLog::take_free_locked(AppendKind kind) {
 }
 
 Result<void> RedoLog::next_segment(AppendKind kind) {
-  {
-    const std::lock_guard lock(segments_mutex_);
-    if (take_free_locked(kind)) return {};
+  // Two may be missing: the one that is wanted, and the one that is kept free (invariant 4).
+  for (int missing = 2;; --missing) {
+    {
+      const std::lock_guard lock(segments_mutex_);
+      if (take_free_locked(kind)) return {};
+    }
+    if (missing == 0) return errno_error(ENOSPC);
+    LAYERFS_TRY(add_segment());
   }
-  LAYERFS_TRY(add_segment());
-  const std::lock_guard lock(segments_mutex_);
-  if (take_free_locked(kind)) return {};
-  return errno_error(ENOSPC);
 }
 
 Result<std::uint64_t> RedoLog::append(std::string_view body, std::uint32_t body_crc, AppendKind kind) {
@@ -249,6 +250,7 @@ Result<void> RedoLog::add_segment() {
   const std::lock_guard lock(segments_mutex_);
   ++total_;
   free_.push_back(index);
+  reserve_refilled_ = true;
   return {};
 }
 

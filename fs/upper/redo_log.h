@@ -2,8 +2,8 @@
 // RedoLog: the log that is being written (DELTA.md, "redo.log"), as a shared mapping of preallocated
 // segments.
 //
-// (1) append() makes no system call, but once a segment where none is ready. What it has written survives the
-//     process.
+// (1) append() makes no system call, but for a segment, or two (4), where none is ready. What it has written
+//     survives the process.
 // (2) append() is called under the owner's write lock; every other function from any thread.
 // (3) A segment is given back by release() only. One that was just given back is used last, so that the
 // numbers

@@ -83,6 +83,31 @@ TEST_F(RedoLogTest, GrowsUntilItsLimitThenRefusesThenTakesReleasedSegments) {
   EXPECT_EQ(after.size(), last + 1 - last / 2);
 }
 
+// Each attempt at a flush that fails seals; the background may not have made segments ready since.
+TEST_F(RedoLogTest, GrowsByTwoWhereTheKeptSegmentIsInUseToo) {
+  auto log = RedoLog::start(path_, settings_, 1);
+  ASSERT_TRUE(log);
+  ASSERT_TRUE(append(**log, "first of two"));
+  (*log)->seal();
+  ASSERT_TRUE(append(**log, "in the kept one", AppendKind::kFreeing));
+  (*log)->seal();
+  ASSERT_TRUE(append(**log, "in the third, the fourth is kept"));
+  EXPECT_EQ((*log)->used_segments(), 3U);
+  EXPECT_EQ((*RedoScan::scan(bytes()))->segment_count(), 4U);
+}
+
+TEST_F(RedoLogTest, ANewSegmentTakesThePlaceOfTheKeptOne) {
+  settings_.max_segments = 3;
+  auto log = RedoLog::start(path_, settings_, 1);
+  ASSERT_TRUE(log);
+  ASSERT_TRUE(append(**log, "first of two"));
+  (*log)->seal();
+  ASSERT_TRUE(append(**log, "in the kept one", AppendKind::kFreeing));
+  ASSERT_TRUE((*log)->add_segment());
+  ASSERT_TRUE(append(**log, "beside it"));
+  EXPECT_EQ((*log)->used_segments(), 2U);
+}
+
 TEST_F(RedoLogTest, WalkGivesTheRecordsBetween) {
   auto log = RedoLog::start(path_, settings_, 1);
   ASSERT_TRUE(log);
