@@ -156,8 +156,10 @@ class Monitor {
     state_.start_time = start_time.value_or(0);
     LAYERFS_TRY(file_.update(state_));
     LAYERFS_ASSIGN(auto failure, await_program(init));
-    if (failure.status != 0 && server_is_dead()) return Outcome{125, "the file system server died", false};
-    if (failure.status != 0) return Outcome{failure.status, failure.message, false};
+    if (failure.status != 0) {
+      init.destroy();
+      return judge_failure(failure);
+    }
     started_ = true;
     state_.remove = request_.remove;
     if (!state_.remove) LAYERFS_TRY(file_.update(state_));
@@ -280,11 +282,6 @@ class Monitor {
     return std::unexpected(error);
   }
 
-  bool server_is_dead() const {
-    pollfd server{server_pidfd_.get(), POLLIN, 0};
-    return ::poll(&server, 1, 0) > 0;
-  }
-
   Result<void> wait_for_end(int init) {
     bool killed = false;
     auto kill_init = [&] {
@@ -376,6 +373,15 @@ class Monitor {
       if (got == 0 || (errno != EAGAIN && errno != EINTR)) master_.reset();
       return;
     }
+  }
+
+  /// Of a program that could not be executed, after its init: the mount went with it, and so the server ends
+  /// too. How it ends says whether the failure was the program's or came of a dead server.
+  Outcome judge_failure(const container::ProgramFailure& failure) {
+    pollfd server{server_pidfd_.get(), POLLIN, 0};
+    if (!server_ended_ && ::poll(&server, 1, kServerDeathTimeout) > 0) reap_server();
+    if (server_died_) return Outcome{125, "the file system server died", false};
+    return Outcome{failure.status, failure.message, false};
   }
 
   Outcome judge(int status) {
