@@ -6,6 +6,8 @@
 #include <atomic>
 #include <string>
 
+#include "fs/base/result.h"
+
 namespace layerfs {
 
 namespace {
@@ -24,7 +26,7 @@ void log_line(LogLevel level, std::string_view text) {
   std::string line = "layerfs: ";
   line += kNames[static_cast<unsigned char>(level)];
   line += ": ";
-  line += text;
+  line += printable(text, kMaxMessage);
   line += '\n';
   [[maybe_unused]] auto ignored =
       ::write(current_fd.load(std::memory_order_relaxed), line.data(), line.size());

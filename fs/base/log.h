@@ -16,7 +16,8 @@ void set_log_level(LogLevel level);
 LogLevel log_level();
 /// Sends the log to `fd` (not owned, must stay open). The default is standard error.
 void set_log_fd(int fd);
-/// One line, in a single write(2). Never fails, never allocates more than the line.
+/// One line, in a single write(2). Never fails, never allocates more than the line. What it quotes may hold
+/// anything: the line is printable text of at most kMaxMessage bytes (result.h).
 void log_line(LogLevel level, std::string_view text);
 
 template <class... Args>

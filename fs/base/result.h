@@ -4,9 +4,12 @@
 //
 // (1) A hot path's error carries no text, so that ENOENT allocates nothing.
 // (2) Context is added going up (with_context); the message is logged once, at the top.
+// (3) A message may quote what an image, an archive or a file name holds. It is one line of printable text
+//     all the same, and no longer than kMaxMessage: nobody who makes an error needs to see to it.
 #pragma once
 
 #include <cerrno>
+#include <cstddef>
 #include <expected>
 #include <string>
 #include <string_view>
@@ -28,8 +31,18 @@ struct Error {
   std::string reason;   ///< replaces strerror(code) where set
 
   /// The whole message: lower case, no full stop, e.g. `open layer 'sha256:ab': no such file or directory`.
+  /// Printable (3).
   std::string message() const;
 };
+
+/// The longest message of an Error, and line of the log, in bytes.
+inline constexpr std::size_t kMaxMessage = 4096;
+/// The longest subject that a message quotes, in bytes; what is longer is cut in the middle.
+inline constexpr std::size_t kMaxSubject = 512;
+
+/// `text` for a terminal or a log: control characters, what is no UTF-8 and marks that turn the direction of
+/// writing as \xNN; cut in the middle ("...") where the result would have more than `most` bytes.
+std::string printable(std::string_view text, std::size_t most);
 
 template <class T>
 using Result = std::expected<T, Error>;

@@ -55,25 +55,6 @@ Result<std::vector<std::string>> read_names(Fd fd) {
   }
 }
 
-Result<std::string> read_all(int fd, std::size_t limit, const std::string& path) {
-  std::string text;
-  // Grown at once where it is long, which copies; files of /proc say that they are empty.
-  struct stat st;
-  if (::fstat(fd, &st) == 0 && st.st_size > 65536)
-    text.reserve(std::min(static_cast<std::size_t>(st.st_size), limit));
-  // Not zeroed: a page of it that nothing is read into is never touched, and a fault costs more than the
-  // read of a small file.
-  char buffer[65536];
-  for (;;) {
-    ssize_t got = retry([&] { return ::read(fd, buffer, sizeof buffer); });
-    if (got < 0) return system_error(errno, "read", path);
-    if (got == 0) return text;
-    if (static_cast<std::size_t>(got) > limit - text.size())
-      return invalid_error("read", path, "longer than " + std::to_string(limit) + " bytes");
-    text.append(buffer, static_cast<std::size_t>(got));
-  }
-}
-
 }  // namespace
 
 Result<Fd> open_file(const std::string& path, int flags, mode_t mode) {
@@ -135,13 +116,35 @@ Result<void> pwrite_full(int fd, std::span<const std::byte> data, std::uint64_t 
   return {};
 }
 
+Result<std::string> read_all(int fd, std::size_t limit) {
+  std::string text;
+  // Grown at once where it is long, which copies; files of /proc say that they are empty.
+  struct stat st;
+  if (::fstat(fd, &st) == 0 && st.st_size > 65536)
+    text.reserve(std::min(static_cast<std::size_t>(st.st_size), limit));
+  // Not zeroed: a page of it that nothing is read into is never touched, and a fault costs more than the
+  // read of a small file.
+  char buffer[65536];
+  for (;;) {
+    ssize_t got = retry([&] { return ::read(fd, buffer, sizeof buffer); });
+    if (got < 0) return errno_error(errno);
+    if (got == 0) return text;
+    if (static_cast<std::size_t>(got) > limit - text.size())
+      return std::unexpected(
+          Error{ErrorKind::kInvalid, EINVAL, {}, "longer than " + std::to_string(limit) + " bytes"});
+    text.append(buffer, static_cast<std::size_t>(got));
+  }
+}
+
 Result<std::string> read_file(const std::string& path, std::size_t limit) {
   return read_file_at(AT_FDCWD, path, limit);
 }
 
 Result<std::string> read_file_at(int dir_fd, const std::string& path, std::size_t limit) {
   LAYERFS_ASSIGN(Fd fd, open_at(dir_fd, path, O_RDONLY));
-  return read_all(fd.get(), limit, path);
+  auto text = read_all(fd.get(), limit);
+  if (!text) return with_context(std::move(text).error(), "read", path);
+  return text;
 }
 
 Result<void> write_file_atomic(const std::string& path, std::string_view data, mode_t mode) {

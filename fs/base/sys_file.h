@@ -34,6 +34,8 @@ Result<std::size_t> pread_full(int fd, std::span<std::byte> buffer, std::uint64_
 /// Writes all of `data`. Errors: ENOSPC, EDQUOT, EIO... after a partial write.
 Result<void> write_full(int fd, std::span<const std::byte> data);
 Result<void> pwrite_full(int fd, std::span<const std::byte> data, std::uint64_t offset);
+/// From where the descriptor stands to the end. Errors: kInvalid where that is more than `limit`.
+Result<std::string> read_all(int fd, std::size_t limit);
 /// The whole file. Errors: kInvalid where it is longer than `limit`.
 Result<std::string> read_file(const std::string& path, std::size_t limit = std::size_t{64} << 20);
 Result<std::string> read_file_at(int dir_fd, const std::string& path,
@@ -55,6 +57,8 @@ Result<void> unlink_at(int dir_fd, const std::string& path, int flags);
 /// Errors: EBUSY where a mount is in the way (what was found before it is gone), EMFILE some thousand
 /// levels down, kInvalid for a path that ends in ".", ".." or the root.
 Result<void> remove_tree(const std::string& path);
+/// The same of the entry `name` of a directory; `shown` is what errors call it.
+Result<void> remove_tree_at(int dir_fd, const std::string& name, const std::string& shown);
 /// Names in a directory without "." and "..", unsorted.
 Result<std::vector<std::string>> list_dir(const std::string& path);
 Result<std::vector<std::string>> list_dir_at(int dir_fd);

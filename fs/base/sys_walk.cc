@@ -193,8 +193,12 @@ Result<void> remove_tree(const std::string& path) {
   auto dir = open_file(parent, O_PATH | O_DIRECTORY);
   if (!dir && dir.error().code == ENOENT) return {};
   if (!dir) return with_context(dir.error(), "remove", path);
-  LAYERFS_ASSIGN(auto mount, mount_id(dir->get()));
-  return remove_entry(dir->get(), mount, name, path);
+  return remove_tree_at(dir->get(), name, path);
+}
+
+Result<void> remove_tree_at(int dir_fd, const std::string& name, const std::string& shown) {
+  LAYERFS_ASSIGN(auto mount, mount_id(dir_fd));
+  return remove_entry(dir_fd, mount, name, shown);
 }
 
 }  // namespace layerfs

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "fs/base/check.h"
+#include "fs/base/utf8.h"
 #include "fs/image/tar_format.h"
 #include "fs/image/whiteout_name.h"
 
@@ -165,23 +166,10 @@ std::string pax_time(const tree::Time& time) {
 }
 
 bool is_utf8(std::string_view text) {
-  for (std::size_t at = 0; at < text.size();) {
-    auto lead = static_cast<unsigned char>(text[at]);
-    std::size_t more = lead < 0x80                    ? 0
-                       : lead >= 0xc2 && lead <= 0xdf ? 1
-                       : lead >= 0xe0 && lead <= 0xef ? 2
-                                                      : 3;
-    if (more == 3 && (lead < 0xf0 || lead > 0xf4)) return false;
-    if (text.size() - at <= more) return false;
-    for (std::size_t i = 1; i <= more; ++i)
-      if ((static_cast<unsigned char>(text[at + i]) & 0xc0) != 0x80) return false;
-    if (more >= 2) {
-      auto second = static_cast<unsigned char>(text[at + 1]);  // overlong forms, surrogates, beyond U+10FFFF
-      if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) ||
-          (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f))
-        return false;
-    }
-    at += more + 1;
+  while (!text.empty()) {
+    std::size_t size = utf8_length(text);
+    if (size == 0) return false;
+    text.remove_prefix(size);
   }
   return true;
 }

@@ -29,6 +29,38 @@ TEST(Result, MessageNamesOperationSubjectAndReason) {
   EXPECT_EQ(invalid_error("parse digest", "x", "not hex").error().message(), "parse digest 'x': not hex");
 }
 
+TEST(Result, MessagesAreOneLineOfPrintableTextWhateverTheyQuote) {
+  std::string hostile = "a\x1b[2Jb\nc\r\x7f\xc2\x9b\xff\xe2\x80\xae";
+  hostile += '\0';
+  std::string shown = "a\\x1b[2Jb\\x0ac\\x0d\\x7f\\xc2\\x9b\\xff\\xe2\\x80\\xae\\x00";
+  EXPECT_EQ(system_error(ENOENT, "open", hostile).error().message(),
+            "open '" + shown + "': no such file or directory");
+  EXPECT_EQ(invalid_error("parse", "x", hostile).error().message(), "parse 'x': " + shown);
+  EXPECT_EQ(with_context(errno_error(EIO).error(), "read", hostile).error().message(),
+            "read '" + shown + "': input/output error");
+  EXPECT_EQ(printable("Grüße, 世界 \\x", 100), "Grüße, 世界 \\x");
+}
+
+TEST(Result, MessagesHaveAnEndWhateverTheyQuote) {
+  std::string subject = "begin" + std::string(1'000'000, 'x') + "end";
+  std::string message = system_error(ENOENT, "open", subject).error().message();
+  EXPECT_TRUE(message.starts_with("open 'beginxxx"));
+  EXPECT_TRUE(message.ends_with("xxxend': no such file or directory"));
+  EXPECT_LT(message.size(), 600U);
+  std::string reason(1'000'000, '\n');
+  Error error = invalid_error("parse", subject, reason).error();
+  for (int i = 0; i < 100; ++i) error = with_context(error, "in", subject).error();
+  EXPECT_LE(error.message().size(), kMaxMessage);
+  EXPECT_EQ(error.message().find('\n'), std::string::npos);
+}
+
+TEST(Result, TextIsCutBetweenCharacters) {
+  EXPECT_EQ(printable("abcdefgh", 8), "abcdefgh");
+  EXPECT_EQ(printable("abcdefghi", 8), "abcd...i");
+  EXPECT_EQ(printable("aaäöüß", 9), "aaä...ß");
+  EXPECT_EQ(printable("\n\n\n\n\n", 14), "\\x0a...\\x0a");
+}
+
 TEST(Result, BareErrnoSaysWhatTheErrnoMeans) {
   Error error = errno_error(EACCES).error();
   EXPECT_EQ(error.message(), "permission denied");

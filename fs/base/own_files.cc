@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/base/own_files.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "fs/base/sys_file.h"
+
+namespace layerfs {
+
+namespace {
+
+/// EAGAIN of openat2(2): a rename raced with the walk.
+constexpr int kMaxRetries = 32;
+
+bool creates(int flags) { return (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE; }
+
+/// What openat2 does with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS, for a kernel (before Linux 5.6) without it.
+/// Errors: as errno.
+Result<Fd> walk_open(int dir_fd, const std::string& path, int flags, mode_t mode) {
+  if (path.starts_with('/')) return errno_error(EXDEV);
+  Fd held;
+  int at = dir_fd;
+  std::size_t begin = 0;
+  for (;;) {
+    begin = std::min(path.find_first_not_of('/', begin), path.size());
+    std::size_t end = std::min(path.find('/', begin), path.size());
+    std::string name = path.substr(begin, end - begin);
+    if (name.empty()) name = ".";
+    if (name == "..") return errno_error(EXDEV);
+    bool last = path.find_first_not_of('/', end) == std::string::npos;
+    int step = last ? flags | O_NOFOLLOW : O_PATH | O_DIRECTORY | O_NOFOLLOW;
+    int fd = ::openat(at, name.c_str(), step | O_CLOEXEC, mode);
+    if (fd < 0 && errno == EINTR) continue;
+    if (fd < 0) {
+      int code = errno;
+      // With O_DIRECTORY a link is ENOTDIR; it is to be told from a file.
+      struct stat st;
+      if (code == ENOTDIR && ::fstatat(at, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+          S_ISLNK(st.st_mode))
+        code = ELOOP;
+      return errno_error(code);
+    }
+    Fd opened(fd);
+    if (last) {
+      // O_PATH with O_NOFOLLOW opens the link itself.
+      LAYERFS_ASSIGN(struct stat st, stat_fd(opened.get()));
+      if (S_ISLNK(st.st_mode)) return errno_error(ELOOP);
+      return opened;
+    }
+    held = std::move(opened);
+    at = held.get();
+    begin = end;
+  }
+}
+
+Result<Fd> open_beneath(int dir_fd, const std::string& path, int flags, mode_t mode) {
+  open_how how{};
+  how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC);
+  how.mode = creates(flags) ? mode : 0;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  for (int attempt = 0; attempt < kMaxRetries;) {
+    long fd = ::syscall(SYS_openat2, dir_fd, path.empty() ? "." : path.c_str(), &how, sizeof how);
+    if (fd >= 0) return Fd(static_cast<int>(fd));
+    if (errno == EINTR) continue;
+    if (errno == EAGAIN) {
+      ++attempt;
+      continue;
+    }
+    // ENOSYS: before Linux 5.6; EPERM: what older seccomp profiles of containers answer instead.
+    if (errno == ENOSYS || errno == EPERM) break;
+    return errno_error(errno);
+  }
+  return walk_open(dir_fd, path, flags, mode);
+}
+
+}  // namespace
+
+Result<Fd> open_own_at(int dir_fd, const std::string& path, int flags, mode_t mode) {
+  // O_NONBLOCK is of no account for a regular file, and keeps the open of a fifo or a terminal from waiting
+  // (open(2)). O_TRUNC comes after the look at what was opened.
+  int first = (flags & ~O_TRUNC) | ((flags & O_PATH) == 0 ? O_NONBLOCK | O_NOCTTY : 0);
+  auto fd = open_beneath(dir_fd, path, first, mode);
+  if (!fd) {
+    // ENXIO: a fifo without a reader, or a socket.
+    if (fd.error().kind == ErrorKind::kSystem && fd.error().code == ENXIO)
+      return corrupt_error("open", path, "not a regular file");
+    return system_error(fd.error().code, "open", path);
+  }
+  if ((flags & (O_DIRECTORY | O_PATH)) != 0) return fd;
+  LAYERFS_ASSIGN(struct stat st, stat_fd(fd->get()));
+  if (!S_ISREG(st.st_mode)) return corrupt_error("open", path, "not a regular file");
+  if ((flags & O_TRUNC) != 0 && ::ftruncate(fd->get(), 0) != 0) return system_error(errno, "truncate", path);
+  return fd;
+}
+
+Result<std::string> read_own_at(int dir_fd, const std::string& path, std::size_t limit) {
+  LAYERFS_ASSIGN(Fd fd, open_own_at(dir_fd, path, O_RDONLY));
+  auto text = read_all(fd.get(), limit);
+  if (!text) return with_context(std::move(text).error(), "read", path);
+  return text;
+}
+
+std::unexpected<Error> OwnDirectory::named(Error error, std::string_view operation,
+                                           const std::string& path) const {
+  error.context.clear();
+  return with_context(std::move(error), operation, join_path(shown_, path));
+}
+
+Result<OwnDirectory::Place> OwnDirectory::place_of(const std::string& path) const {
+  std::size_t slash = path.rfind('/');
+  std::string parent = slash == std::string::npos ? "." : path.substr(0, slash);
+  std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
+  if (name.empty() || name == "." || name == "..") return errno_error(EINVAL);
+  LAYERFS_ASSIGN(Fd directory, open_own_at(directory_.get(), parent, O_PATH | O_DIRECTORY));
+  return Place{std::move(directory), std::move(name)};
+}
+
+Result<Fd> OwnDirectory::open(const std::string& path, int flags, mode_t mode) const {
+  auto fd = open_own_at(directory_.get(), path, flags, mode);
+  if (!fd) return named(std::move(fd).error(), "open", path);
+  return fd;
+}
+
+Result<std::string> OwnDirectory::read(const std::string& path, std::size_t limit) const {
+  auto text = read_own_at(directory_.get(), path, limit);
+  if (!text) return named(std::move(text).error(), "read", path);
+  return text;
+}
+
+Result<std::optional<struct stat>> OwnDirectory::find_stat(const std::string& path) const {
+  auto place = place_of(path);
+  if (!place && (place.error().code == ENOENT || place.error().code == ENOTDIR)) return std::nullopt;
+  if (!place) return named(std::move(place).error(), "stat", path);
+  auto found = find_stat_at(place->directory.get(), place->name, AT_SYMLINK_NOFOLLOW);
+  if (!found) return named(std::move(found).error(), "stat", path);
+  return found;
+}
+
+Result<void> OwnDirectory::make_dir(const std::string& path, mode_t mode) const {
+  auto place = place_of(path);
+  if (!place) return named(std::move(place).error(), "create directory", path);
+  if (::mkdirat(place->directory.get(), place->name.c_str(), mode) == 0) return {};
+  int code = errno;
+  if (code == EEXIST) {
+    LAYERFS_ASSIGN(auto there, find_stat_at(place->directory.get(), place->name, AT_SYMLINK_NOFOLLOW));
+    if (there && S_ISDIR(there->st_mode)) return {};
+    code = ENOTDIR;
+  }
+  return system_error(code, "create directory", join_path(shown_, path));
+}
+
+Result<void> OwnDirectory::rename(const std::string& from, const std::string& to, unsigned flags) const {
+  auto old_place = place_of(from);
+  if (!old_place) return named(std::move(old_place).error(), "rename", from);
+  auto new_place = place_of(to);
+  if (!new_place) return named(std::move(new_place).error(), "rename to", to);
+  int done = flags == 0 ? ::renameat(old_place->directory.get(), old_place->name.c_str(),
+                                     new_place->directory.get(), new_place->name.c_str())
+                        : ::renameat2(old_place->directory.get(), old_place->name.c_str(),
+                                      new_place->directory.get(), new_place->name.c_str(), flags);
+  if (done != 0) return system_error(errno, "rename to", join_path(shown_, to));
+  return {};
+}
+
+Result<void> OwnDirectory::unlink(const std::string& path) const {
+  auto place = place_of(path);
+  if (!place) return named(std::move(place).error(), "remove", path);
+  if (::unlinkat(place->directory.get(), place->name.c_str(), 0) != 0)
+    return system_error(errno, "remove", join_path(shown_, path));
+  return {};
+}
+
+Result<void> OwnDirectory::remove(const std::string& path) const {
+  auto place = place_of(path);
+  if (!place && place.error().code == ENOENT) return {};
+  if (!place) return named(std::move(place).error(), "remove", path);
+  return remove_tree_at(place->directory.get(), place->name, join_path(shown_, path));
+}
+
+Result<std::vector<std::string>> OwnDirectory::list(const std::string& path) const {
+  LAYERFS_ASSIGN(Fd fd, open(path, O_RDONLY | O_DIRECTORY));
+  auto names = list_dir_at(fd.get());
+  if (!names) return named(std::move(names).error(), "read directory", path);
+  return names;
+}
+
+Result<void> OwnDirectory::sync(const std::string& path) const {
+  LAYERFS_ASSIGN(Fd file, open(path, O_PATH));
+  LAYERFS_ASSIGN(struct stat st, stat_fd(file.get()));
+  LAYERFS_ASSIGN(file, open(path, O_RDONLY | (S_ISDIR(st.st_mode) ? O_DIRECTORY : 0)));
+  if (::fsync(file.get()) != 0) return system_error(errno, "fsync", join_path(shown_, path));
+  return {};
+}
+
+}  // namespace layerfs
