@@ -39,7 +39,6 @@ Result<std::string> canonical(std::string_view name) {
 
 Result<LayerPath> parse_entry_path(std::string_view name) {
   if (name.empty()) return refuse("an empty name");
-  if (name.front() == '/') return refuse("an absolute name");
   LayerPath result;
   LAYERFS_ASSIGN(result.path, canonical(name));
   if (result.path.find(kWhiteoutPrefix) == std::string::npos) return result;

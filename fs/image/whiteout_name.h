@@ -30,11 +30,11 @@ struct LayerPath {
   std::string path;
 };
 
-/// The name of a tar entry. Errors: kInvalid with the reason only: empty, absolute, `..`, NUL, a component
-/// above 255 bytes, a path above 4095, a bare `.wh.`, a whiteout as a parent.
+/// The name of a tar entry; a leading '/' means the root of the layer. Errors: kInvalid with the reason only:
+/// empty, `..`, NUL, a component above 255 bytes, a path above 4095, a bare `.wh.`, a whiteout as a parent.
 Result<LayerPath> parse_entry_path(std::string_view name);
 
-/// The target of a hard link, made canonical; a leading '/' means the root of the layer. Errors: as above.
+/// The target of a hard link, likewise. Errors: as above.
 Result<std::string> parse_link_path(std::string_view name);
 
 /// True where `name` (one component) can't stand in a layer because it reads as a whiteout.

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The merge rules of fs/tree/merge.h, one sentence each. Yardstick: what umoci unpacks.
+// The merge rules of fs/tree/merge.h, one sentence each. Yardstick: what an overlay of the unpacked layers
+// shows.
 #include "fs/tree/merge.h"
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -39,6 +41,7 @@ class RecordList final : public LayerSource {
   }
   RecordList& whiteout(const std::string& path) { return special(path, RecordKind::kWhiteout); }
   RecordList& opaque(const std::string& path) { return special(path, RecordKind::kOpaque); }
+  RecordList& node(const std::string& path, NodeKind kind) { return add(path, kind, 0644); }
   RecordList& with_xattr(const std::string& name, const std::string& value) {
     records_.back().xattrs.emplace_back(name, value);
     return *this;
@@ -154,11 +157,22 @@ TEST_F(Merge, OpaqueMarkOfADirectoryThatReplacesALinkLeavesTheLinksTarget) {
   EXPECT_EQ(names_in("lib"), "new");
 }
 
-TEST_F(Merge, WhiteoutThroughALowerLinkActsOnItsTarget) {
+TEST_F(Merge, MarksAreNotLedElsewhereByALink) {
   apply(
       RecordList().dir("usr").dir("usr/lib").file("usr/lib/a").file("usr/lib/b").symlink("lib", "/usr/lib"));
-  apply(RecordList().whiteout("lib/a"));
-  EXPECT_EQ(names_in("usr/lib"), "b");
+  apply(RecordList().whiteout("lib/a").opaque("lib"));
+  EXPECT_EQ(names_in("usr/lib"), "a b");
+  EXPECT_EQ(find("lib")->node.kind, NodeKind::kSymlink);
+}
+
+TEST_F(Merge, WhiteoutOfALinkBesideAWhiteoutThroughIt) {
+  apply(RecordList().dir("d").file("d/x").symlink("l", "d"));
+  apply(RecordList().whiteout("l").whiteout("l/x"));
+  EXPECT_FALSE(find("l"));
+  EXPECT_EQ(names_in("d"), "x");
+  apply(RecordList().dir("e").file("e/x").file("e/y"));
+  apply(RecordList().whiteout("e/x").whiteout("e"));
+  EXPECT_FALSE(find("e"));
 }
 
 TEST_F(Merge, MarksAreAllFoundBeforeTheFirstIsCarriedOut) {
@@ -167,35 +181,85 @@ TEST_F(Merge, MarksAreAllFoundBeforeTheFirstIsCarriedOut) {
   EXPECT_FALSE(find("d"));
 }
 
-TEST_F(Merge, EntryThroughALowerLinkLandsInItsTarget) {
-  apply(RecordList().dir("usr").dir("usr/lib").symlink("lib", "usr/lib"));
-  apply(RecordList().file("lib/new", 7));
+TEST_F(Merge, EntryBelowALowerLinkMakesADirectoryInItsPlace) {
+  for (const char* target : {"usr/lib", "/usr/lib", "nowhere", "lib"}) {
+    tree_ = MemoryTree();
+    apply(RecordList().dir("usr").dir("usr/lib").file("usr/lib/libc").symlink("lib", target));
+    apply(RecordList().file("lib/new", 7).file("lib/sub/newer", 8));
+    EXPECT_EQ(names_in("usr/lib"), "libc") << target;
+    EXPECT_EQ(find("lib")->node.kind, NodeKind::kDirectory) << target;
+    EXPECT_EQ(names_in("lib"), "new sub") << target;
+    EXPECT_EQ(size_of("lib/sub/newer"), 8U) << target;
+  }
+}
+
+TEST_F(Merge, EntryBelowAnAbsoluteOrRelativeLowerLinkInASubdirectory) {
+  apply(RecordList()
+            .dir("run")
+            .file("run/keep")
+            .dir("var")
+            .symlink("var/run", "/run")
+            .symlink("var/r", "../run"));
+  apply(RecordList().file("var/run/x", 3).file("var/r/y", 4));
+  EXPECT_EQ(names_in("run"), "keep");
+  EXPECT_EQ(names_in("var/run"), "x");
+  EXPECT_EQ(names_in("var/r"), "y");
+  EXPECT_EQ(find("var")->node.nlink, 4U);
+}
+
+TEST_F(Merge, EntryBelowSomethingElseOfALowerLayerMakesADirectoryInItsPlace) {
+  for (NodeKind kind : {NodeKind::kRegular, NodeKind::kFifo, NodeKind::kCharDevice, NodeKind::kBlockDevice,
+                        NodeKind::kSocket}) {
+    tree_ = MemoryTree();
+    apply(RecordList().node("a", kind).hard_link("other", "a").file("keep"));
+    apply(RecordList().file("a/b/c", 9).at_time(1234));
+    EXPECT_EQ(names_in(""), "a keep other");
+    EXPECT_EQ(find("a")->node.kind, NodeKind::kDirectory);
+    EXPECT_EQ(find("a")->node.mode, 0755);
+    EXPECT_EQ(find("a")->node.mtime.seconds, 1234);
+    EXPECT_EQ(size_of("a/b/c"), 9U);
+    EXPECT_EQ(find("other")->node.kind, kind);
+    EXPECT_EQ(find("other")->node.nlink, 1U);
+  }
+}
+
+TEST_F(Merge, EntryThroughALinkOfItsOwnLayerLandsInItsTarget) {
+  apply(RecordList().dir("usr").dir("usr/lib").dir("run").dir("var"));
+  apply(RecordList()
+            .symlink("lib", "usr/lib")
+            .file("lib/new", 7)
+            .symlink("var/run", "/run")
+            .file("var/run/x", 5));
   EXPECT_EQ(size_of("usr/lib/new"), 7U);
   EXPECT_EQ(find("lib")->node.kind, NodeKind::kSymlink);
+  EXPECT_EQ(size_of("run/x"), 5U);
+  EXPECT_EQ(names_in("var"), "run");
 }
 
 TEST_F(Merge, LinksCannotLeaveTheRoot) {
-  apply(RecordList().dir("etc").dir("d").symlink("d/up", "../../../../etc").symlink("abs", "/etc"));
-  apply(RecordList().file("d/up/a", 3).file("abs/b", 4));
+  apply(RecordList().dir("etc").dir("d"));
+  apply(RecordList()
+            .symlink("d/up", "../../../../etc")
+            .symlink("abs", "/etc")
+            .file("d/up/a", 3)
+            .file("abs/b", 4));
   EXPECT_EQ(size_of("etc/a"), 3U);
   EXPECT_EQ(size_of("etc/b"), 4U);
 }
 
-TEST_F(Merge, DanglingLinkAsAParentMakesItsTarget) {
-  apply(RecordList().symlink("l", "x/y"));
-  apply(RecordList().file("l/f", 5));
+TEST_F(Merge, DanglingLinkOfItsOwnLayerAsAParentMakesItsTarget) {
+  apply(RecordList().symlink("l", "x/y").file("l/f", 5));
   EXPECT_EQ(size_of("x/y/f"), 5U);
 }
 
 TEST_F(Merge, MissingStepsBeforeDotDotAreNotMade) {
-  apply(RecordList().symlink("l", "gone/../x"));
-  apply(RecordList().file("l/f", 5));
+  apply(RecordList().symlink("l", "gone/../x").file("l/f", 5));
   EXPECT_EQ(names_in(""), "l x");
 }
 
 TEST_F(Merge, LoopOfLinksIsRefusedByName) {
-  apply(RecordList().symlink("a", "b").symlink("b", "a"));
-  EXPECT_NE(refusal(RecordList().file("a/f")).find("'a/f'"), std::string::npos);
+  EXPECT_NE(refusal(RecordList().symlink("a", "b").symlink("b", "a").file("a/f")).find("'a/f'"),
+            std::string::npos);
 }
 
 TEST_F(Merge, FortyLinksAreFollowed) {
@@ -203,16 +267,89 @@ TEST_F(Merge, FortyLinksAreFollowed) {
   links.dir("end");
   for (int i = 0; i < 40; ++i)
     links.symlink("l" + std::to_string(i), i == 39 ? "end" : "l" + std::to_string(i + 1));
+  links.file("l0/f", 9);
   apply(links);
-  apply(RecordList().file("l0/f", 9));
   EXPECT_EQ(size_of("end/f"), 9U);
-  EXPECT_NE(refusal(RecordList().symlink("more", "l0").file("more/f")).find("too many levels"),
-            std::string::npos);
+  tree_ = MemoryTree();
+  EXPECT_NE(refusal(links.symlink("more", "l0").file("more/f")).find("too many levels"), std::string::npos);
 }
 
-TEST_F(Merge, FileAsAParentIsRefusedByName) {
-  apply(RecordList().file("f"));
-  EXPECT_NE(refusal(RecordList().file("f/x")).find("'f/x'"), std::string::npos);
+TEST_F(Merge, StepsThroughLinksAreBounded) {
+  // A chain of links whose targets are as long as they may be: each walk through it is 80,000 steps.
+  RecordList links;
+  links.dir("a").dir("d");
+  for (int i = 0; i < 39; ++i) {
+    std::string target;
+    for (int step = 0; step < 1000; ++step) target += "a/../";
+    links.symlink("l" + std::to_string(i), target + (i == 0 ? "d" : "l" + std::to_string(i - 1)));
+  }
+  RecordList same_parent = links;
+  for (int i = 0; i < 100'000; ++i) same_parent.file("l38/" + std::to_string(i));
+  apply(same_parent);
+  EXPECT_EQ(find("d")->node.nlink, 2U);
+  EXPECT_TRUE(find("d/99999"));
+
+  for (int i = 0; i < 100'000; ++i) links.file("l38/" + std::to_string(i) + "/f");
+  tree_ = MemoryTree();
+  EXPECT_NE(refusal(links).find("too many steps"), std::string::npos);
+}
+
+TEST_F(Merge, ManyWhiteoutsThroughLowerLinksCostNothing) {
+  RecordList lower;
+  lower.dir("a").dir("d");
+  for (int i = 0; i < 39; ++i) {
+    std::string target;
+    for (int step = 0; step < 1000; ++step) target += "a/../";
+    lower.symlink("l" + std::to_string(i), target + (i == 0 ? "d" : "l" + std::to_string(i - 1)));
+  }
+  apply(lower);
+  RecordList marks;
+  for (int i = 0; i < 100'000; ++i) marks.whiteout("l38/" + std::to_string(i) + "/x").opaque("l38");
+  apply(marks);
+  EXPECT_EQ(names_in("d"), "");
+}
+
+TEST_F(Merge, DirectoriesThatAreOnlyImpliedAreCounted) {
+  std::string deep = "0";
+  for (int i = 0; i < 99; ++i) deep += "/" + std::to_string(i);
+  MergeLimits limits{.made_parents = 150};
+  EXPECT_TRUE(merge_layer(tree_, RecordList().file(deep + "/f").file(deep + "/g").file("x/y/z"), limits));
+  tree_ = MemoryTree();
+  auto refused = merge_layer(tree_, RecordList().file(deep + "/f").file("other/" + deep + "/f"), limits);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message().find("more than 150 directories"), std::string::npos);
+}
+
+TEST_F(Merge, NodesOfTheWholeTreeAreCounted) {
+  MergeLimits limits{.nodes = 4};  // the root is one
+  EXPECT_TRUE(merge_layer(tree_, RecordList().file("a").file("b"), limits));
+  EXPECT_TRUE(merge_layer(tree_, RecordList().file("a", 2).file("c"), limits));
+  auto refused = merge_layer(tree_, RecordList().file("d"), limits);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message().find("more than 4 files"), std::string::npos);
+}
+
+TEST_F(Merge, AlternatingLinksAndManyParentsStayLinear) {
+  RecordList layer;
+  for (int i = 0; i < 100'000; ++i) layer.file(std::to_string(i) + "/f");
+  for (int i = 0; i < 100'000; ++i) layer.symlink("l", std::to_string(i));
+  auto start = std::chrono::steady_clock::now();
+  apply(layer);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
+}
+
+TEST_F(Merge, HardLinkOverADirectoryTakesItAwayWithWhatThePathsThroughItMeant) {
+  apply(RecordList().file("f", 3));
+  EXPECT_NE(refusal(RecordList().dir("d").file("d/a").hard_link("d", "f").file("d/b").dir("e")),
+            "not refused");
+  tree_ = MemoryTree();
+  apply(RecordList().dir("x").symlink("l", "x").dir("d").file("d/a").hard_link("d", "l").file("d/b", 2));
+  EXPECT_EQ(find("d")->node.kind, NodeKind::kSymlink);
+  EXPECT_EQ(names_in("x"), "b");
+}
+
+TEST_F(Merge, FileOfItsOwnLayerAsAParentIsRefusedByName) {
+  EXPECT_NE(refusal(RecordList().file("f").file("f/x")).find("'f/x'"), std::string::npos);
 }
 
 TEST_F(Merge, MissingParentIsADirectoryOfRootWithTheTimeOfTheEntry) {
