@@ -102,6 +102,9 @@ Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, cons
     limit = marked.upto;
     found.data = std::move(marked.data);
   }
+  // The checkpoint's are the latest that it covers: the next one stores them, and not the log's older ones,
+  // which may be there twice then.
+  const std::vector<std::uint64_t> latest = core.requests.latest(kRequestsStored);
   LAYERFS_TRY(
       scan->for_each_below(meta.covered + 1, [&](std::uint64_t, std::string_view body) -> Result<void> {
         // Records that the checkpoint covers tell only which requests were done; damaged ones don't matter
@@ -110,6 +113,7 @@ Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, cons
           core.requests.add(std::get<tree::ChangeSet>(*decoded).request);
         return {};
       }));
+  for (const std::uint64_t request : latest) core.requests.add(request);
   DataEffects effects;
   LAYERFS_TRY(
       scan->for_each_from(meta.covered + 1, [&](std::uint64_t seq, std::string_view body) -> Result<void> {

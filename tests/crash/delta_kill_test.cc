@@ -20,6 +20,7 @@
 #include "fs/base/bytes.h"
 #include "fs/base/sys_file.h"
 #include "fs/upper/delta_open.h"
+#include "fs/upper/delta_records.h"
 #include "tests/base/scratch_dir.h"
 #include "tests/upper/delta_model.h"
 
@@ -153,6 +154,11 @@ class DeltaKillTest : public ::testing::Test {
   /// Brings workers and models to what `upper` says and compares it.
   void check(const tree::UpperLayer& upper, const std::array<std::uint64_t, kThreads>& acknowledged) {
     test::Dump expected;
+    // The latest kRequestsStored requests are known, whatever becomes of the log: a thread that did not get a
+    // processor for a while, between its change and the next, has seen more than those pass by.
+    std::uint64_t changes = 0;
+    for (const Worker& worker : workers_)
+      changes += test::ChangeMaker::counter_of(upper, worker.base()) - worker.counter();
     for (std::size_t t = 0; t < kThreads; ++t) {
       Worker& worker = workers_[t];
       const std::uint64_t found = test::ChangeMaker::counter_of(upper, worker.base());
@@ -165,7 +171,7 @@ class DeltaKillTest : public ::testing::Test {
         models_[t].apply(set);
         request = set.request;
       }
-      if (request != 0) {
+      if (request != 0 && changes <= kRequestsStored) {
         EXPECT_TRUE(upper.was_applied(request)) << "request " << request << " of thread " << t;
       }
       if (found != 0) check_file(upper, worker);

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <random>
 #include <string>
 #include <thread>
@@ -102,6 +103,27 @@ TEST_F(DeltaUpperTest, ACleanCloseLeavesOnlyTheLogsHeader) {
   auto upper = open();
   EXPECT_EQ(upper->find_entry(Ino{1}, "gone").state, tree::EntryState::kTombstone);
   EXPECT_FALSE(upper->was_applied(9));
+}
+
+TEST_F(DeltaUpperTest, TheLatestRequestsAreKnownThroughManyDeaths) {
+  constexpr std::uint64_t kLives = 20;
+  constexpr std::uint64_t kAtOnce = 200;  // less than kRequestsStored in all
+  std::string place = path_;
+  for (std::uint64_t life = 0; life < kLives; ++life) {
+    auto upper = open_delta_with(place, {}, tuning_);
+    ASSERT_TRUE(upper) << upper.error().message();
+    for (std::uint64_t i = 1; i <= kAtOnce; ++i)
+      ASSERT_TRUE((*upper)->apply({{tree::PutTombstone{Ino{1}, "gone"}}, life * kAtOnce + i}));
+    ASSERT_TRUE((*upper)->sync(SyncScope::kAll));
+    // What a process leaves that dies now.
+    const std::string left = dir_ / fmt::format("life{}", life);
+    std::filesystem::copy(place, left, std::filesystem::copy_options::recursive);
+    place = left;
+  }
+  const auto upper = open_delta_with(place, {}, tuning_);
+  ASSERT_TRUE(upper) << upper.error().message();
+  for (std::uint64_t request = 1; request <= kLives * kAtOnce; ++request)
+    ASSERT_TRUE((*upper)->was_applied(request)) << request;
 }
 
 TEST_F(DeltaUpperTest, ASecondWriterIsRefusedByName) {
