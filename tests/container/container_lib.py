@@ -39,6 +39,7 @@ class Stage:
         self.layerfs = os.path.abspath(layerfs)
         self.oci = os.path.join(os.path.dirname(self.layerfs), "layerfs-oci")
         self.who = who
+        os.umask(0o022)  # files of the tests are for the user too
         if os.geteuid() != 0:
             skip("needs root, to become the test users")
         made = subprocess.run([os.path.join(SUPPORT, "setup_users")], capture_output=True, text=True)
@@ -47,12 +48,22 @@ class Stage:
         user = USERS[who]
         self.account = pwd.getpwnam(user) if user else None
         self.dir = tempfile.mkdtemp(prefix="layerfs-container-")
-        os.chmod(self.dir, 0o755)
         self.home = os.path.join(self.dir, "home")
+        self.store = os.path.join(self.home, "store")
+        try:
+            self.fill(with_image)
+        except BaseException:
+            self.close()
+            raise
+
+    def fill(self, with_image):
+        os.chmod(self.dir, 0o755)
         os.mkdir(self.home)
         if self.account:
             os.chown(self.home, self.account.pw_uid, self.account.pw_gid)
-        self.store = os.path.join(self.home, "store")
+            found = subprocess.run([os.path.join(SUPPORT, "reachable"), self.account.pw_name, self.dir, self.layerfs,
+                                    self.oci], check=True, stdout=subprocess.PIPE, text=True)
+            self.layerfs, self.oci = found.stdout.splitlines()
         if with_image:
             self.import_image()
 

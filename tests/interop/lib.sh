@@ -2,6 +2,7 @@
 # What the interop tests share. Source it: `. lib.sh`; it makes a private work directory in $work, and everything in
 # it, mounts and Podman storage too, is gone when the script ends. Set before: $layerfs, the program under test.
 set -euo pipefail
+umask 022
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 support=$here/../support
 
