@@ -97,6 +97,7 @@ Result<bool> run_check(const Tool& tool, bool json, store::CheckDepth depth) {
 struct Arguments {
   bool json = false;
   bool wait = false;
+  bool quick = false;
   bool contents = false;
 };
 
@@ -121,14 +122,15 @@ void add_store_commands(CLI::App& app, Tool& tool) {
   });
 
   auto* check =
-      group->add_subcommand("check", "Check that everything in the store is whole; exit 1 where it is not");
+      group->add_subcommand("check",
+                            "Read the whole store and check that every content and every layer has its "
+                            "digest and every reference leads somewhere; exit 1 where it is not so");
   check->add_flag("--json", arguments->json, "As JSON");
-  check->add_flag("--contents", arguments->contents,
-                  "Also that every content and every layer has its digest");
+  auto* quick = check->add_flag("--quick", arguments->quick, "References and sizes only, contents unread");
+  check->add_flag("--contents", arguments->contents, "Contents too (the default)")->excludes(quick);
   check->callback([arguments, &tool] {
-    auto whole =
-        run_check(tool, arguments->json,
-                  arguments->contents ? store::CheckDepth::kContents : store::CheckDepth::kStructure);
+    auto whole = run_check(tool, arguments->json,
+                           arguments->quick ? store::CheckDepth::kStructure : store::CheckDepth::kContents);
     if (!whole)
       tool.status = report_error(tool, whole.error());
     else if (!*whole)

@@ -95,7 +95,7 @@ Result<void> BlockWriter::finish(std::string_view footer) {
   append_le(end, static_cast<std::uint32_t>(footer.size()));
   end += kEndMagic;
   LAYERFS_TRY(write_full(fd_.get(), as_bytes(end)));
-  start_writeback(fd_.get(), 0, 0);
+  start_writeback(fd_.get(), 0, offset_ + end.size());
   return {};
 }
 
@@ -106,8 +106,13 @@ Result<void> BlockWriter::sync() {
 }
 
 Result<BlockFile> BlockFile::open(const std::string& path, BlockFileKind kind) {
+  LAYERFS_ASSIGN(Fd fd, open_file(path, O_RDONLY));
+  return open(std::move(fd), path, kind);
+}
+
+Result<BlockFile> BlockFile::open(Fd fd, const std::string& path, BlockFileKind kind) {
   BlockFile file;
-  LAYERFS_ASSIGN(file.fd_, open_file(path, O_RDONLY));
+  file.fd_ = std::move(fd);
   file.path_ = path;
   LAYERFS_ASSIGN(struct stat st, stat_fd(file.fd_.get()));
   auto size = static_cast<std::uint64_t>(st.st_size);

@@ -55,6 +55,8 @@ class BlockFile {
  public:
   /// Opens and checks head, tail and footer. Errors: ENOENT, kCorrupt, kUnsupported (a newer version).
   static Result<BlockFile> open(const std::string& path, BlockFileKind kind);
+  /// The same of a file that is open already; `path` is what errors call it.
+  static Result<BlockFile> open(Fd fd, const std::string& path, BlockFileKind kind);
   const std::string& footer() const { return footer_; }
 
  private:

@@ -2,6 +2,7 @@
 #include "fs/store/catalog_db.h"
 
 #include <algorithm>
+#include <unordered_map>
 #include <utility>
 
 #include "fs/base/check.h"
@@ -33,16 +34,16 @@ Result<ImageRecord> image_of(std::string_view key, std::string_view value) {
   return std::move(*image);
 }
 
-/// True where a reference other than `reference` means the image of `manifest`.
-Result<bool> has_other_name(const Txn& txn, std::string_view reference, const Digest& manifest) {
+Result<std::vector<ImageRecord>> images_of(const Txn& txn) {
   LAYERFS_ASSIGN(Cursor cursor, Cursor::open(txn, kImages));
+  std::vector<ImageRecord> images;
   LAYERFS_ASSIGN(bool more, cursor.first());
   while (more) {
     LAYERFS_ASSIGN(ImageRecord image, image_of(cursor.key(), cursor.value()));
-    if (!image.reference.empty() && image.reference != reference && image.manifest == manifest) return true;
+    images.push_back(std::move(image));
     LAYERFS_ASSIGN(more, cursor.next());
   }
-  return false;
+  return images;
 }
 
 Result<ContainerRecord> container_of(std::string_view key, std::string_view value) {
@@ -50,6 +51,18 @@ Result<ContainerRecord> container_of(std::string_view key, std::string_view valu
   if (!container || container->id != key)
     return corrupt_error("read catalog", key, "the container's record is damaged");
   return std::move(*container);
+}
+
+Result<std::vector<ContainerRecord>> containers_of(const Txn& txn) {
+  LAYERFS_ASSIGN(Cursor cursor, Cursor::open(txn, kContainers));
+  std::vector<ContainerRecord> containers;
+  LAYERFS_ASSIGN(bool more, cursor.first());
+  while (more) {
+    LAYERFS_ASSIGN(ContainerRecord container, container_of(cursor.key(), cursor.value()));
+    containers.push_back(std::move(container));
+    LAYERFS_ASSIGN(more, cursor.next());
+  }
+  return containers;
 }
 
 }  // namespace
@@ -79,11 +92,11 @@ Result<CatalogDb::Reading> CatalogDb::read() const {
   return Reading(pool_, std::move(session));
 }
 
-Result<std::unique_ptr<CatalogDb>> CatalogDb::open(const std::string& directory, bool read_only) {
+Result<std::unique_ptr<CatalogDb>> CatalogDb::open(const std::string& directory, CatalogUse use) {
   std::unique_ptr<CatalogDb> catalog(new CatalogDb);
   EnvOptions options;
   options.databases = kDatabases;
-  options.read_only = read_only;
+  options.read_only = use == CatalogUse::kRead;
   LAYERFS_ASSIGN(catalog->env_, Env::open(directory, options));
   return catalog;
 }
@@ -142,21 +155,36 @@ Result<void> CatalogDb::for_each_object(FunctionRef<bool(const ObjectRow&)> visi
   return {};
 }
 
-Result<void> CatalogDb::put_image(const ImageRecord& image) {
+Result<void> CatalogDb::put_image(const ImageRecord& image, const std::vector<std::string>& references) {
   LAYERFS_ASSIGN(WriteTxn txn, WriteTxn::begin(*env_));
-  if (image.reference.empty()) {
+  if (references.empty()) {
     LAYERFS_TRY(txn.put(kImages, nameless_key(image), encode_image(image)));
     return txn.commit();
   }
-  LAYERFS_ASSIGN(auto old_value, txn.find(kImages, image.reference));
-  if (old_value) {
-    LAYERFS_ASSIGN(ImageRecord old, image_of(image.reference, *old_value));
-    old.reference.clear();
-    LAYERFS_ASSIGN(bool named_elsewhere, has_other_name(txn, image.reference, old.manifest));
-    if (old.manifest != image.manifest && !named_elsewhere)
-      LAYERFS_TRY(txn.put(kImages, nameless_key(old), encode_image(old)));
+  // How many names each image has that loses one now; with none left it is kept without, until gc.
+  std::unordered_map<Digest, std::size_t> names;
+  std::vector<ImageRecord> losers;
+  for (const auto& reference : references) {
+    LAYERFS_ASSIGN(auto old_value, txn.find(kImages, reference));
+    if (!old_value) continue;
+    LAYERFS_ASSIGN(ImageRecord old, image_of(reference, *old_value));
+    if (old.manifest != image.manifest) losers.push_back(std::move(old));
   }
-  LAYERFS_TRY(txn.put(kImages, image.reference, encode_image(image)));
+  if (!losers.empty()) {
+    LAYERFS_ASSIGN(auto images, images_of(txn));
+    for (const auto& each : images)
+      if (!each.reference.empty()) ++names[each.manifest];
+  }
+  for (auto& old : losers) {
+    if (--names[old.manifest] > 0) continue;
+    old.reference.clear();
+    LAYERFS_TRY(txn.put(kImages, nameless_key(old), encode_image(old)));
+  }
+  ImageRecord named = image;
+  for (const auto& reference : references) {
+    named.reference = reference;
+    LAYERFS_TRY(txn.put(kImages, reference, encode_image(named)));
+  }
   // It has a name now, if it was kept without one.
   LAYERFS_TRY(txn.erase(kImages, nameless_key(image)));
   return txn.commit();
@@ -173,15 +201,15 @@ Result<std::optional<ImageRecord>> CatalogDb::find_image(std::string_view refere
 
 Result<std::vector<ImageRecord>> CatalogDb::list_images() const {
   LAYERFS_ASSIGN(auto reading, read());
-  LAYERFS_ASSIGN(Cursor cursor, Cursor::open(reading.txn(), kImages));
-  std::vector<ImageRecord> images;
-  LAYERFS_ASSIGN(bool more, cursor.first());
-  while (more) {
-    LAYERFS_ASSIGN(ImageRecord image, image_of(cursor.key(), cursor.value()));
-    images.push_back(std::move(image));
-    LAYERFS_ASSIGN(more, cursor.next());
-  }
-  return images;
+  return images_of(reading.txn());
+}
+
+Result<CatalogRoots> CatalogDb::list_roots() const {
+  LAYERFS_ASSIGN(auto reading, read());
+  CatalogRoots roots;
+  LAYERFS_ASSIGN(roots.images, images_of(reading.txn()));
+  LAYERFS_ASSIGN(roots.containers, containers_of(reading.txn()));
+  return roots;
 }
 
 Result<bool> CatalogDb::remove_image(std::string_view reference) {
@@ -242,15 +270,7 @@ Result<std::optional<ContainerRecord>> CatalogDb::find_container(std::string_vie
 
 Result<std::vector<ContainerRecord>> CatalogDb::list_containers() const {
   LAYERFS_ASSIGN(auto reading, read());
-  LAYERFS_ASSIGN(Cursor cursor, Cursor::open(reading.txn(), kContainers));
-  std::vector<ContainerRecord> containers;
-  LAYERFS_ASSIGN(bool more, cursor.first());
-  while (more) {
-    LAYERFS_ASSIGN(ContainerRecord container, container_of(cursor.key(), cursor.value()));
-    containers.push_back(std::move(container));
-    LAYERFS_ASSIGN(more, cursor.next());
-  }
-  return containers;
+  return containers_of(reading.txn());
 }
 
 Result<bool> CatalogDb::remove_container(std::string_view id) {

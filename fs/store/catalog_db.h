@@ -6,6 +6,7 @@
 // (2) A row that does not decode is kCorrupt naming it, never skipped.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,10 +28,18 @@ struct ObjectRow {
   ObjectLocation location;
 };
 
+enum class CatalogUse : std::uint8_t { kRead, kWrite, kCreate };
+
+/// What the catalog knows of images and containers at one moment.
+struct CatalogRoots {
+  std::vector<ImageRecord> images;
+  std::vector<ContainerRecord> containers;
+};
+
 class CatalogDb {
  public:
-  /// Opens `directory`; with `read_only` it must be there. Errors: as Env::open.
-  static Result<std::unique_ptr<CatalogDb>> open(const std::string& directory, bool read_only);
+  /// Opens `directory`; LMDB's files in it are made with kCreate (and kWrite). Errors: as Env::open.
+  static Result<std::unique_ptr<CatalogDb>> open(const std::string& directory, CatalogUse use);
 
   Result<std::optional<ObjectLocation>> find_object(const Digest& digest) const;
   /// Names objects; one that has a row keeps it. Sets `kept[i]` where row i is now the store's. Requires:
@@ -42,10 +51,15 @@ class CatalogDb {
   /// In order of the digests. False stops. The visitor must not take long (invariant 1).
   Result<void> for_each_object(FunctionRef<bool(const ObjectRow&)> visit) const;
 
-  Result<void> put_image(const ImageRecord& image);
+  /// Puts one image under several references, all of them or none: what it costs grows with the images there
+  /// are and the names that are put, not with their product. With none it is kept nameless. Requires: no
+  /// reference is empty.
+  Result<void> put_image(const ImageRecord& image, const std::vector<std::string>& references);
   Result<std::optional<ImageRecord>> find_image(std::string_view reference) const;
   /// In order of the references; nameless ones (reference empty) first.
   Result<std::vector<ImageRecord>> list_images() const;
+  /// Images and containers of one moment.
+  Result<CatalogRoots> list_roots() const;
   /// By reference; a nameless one by the digest (`sha256:...`) of its manifest. False where it was not there.
   Result<bool> remove_image(std::string_view reference);
   /// Returns how many there were.

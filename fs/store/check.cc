@@ -27,11 +27,17 @@ class Checker {
   Checker(const Layout& layout, const CatalogDb& catalog, const ObjectFiles& objects, CheckDepth depth)
       : layout_(layout), catalog_(catalog), objects_(objects), depth_(depth) {}
 
+  /// Others may import, commit and remove meanwhile; only gc waits. What images and containers there are is
+  /// read first, once: what they need was there before they were, and stays until a gc.
   CheckReport run() {
+    auto roots = catalog_.list_roots();
+    if (!roots) problem("catalog", roots.error());
     check_objects();
     check_layers();
-    check_images();
-    check_containers();
+    if (roots) {
+      check_images(roots->images);
+      check_containers(roots->containers);
+    }
     check_trees();
     return std::move(report_);
   }
@@ -48,8 +54,8 @@ class Checker {
   void check_layer(const Digest& diff_id);
   Result<void> check_records(const StoredLayer& layer);
   Result<void> check_frames(const StoredLayer& layer);
-  void check_images();
-  void check_containers();
+  void check_images(const std::vector<ImageRecord>& images);
+  void check_containers(const std::vector<ContainerRecord>& containers);
   void check_trees();
   Result<void> check_tree(const TreeFile& tree, const std::string& subject);
   Result<void> check_directory(const TreeFile& tree, const std::string& subject, Ino dir);
@@ -87,9 +93,9 @@ void Checker::check_object(const ObjectRow& row) {
   auto blob = objects_.open_at_location(row.digest, row.location);
   if (!blob) return problem(subject, blob.error());
   if (depth_ != CheckDepth::kContents) return;
-  Sha256 hash;
-  if (auto read = read_object(*blob, hash); !read) return problem(subject, read.error());
-  if (hash.finish() != row.digest) problem(subject, "its bytes have another digest");
+  if (auto verified = ObjectFiles::verify_at_location(row.digest, row.location, *blob); !verified)
+    problem(subject, verified.error().kind == ErrorKind::kCorrupt ? verified.error().reason
+                                                                  : verified.error().message());
 }
 
 void Checker::check_objects() {
@@ -165,7 +171,7 @@ void Checker::check_layer(const Digest& diff_id) {
 }
 
 void Checker::check_layers() {
-  auto names = list_dir(layout_.layers());
+  auto names = layout_.own().list(Layout::kLayers);
   if (!names) return problem("layers", names.error());
   for (const auto& name : *names) {
     if (auto diff_id = parse_hex_digest(name))
@@ -176,15 +182,13 @@ void Checker::check_layers() {
 }
 
 void Checker::check_blob(const std::string& subject, const Digest& digest) {
-  auto bytes = read_file(layout_.blob(digest));
+  auto bytes = layout_.own().read(layout_.blob(digest), std::size_t{64} << 20);
   if (!bytes) return problem(subject, bytes.error());
   if (sha256(*bytes) != digest) problem(subject, "blob " + digest.str() + " has other bytes");
 }
 
-void Checker::check_images() {
-  auto images = catalog_.list_images();
-  if (!images) return problem("catalog", images.error());
-  for (const auto& image : *images) {
+void Checker::check_images(const std::vector<ImageRecord>& images) {
+  for (const auto& image : images) {
     std::string subject = "image " + (image.reference.empty() ? image.config.str() : image.reference);
     check_blob(subject, image.manifest);
     check_blob(subject, image.config);
@@ -197,13 +201,17 @@ void Checker::check_images() {
   }
 }
 
-void Checker::check_containers() {
-  auto containers = catalog_.list_containers();
-  if (!containers) return problem("catalog", containers.error());
-  for (const auto& container : *containers) {
+void Checker::check_containers(const std::vector<ContainerRecord>& containers) {
+  for (const auto& container : containers) {
     std::string subject = "container " + container.name;
-    auto directory = find_stat_at(AT_FDCWD, join_path(layout_.containers(), container.id), 0);
-    if (!directory || !*directory) problem(subject, "its directory is missing");
+    auto directory = layout_.own().open(join_path(Layout::kContainers, container.id), O_PATH | O_DIRECTORY);
+    if (!directory) {
+      // The record goes before the directory: one that is gone by now was removed meanwhile.
+      auto still = catalog_.find_container(container.id);
+      if (still && !*still) continue;
+      problem(subject,
+              directory.error().code == ENOENT ? "its directory is missing" : directory.error().message());
+    }
     for (const auto& layer : container.layers)
       if (!layers_.contains(layer)) problem(subject, "it needs layer " + layer.str());
     if (chain_id(container.layers) != container.chain)
@@ -243,7 +251,7 @@ Result<void> Checker::check_tree(const TreeFile& tree, const std::string& subjec
 }
 
 void Checker::check_trees() {
-  auto names = list_dir(layout_.trees());
+  auto names = layout_.own().list(Layout::kTrees);
   if (!names) return problem("trees", names.error());
   for (const auto& name : *names) {
     std::string subject = "tree " + name;
@@ -253,7 +261,7 @@ void Checker::check_trees() {
       continue;
     }
     ++report_.trees_checked;
-    auto tree = TreeFile::open(layout_.tree(*chain), *chain);
+    auto tree = TreeFile::open_in(layout_.own(), layout_.tree(*chain), *chain);
     if (!tree) {
       problem(subject, tree.error());
       continue;

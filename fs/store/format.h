@@ -40,11 +40,16 @@ bool take_node(ByteReader& from, tree::Node& node);
 void append_record(std::string& to, const tree::LayerRecord& record);
 bool take_record(ByteReader& from, tree::LayerRecord& record);
 
+/// In the place of an offset, of an object in a file of its own: its digest is that of its sparse form
+/// (sparse_name.h).
+inline constexpr std::uint64_t kSparseForm = 1;
+
 /// Where an object's bytes are: in a pack, or (pack 0) in a file of its own.
 struct ObjectLocation {
   std::uint64_t pack = 0;
-  std::uint64_t offset = 0;
+  std::uint64_t offset = 0;  ///< of a file: 0, or kSparseForm
   std::uint64_t size = 0;
+  bool is_sparse_form() const { return pack == 0 && offset == kSparseForm; }
   bool operator==(const ObjectLocation&) const = default;
 };
 std::string encode_location(const ObjectLocation& location);

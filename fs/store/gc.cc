@@ -80,15 +80,15 @@ class Collector {
 };
 
 Result<void> Collector::remove(const std::string& path) {
-  std::uint64_t bytes = disk_bytes(path);
-  LAYERFS_TRY(remove_tree(path));
+  std::uint64_t bytes = disk_bytes(layout_.own(), path);
+  LAYERFS_TRY(layout_.own().remove(path));
   report_.bytes_freed += bytes;
   return {};
 }
 
 Result<void> Collector::find_roots() {
-  LAYERFS_ASSIGN(auto images, catalog_.list_images());
-  for (const auto& image : images) {
+  LAYERFS_ASSIGN(CatalogRoots roots, catalog_.list_roots());
+  for (const auto& image : roots.images) {
     chains_.insert(image.chain);
     blobs_.insert({image.manifest, image.config});
     for (const auto& layer : image.layers) {
@@ -96,8 +96,7 @@ Result<void> Collector::find_roots() {
       blobs_.insert(layer.blob);
     }
   }
-  LAYERFS_ASSIGN(auto containers, catalog_.list_containers());
-  for (const auto& container : containers) {
+  for (const auto& container : roots.containers) {
     containers_.insert(container.id);
     chains_.insert(container.chain);
     blobs_.insert({container.image_manifest, container.image_config});
@@ -107,27 +106,27 @@ Result<void> Collector::find_roots() {
 }
 
 Result<void> Collector::sweep_leftovers() {
-  LAYERFS_ASSIGN(auto names, list_dir(layout_.temporaries()));
+  LAYERFS_ASSIGN(auto names, layout_.own().list(Layout::kTemporaries));
   for (const auto& name : names) {
-    LAYERFS_TRY(remove(join_path(layout_.temporaries(), name)));
+    LAYERFS_TRY(remove(join_path(Layout::kTemporaries, name)));
     ++report_.leftovers_removed;
   }
   // The temporary of a creation of the store that was killed.
-  LAYERFS_ASSIGN(names, list_dir(layout_.root()));
+  LAYERFS_ASSIGN(names, layout_.own().list("."));
   for (const auto& name : names) {
     if (!name.starts_with("format.")) continue;
-    LAYERFS_TRY(remove(layout_.path(name)));
+    LAYERFS_TRY(remove(name));
     ++report_.leftovers_removed;
   }
   return {};
 }
 
 Result<void> Collector::sweep_containers() {
-  LAYERFS_ASSIGN(auto names, list_dir(layout_.containers()));
+  LAYERFS_ASSIGN(auto names, layout_.own().list(Layout::kContainers));
   for (const auto& name : names) {
     if (containers_.contains(name)) continue;
-    std::string directory = join_path(layout_.containers(), name);
-    if (auto lock = open_file(join_path(directory, "lock"), O_RDWR)) {
+    std::string directory = join_path(Layout::kContainers, name);
+    if (auto lock = layout_.own().open(join_path(directory, "lock"), O_RDWR)) {
       LAYERFS_ASSIGN(bool free, lock_file(lock->get(), LockMode::kExclusive, LockWait::kNo));
       if (!free) continue;
       LAYERFS_TRY(remove(directory));
@@ -140,11 +139,11 @@ Result<void> Collector::sweep_containers() {
 }
 
 Result<void> Collector::sweep_trees() {
-  LAYERFS_ASSIGN(auto names, list_dir(layout_.trees()));
+  LAYERFS_ASSIGN(auto names, layout_.own().list(Layout::kTrees));
   for (const auto& name : names) {
     auto chain = parse_hex_digest(name);
     if (!chain || chains_.contains(*chain)) continue;
-    LAYERFS_ASSIGN(Fd fd, open_file(layout_.tree(*chain), O_RDONLY));
+    LAYERFS_ASSIGN(Fd fd, layout_.own().open(layout_.tree(*chain), O_RDONLY));
     LAYERFS_ASSIGN(bool unused, lock_file(fd.get(), LockMode::kExclusive, LockWait::kNo));
     if (unused) {
       LAYERFS_TRY(remove(layout_.tree(*chain)));  // under the lock: an opener then sees that it has no name
@@ -159,7 +158,7 @@ Result<void> Collector::sweep_trees() {
 }
 
 Result<void> Collector::mark_tree(const Digest& chain) {
-  LAYERFS_ASSIGN(auto tree, TreeFile::open(layout_.tree(chain), chain));
+  LAYERFS_ASSIGN(auto tree, TreeFile::open_in(layout_.own(), layout_.tree(chain), chain));
   return tree->for_each_node([&](tree::Ino, const tree::Node& node) -> Result<void> {
     mark(node.object);
     return {};
@@ -190,13 +189,13 @@ Result<void> Collector::mark_layers() {
 }
 
 Result<void> Collector::sweep_layers() {
-  LAYERFS_ASSIGN(auto names, list_dir(layout_.layers()));
+  LAYERFS_ASSIGN(auto names, layout_.own().list(Layout::kLayers));
   for (const auto& name : names) {
     auto diff_id = parse_hex_digest(name);
     if (!diff_id || layers_.contains(*diff_id)) continue;
     std::string doomed = layout_.make_temporary_name("layer");
-    LAYERFS_TRY(
-        rename_file(layout_.layer(*diff_id), doomed));  // never half a layer (layer_store.h, invariant 1)
+    LAYERFS_TRY(layout_.own().rename(layout_.layer(*diff_id),
+                                     doomed));  // never half a layer (layer_store.h, invariant 1)
     LAYERFS_TRY(remove(doomed));
     ++report_.layers_removed;
   }
@@ -204,7 +203,7 @@ Result<void> Collector::sweep_layers() {
 }
 
 Result<void> Collector::sweep_blobs() {
-  LAYERFS_ASSIGN(auto names, list_dir(layout_.blobs()));
+  LAYERFS_ASSIGN(auto names, layout_.own().list(Layout::kBlobs));
   for (const auto& name : names) {
     auto digest = parse_hex_digest(name);
     if (!digest || blobs_.contains(*digest)) continue;
@@ -232,10 +231,10 @@ Result<void> Collector::sweep_rows() {
 }
 
 Result<void> Collector::sweep_object_files() {
-  LAYERFS_ASSIGN(auto directories, list_dir(layout_.objects()));
+  LAYERFS_ASSIGN(auto directories, layout_.own().list(Layout::kObjects));
   for (const auto& directory : directories) {
-    std::string path = join_path(layout_.objects(), directory);
-    LAYERFS_ASSIGN(auto names, list_dir(path));
+    std::string path = join_path(Layout::kObjects, directory);
+    LAYERFS_ASSIGN(auto names, layout_.own().list(path));
     for (const auto& name : names) {
       auto digest = parse_hex_digest(name);
       if (!digest) continue;
@@ -247,7 +246,7 @@ Result<void> Collector::sweep_object_files() {
 }
 
 Result<void> Collector::sweep_packs() {
-  LAYERFS_ASSIGN(auto names, list_dir(layout_.packs()));
+  LAYERFS_ASSIGN(auto names, layout_.own().list(Layout::kPacks));
   for (const auto& name : names) {
     auto id = parse_pack_name(name);
     if (!id) continue;
@@ -257,7 +256,7 @@ Result<void> Collector::sweep_packs() {
       objects_.forget_pack(*id);
       continue;
     }
-    LAYERFS_ASSIGN(auto st, find_stat_at(AT_FDCWD, layout_.pack(*id), 0));
+    LAYERFS_ASSIGN(auto st, layout_.own().find_stat(layout_.pack(*id)));
     auto size = st ? static_cast<std::uint64_t>(st->st_size) : 0;
     std::uint64_t dead = size - std::min(size, kPackHeadSize + live->second);
     if (dead <= size / kDeadShare) continue;
@@ -293,19 +292,19 @@ Result<void> Collector::rewrite_pack(std::uint64_t id) {
   std::sort(rows.begin(), rows.end(),
             [](const auto& a, const auto& b) { return a.location.offset < b.location.offset; });
   std::string temporary = layout_.make_temporary_name("pack");
-  LAYERFS_ASSIGN(PackFile pack, PackFile::create(temporary));
+  LAYERFS_ASSIGN(PackFile pack, PackFile::create(layout_.own(), temporary));
   auto copied = copy_objects(rows, pack);
-  if (copied) copied = rename_file(temporary, layout_.pack(pack.id()));
+  if (copied) copied = layout_.own().rename(temporary, layout_.pack(pack.id()));
   if (!copied) {
-    LAYERFS_TRY(remove_tree(temporary));
+    LAYERFS_TRY(layout_.own().remove(temporary));
     return copied;
   }
-  LAYERFS_TRY(sync_dir(layout_.packs()));
+  LAYERFS_TRY(layout_.own().sync(Layout::kPacks));
   LAYERFS_TRY(catalog_.move_objects(rows));
-  std::uint64_t before = disk_bytes(layout_.pack(id));
-  LAYERFS_TRY(unlink_at(AT_FDCWD, layout_.pack(id), 0));
+  std::uint64_t before = disk_bytes(layout_.own(), layout_.pack(id));
+  LAYERFS_TRY(layout_.own().unlink(layout_.pack(id)));
   objects_.forget_pack(id);
-  std::uint64_t after = disk_bytes(layout_.pack(pack.id()));
+  std::uint64_t after = disk_bytes(layout_.own(), layout_.pack(pack.id()));
   report_.bytes_freed += before > after ? before - after : 0;
   return {};
 }
@@ -314,7 +313,7 @@ Result<void> Collector::rewrite_pack(std::uint64_t id) {
 
 Result<GcReport> StoreFiles::gc(GcWait wait) {
   if (access_ != StoreAccess::kWrite) return system_error(EROFS, "collect garbage", layout_.root());
-  LAYERFS_ASSIGN(Fd lock, open_file(layout_.lock(), O_RDWR | O_CREAT, 0600));
+  LAYERFS_ASSIGN(Fd lock, layout_.own().open(Layout::kLock, O_RDWR | O_CREAT, 0600));
   LAYERFS_ASSIGN(bool alone, lock_file(lock.get(), LockMode::kExclusive,
                                        wait == GcWait::kYes ? LockWait::kYes : LockWait::kNo));
   if (!alone) {

@@ -56,7 +56,8 @@ class LayerFilesWriter final : public LayerWriter {
 
   ~LayerFilesWriter() override {
     if (published_) return;
-    if (auto removed = remove_tree(directory_); !removed) log_warning("{}", removed.error().message());
+    if (auto removed = layout_.own().remove(directory_); !removed)
+      log_warning("{}", removed.error().message());
   }
 
   Result<void> add_record(const tree::LayerRecord& record) override {
@@ -93,9 +94,9 @@ class LayerFilesWriter final : public LayerWriter {
     LAYERFS_TRY(named(framing_.finish(encode_footer(info, frame_count_))));
     LAYERFS_TRY(named(records_.sync()));
     LAYERFS_TRY(named(framing_.sync()));
-    LAYERFS_TRY(sync_dir(directory_));
+    LAYERFS_TRY(layout_.own().sync(directory_));
     LAYERFS_TRY(rename_into_place(info.diff_id));
-    return sync_dir(layout_.layers());
+    return layout_.own().sync(Layout::kLayers);
   }
 
  private:
@@ -116,14 +117,14 @@ class LayerFilesWriter final : public LayerWriter {
 
   Result<void> rename_into_place(const Digest& diff_id) {
     std::string target = layout_.layer(diff_id);
-    auto renamed = rename_at(AT_FDCWD, directory_, AT_FDCWD, target, RENAME_NOREPLACE);
+    auto renamed = layout_.own().rename(directory_, target, RENAME_NOREPLACE);
     if (renamed) {
       published_ = true;
       return {};
     }
     if (renamed.error().code ==
         EINVAL) {  // a file system without renameat2's flags: a full target is refused too
-      renamed = rename_file(directory_, target);
+      renamed = layout_.own().rename(directory_, target);
       if (renamed) published_ = true;
       if (renamed || renamed.error().code != ENOTEMPTY) return renamed;
     } else if (renamed.error().code != EEXIST) {
@@ -133,10 +134,10 @@ class LayerFilesWriter final : public LayerWriter {
     if (open_layer(layout_, diff_id)) return {};
     log_warning("replacing the damaged layer '{}'", diff_id.str());
     std::string damaged = layout_.make_temporary_name("damaged");
-    LAYERFS_TRY(rename_file(target, damaged));
-    LAYERFS_TRY(rename_file(directory_, target));
+    LAYERFS_TRY(layout_.own().rename(target, damaged));
+    LAYERFS_TRY(layout_.own().rename(directory_, target));
     published_ = true;
-    return remove_tree(damaged);
+    return layout_.own().remove(damaged);
   }
 
   const Layout& layout_;
@@ -210,16 +211,16 @@ class LayerFiles final : public StoredLayer {
 
 Result<std::unique_ptr<LayerWriter>> make_layer_writer(const Layout& layout, Fd lease) {
   std::string directory = layout.make_temporary_name("layer");
-  LAYERFS_TRY(make_dir(directory, 0700));
+  LAYERFS_TRY(layout.own().make_dir(directory, 0700));
   auto start = [&](const char* name, BlockFileKind kind) -> Result<BlockWriter> {
-    LAYERFS_ASSIGN(Fd fd, open_file(join_path(directory, name), O_WRONLY | O_CREAT | O_EXCL, 0600));
+    LAYERFS_ASSIGN(Fd fd, layout.own().open(join_path(directory, name), O_WRONLY | O_CREAT | O_EXCL, 0600));
     return BlockWriter::make(std::move(fd), kind);
   };
   auto records = start("records", BlockFileKind::kRecords);
   auto framing =
       records ? start("framing", BlockFileKind::kFraming) : Result<BlockWriter>(std::unexpected(Error{}));
   if (!records || !framing) {
-    if (auto removed = remove_tree(directory); !removed) log_warning("{}", removed.error().message());
+    if (auto removed = layout.own().remove(directory); !removed) log_warning("{}", removed.error().message());
     return with_context(records ? framing.error() : records.error(), "write layer");
   }
   return std::make_unique<LayerFilesWriter>(layout, std::move(lease), std::move(directory),
@@ -228,10 +229,15 @@ Result<std::unique_ptr<LayerWriter>> make_layer_writer(const Layout& layout, Fd 
 
 Result<std::shared_ptr<const StoredLayer>> open_layer(const Layout& layout, const Digest& diff_id) {
   std::string path = layout.layer(diff_id);
-  LAYERFS_ASSIGN(auto there, find_stat_at(AT_FDCWD, path, 0));
+  LAYERFS_ASSIGN(auto there, layout.own().find_stat(path));
   if (!there) return system_error(ENOENT, "open layer", diff_id.str());
-  LAYERFS_ASSIGN(BlockFile records, BlockFile::open(join_path(path, "records"), BlockFileKind::kRecords));
-  LAYERFS_ASSIGN(BlockFile framing, BlockFile::open(join_path(path, "framing"), BlockFileKind::kFraming));
+  auto open = [&](const char* name, BlockFileKind kind) -> Result<BlockFile> {
+    std::string file = join_path(path, name);
+    LAYERFS_ASSIGN(Fd fd, layout.own().open(file, O_RDONLY));
+    return BlockFile::open(std::move(fd), layout.absolute(file), kind);
+  };
+  LAYERFS_ASSIGN(BlockFile records, open("records", BlockFileKind::kRecords));
+  LAYERFS_ASSIGN(BlockFile framing, open("framing", BlockFileKind::kFraming));
   auto records_footer = decode_footer(records.footer());
   auto framing_footer = decode_footer(framing.footer());
   if (!records_footer || !framing_footer) return corrupt_error("open layer", path, "its footer is damaged");

@@ -20,44 +20,65 @@ constexpr std::string_view kFormatPrefix = "layerfs store ";
 /// Only the owner: uids inside a store are those of images, and set-uid files of images lie in it.
 constexpr mode_t kDirMode = 0700;
 
+/// Parents first. Those of objects/ come on top.
+constexpr const char* kDirectories[] = {Layout::kCatalog, Layout::kObjects,    Layout::kPacks,
+                                        Layout::kLayers,  Layout::kTrees,      "blobs",
+                                        Layout::kBlobs,   Layout::kContainers, Layout::kTemporaries};
+
 }  // namespace
 
-Layout::Layout(std::string root) : root_(std::move(root)) {}
-
-std::string Layout::path(std::string_view name) const { return join_path(root_, name); }
+std::string Layout::absolute(std::string_view name) const { return join_path(root_, name); }
 
 std::string Layout::object_dir(const Digest& digest) const {
-  return fmt::format("{}/objects/{:02x}", root_, digest.bytes[0]);
+  return fmt::format("{}/{:02x}", kObjects, digest.bytes[0]);
 }
 std::string Layout::object(const Digest& digest) const {
-  return fmt::format("{}/objects/{:02x}/{}", root_, digest.bytes[0], digest.hex());
+  return fmt::format("{}/{:02x}/{}", kObjects, digest.bytes[0], digest.hex());
 }
-std::string Layout::pack(std::uint64_t id) const { return fmt::format("{}/packs/{}", root_, pack_name(id)); }
+std::string Layout::pack(std::uint64_t id) const { return fmt::format("{}/{}", kPacks, pack_name(id)); }
 std::string Layout::layer(const Digest& diff_id) const {
-  return fmt::format("{}/layers/{}", root_, diff_id.hex());
+  return fmt::format("{}/{}", kLayers, diff_id.hex());
 }
-std::string Layout::tree(const Digest& chain) const { return fmt::format("{}/trees/{}", root_, chain.hex()); }
-std::string Layout::blob(const Digest& digest) const {
-  return fmt::format("{}/blobs/sha256/{}", root_, digest.hex());
+std::string Layout::tree(const Digest& chain) const { return fmt::format("{}/{}", kTrees, chain.hex()); }
+std::string Layout::blob(const Digest& digest) const { return fmt::format("{}/{}", kBlobs, digest.hex()); }
+
+Result<void> Layout::open_root() {
+  LAYERFS_ASSIGN(Fd fd, open_file(root_, O_RDONLY | O_DIRECTORY));
+  own_ = OwnDirectory(std::move(fd), root_);
+  return {};
 }
 
-Result<void> Layout::create() const {
-  if (::access(path("format").c_str(), F_OK) == 0) return {};
+Result<bool> Layout::is_created() const {
+  LAYERFS_ASSIGN(auto format, own_.find_stat(kFormat));
+  return format.has_value();
+}
+
+Result<void> Layout::make_directories() {
   LAYERFS_TRY(make_dirs(root_, kDirMode));
-  for (const char* name :
-       {"catalog", "objects", "packs", "layers", "trees", "blobs", "blobs/sha256", "containers", "tmp"})
-    LAYERFS_TRY(make_dir(path(name), kDirMode));
+  LAYERFS_TRY(open_root());
+  LAYERFS_ASSIGN(bool created, is_created());
+  if (created) return {};
+  for (const char* name : kDirectories) LAYERFS_TRY(own_.make_dir(name, kDirMode));
   for (unsigned i = 0; i < 256; ++i)
-    LAYERFS_TRY(make_dir(fmt::format("{}/objects/{:02x}", root_, i), kDirMode));
+    LAYERFS_TRY(own_.make_dir(fmt::format("{}/{:02x}", kObjects, i), kDirMode));
+  return {};
+}
+
+Result<void> Layout::finish_creation() const {
   // Held, so that no collection takes the temporary of `format` for what a killed process left.
   LAYERFS_ASSIGN(Fd held, lease());
   // Last, so that a directory with this file has all the others; two creators write the same bytes.
-  for (const std::string& directory : {objects(), path("blobs")}) LAYERFS_TRY(sync_dir(directory));
-  return write_file_atomic(path("format"), fmt::format("{}{}\n", kFormatPrefix, kStoreVersion), 0600);
+  for (const char* directory : {kObjects, "blobs", kCatalog}) LAYERFS_TRY(own_.sync(directory));
+  return write_file_atomic(absolute(kFormat), fmt::format("{}{}\n", kFormatPrefix, kStoreVersion), 0600);
+}
+
+Result<void> Layout::check_directories() const {
+  for (const char* name : kDirectories) LAYERFS_TRY(own_.open(name, O_PATH | O_DIRECTORY));
+  return {};
 }
 
 Result<void> Layout::check_format() const {
-  auto text = read_file(path("format"), 4096);
+  auto text = own_.read(kFormat, 4096);
   if (!text) {
     if (text.error().code == ENOENT) return system_error(ENOENT, "open store", root_);
     return with_context(text.error(), "open store", root_);
@@ -77,14 +98,14 @@ Result<void> Layout::check_format() const {
 
 Result<Fd> Layout::lease() const {
   // A descriptor of its own: flock(2) belongs to the open file, so leases of one process are independent.
-  LAYERFS_ASSIGN(Fd fd, open_file(lock(), O_RDWR | O_CREAT, 0600));
+  LAYERFS_ASSIGN(Fd fd, own_.open(kLock, O_RDWR | O_CREAT, 0600));
   auto locked = lock_file(fd.get(), LockMode::kShared, LockWait::kYes);
   if (!locked) return with_context(locked.error(), "lock store", root_);
   return fd;
 }
 
 std::string Layout::make_temporary_name(std::string_view what) const {
-  return fmt::format("{}/{}-{}-{:016x}", temporaries(), what, ::getpid(), random_id());
+  return fmt::format("{}/{}-{}-{:016x}", kTemporaries, what, ::getpid(), random_id());
 }
 
 std::uint64_t random_id() {

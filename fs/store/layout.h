@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where everything lies below the store's root (FORMAT.md, "Directories"), and names for temporaries.
+//
+// (1) The root is the user's to name, through links too. Everything below it is ours: it is reached by own()
+//     only, by names relative to the root, and never through a link (fs/base/own_files.h); absolute() is for
+//     LMDB, for messages and for who opens a container's directory.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +13,7 @@
 
 #include "fs/base/digest.h"
 #include "fs/base/fd.h"
+#include "fs/base/own_files.h"
 #include "fs/base/result.h"
 
 namespace layerfs::store {
@@ -18,19 +23,23 @@ inline constexpr unsigned kStoreVersion = 1;
 
 class Layout {
  public:
-  explicit Layout(std::string root);
+  explicit Layout(std::string root) : root_(std::move(root)) {}
 
   const std::string& root() const { return root_; }
-  std::string path(std::string_view name) const;
-  std::string lock() const { return path("lock"); }
-  std::string catalog() const { return path("catalog"); }
-  std::string objects() const { return path("objects"); }
-  std::string packs() const { return path("packs"); }
-  std::string layers() const { return path("layers"); }
-  std::string trees() const { return path("trees"); }
-  std::string blobs() const { return path("blobs/sha256"); }
-  std::string containers() const { return path("containers"); }
-  std::string temporaries() const { return path("tmp"); }
+  /// Requires: open_root().
+  const OwnDirectory& own() const { return own_; }
+  std::string absolute(std::string_view name) const;
+
+  static constexpr const char* kFormat = "format";
+  static constexpr const char* kLock = "lock";
+  static constexpr const char* kCatalog = "catalog";
+  static constexpr const char* kObjects = "objects";
+  static constexpr const char* kPacks = "packs";
+  static constexpr const char* kLayers = "layers";
+  static constexpr const char* kTrees = "trees";
+  static constexpr const char* kBlobs = "blobs/sha256";
+  static constexpr const char* kContainers = "containers";
+  static constexpr const char* kTemporaries = "tmp";
 
   /// objects/ab/<hex>.
   std::string object(const Digest& digest) const;
@@ -41,8 +50,17 @@ class Layout {
   std::string tree(const Digest& chain) const;
   std::string blob(const Digest& digest) const;
 
-  /// Creates the directories and the format file where they are missing. Errors: EACCES, ENOSPC...
-  Result<void> create() const;
+  /// Opens the root. Errors: ENOENT where it is missing.
+  Result<void> open_root();
+  /// True where the store was created to the end. Requires: open_root().
+  Result<bool> is_created() const;
+  /// Creates the root and the directories where they are missing, and opens the root. Errors: EACCES,
+  /// ENOSPC...; ENOTDIR where something else, a link too, lies in the place of one.
+  Result<void> make_directories();
+  /// Writes the file `format`. Requires: everything else is there.
+  Result<void> finish_creation() const;
+  /// Errors: ENOENT, ELOOP, ENOTDIR naming a directory that is missing, or is none.
+  Result<void> check_directories() const;
   /// Errors: ENOENT where there is no store; kCorrupt; kUnsupported (a newer version).
   Result<void> check_format() const;
   /// The store's lock, shared (store.h, invariant 1). Waits for gc.
@@ -52,6 +70,7 @@ class Layout {
 
  private:
   std::string root_;
+  OwnDirectory own_;
 };
 
 /// A random number that is not 0.

@@ -39,6 +39,12 @@ std::unexpected<Error> lmdb_error(int code, std::string_view operation, std::str
       error.error().reason = "an earlier write to the database failed; it has to be opened again";
       return error;
     }
+    case MDB_MAP_RESIZED: {
+      auto error = system_error(ENOMEM, operation, subject);
+      error.error().reason =
+          "another process has let the database grow beyond the address space that it has here";
+      return error;
+    }
     case MDB_VERSION_MISMATCH: return unsupported_error(operation, subject, mdb_strerror(code));
     default: break;
   }
@@ -142,7 +148,7 @@ Result<std::shared_ptr<Env>> Env::open_new(const std::string& path, const EnvOpt
   env->pid_ = ::getpid();
   if (int rc = mdb_env_create(&env->env_); rc != 0) return lmdb_error(rc, "open database", data);
   auto size = static_cast<std::uint64_t>(st.st_size);
-  mdb_env_set_mapsize(env->env_, allowed_map_size(options.read_only ? size : options.map_size, size));
+  mdb_env_set_mapsize(env->env_, allowed_map_size(options.map_size, size));
   mdb_env_set_maxreaders(env->env_, options.max_readers);
   mdb_env_set_maxdbs(env->env_, static_cast<unsigned>(options.databases.size()));
   unsigned flags = MDB_NOTLS;

@@ -35,8 +35,8 @@ enum class Dbi : unsigned {};
 inline constexpr std::size_t kMaxKey = 511;
 
 struct EnvOptions {
-  /// Address space kept for the map, so the most the file can grow to; a read-only Env takes the file's size
-  /// where that is more. It is cut down where RLIMIT_AS leaves less.
+  /// Address space kept for the map, so the most the file can grow to, by another process too while this one
+  /// only reads; the file's size where that is more. It is cut down where RLIMIT_AS leaves less.
   std::uint64_t map_size = std::uint64_t{64} << 30;
   /// Named databases; created where the Env is writable. Empty: the unnamed one, Dbi{0}.
   std::vector<std::string> databases;

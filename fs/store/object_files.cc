@@ -2,13 +2,16 @@
 #include "fs/store/object_files.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <cstdio>
+#include <ctime>
 
 #include "fs/base/sys_file.h"
 #include "fs/store/object_writer.h"
+#include "fs/store/sparse_name.h"
 
 namespace layerfs::store {
 
@@ -18,6 +21,9 @@ namespace {
 constexpr std::size_t kFewFiles = 16;
 /// gc may move an object between the look at the catalog and the open of the pack: then look again.
 constexpr int kMoveRetries = 8;
+/// The time of modification, in seconds since 1970, of a file of objects/ that nobody wrote to since it was
+/// made.
+constexpr std::time_t kUnchangedTime = 1;
 
 /// syncfs(2) reports write errors since Linux 5.8; before, a failed write would be missed.
 bool syncfs_reports_errors() {
@@ -35,29 +41,58 @@ bool syncfs_reports_errors() {
 
 Result<void> BulkSync::run() {
   if (paths_.size() > kFewFiles && syncfs_reports_errors()) {
-    LAYERFS_ASSIGN(Fd root, open_file(layout_.root(), O_RDONLY | O_DIRECTORY));
-    if (::syncfs(root.get()) != 0) return system_error(errno, "sync store", layout_.root());
+    if (::syncfs(layout_.own().fd()) != 0) return system_error(errno, "sync store", layout_.root());
     return {};
   }
-  for (const auto& path : paths_) {
-    LAYERFS_ASSIGN(Fd fd, open_file(path, O_RDONLY));
-    if (auto synced = sync_fd(fd.get()); !synced) return with_context(synced.error(), "sync", path);
-  }
+  for (const auto& path : paths_) LAYERFS_TRY(layout_.own().sync(path));
   return {};
 }
 
-Result<tree::Blob> ObjectFiles::open_at_location(const Digest& digest, const ObjectLocation& location) const {
-  if (location.pack == 0) {
-    LAYERFS_ASSIGN(Fd fd, open_file(layout_.object(digest), O_RDONLY));
-    LAYERFS_ASSIGN(struct stat st, stat_fd(fd.get()));
-    if (static_cast<std::uint64_t>(st.st_size) != location.size)
-      return corrupt_error("open object", digest.str(), "its file has another size");
-    return tree::Blob{std::make_shared<const Fd>(std::move(fd)), 0, location.size};
+Result<void> mark_unchanged(int fd) {
+  struct timespec times[2] = {{0, UTIME_OMIT}, {kUnchangedTime, 0}};
+  if (::futimens(fd, times) != 0) return system_error(errno, "set time of object");
+  return {};
+}
+
+Result<void> ObjectFiles::verify_at_location(const Digest& digest, const ObjectLocation& location,
+                                             const tree::Blob& blob) {
+  auto has = location.is_sparse_form() ? sparse_name_of(blob.file->get(), blob.size) : tree::digest_of(blob);
+  if (!has) return with_context(std::move(has).error(), "object", digest.str());
+  if (*has != digest) return corrupt_error("object", digest.str(), "its bytes have another digest");
+  return {};
+}
+
+Result<tree::Blob> ObjectFiles::open_file_of(const Digest& digest, const ObjectLocation& location) const {
+  LAYERFS_ASSIGN(Fd fd, layout_.own().open(layout_.object(digest), O_RDONLY));
+  LAYERFS_ASSIGN(struct stat st, stat_fd(fd.get()));
+  if (static_cast<std::uint64_t>(st.st_size) != location.size)
+    return corrupt_error("open object", digest.str(), "its file has another size");
+  tree::Blob blob{std::make_shared<const Fd>(std::move(fd)), 0, location.size};
+  if (st.st_mtim.tv_sec == kUnchangedTime && st.st_mtim.tv_nsec == 0) return blob;
+  {
+    std::lock_guard lock(mutex_);
+    if (verified_.contains(digest)) return blob;
   }
+  LAYERFS_TRY(verify_at_location(digest, location, blob));
+  if (mark_unchanged(blob.file->get())) return blob;
+  std::lock_guard lock(mutex_);  // a disk that is read-only, or somebody else's store
+  verified_.insert(digest);
+  return blob;
+}
+
+Result<tree::Blob> ObjectFiles::open_at_location(const Digest& digest, const ObjectLocation& location) const {
+  if (location.pack == 0) return open_file_of(digest, location);
   LAYERFS_ASSIGN(OpenPack pack, packs_.open(location.pack));
   if (location.offset + location.size > pack.size)
     return corrupt_error("open object", digest.str(), "its pack is cut short");
   return tree::Blob{std::move(pack.file), location.offset, location.size};
+}
+
+Result<void> ObjectFiles::verify(const Digest& digest) const {
+  LAYERFS_ASSIGN(tree::Blob blob, open(digest));
+  LAYERFS_ASSIGN(auto location, catalog_.find_object(digest));
+  if (!location) return system_error(ENOENT, "open object", digest.str());
+  return verify_at_location(digest, *location, blob);
 }
 
 Result<tree::Blob> ObjectFiles::open(const Digest& digest) const {

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
+#include <unordered_set>
 
 #include "fs/store/catalog_db.h"
 #include "fs/store/layout.h"
@@ -18,19 +20,32 @@ class ObjectFiles final : public ObjectStore {
       : layout_(layout), catalog_(catalog), packs_(layout, default_pack_cache_limit()) {}
 
   Result<tree::Blob> open(const Digest& digest) const override;
+  Result<void> verify(const Digest& digest) const override;
   Result<bool> contains(const Digest& digest) const override;
   Result<std::unique_ptr<ObjectWriter>> make_writer() override;
 
-  /// Opens what the catalog has at `location`. Errors: ENOENT; kCorrupt where the file is shorter.
+  /// Opens what the catalog has at `location`. Errors: ENOENT; kCorrupt where the file is shorter, or was
+  /// changed.
   Result<tree::Blob> open_at_location(const Digest& digest, const ObjectLocation& location) const;
+  /// Errors: kCorrupt where the bytes have another digest.
+  static Result<void> verify_at_location(const Digest& digest, const ObjectLocation& location,
+                                         const tree::Blob& blob);
   /// Closes the kept descriptor of a pack that is gone.
   void forget_pack(std::uint64_t id) { packs_.forget(id); }
 
  private:
   const Layout& layout_;
   CatalogDb& catalog_;
+  Result<tree::Blob> open_file_of(const Digest& digest, const ObjectLocation& location) const;
+
   mutable PackCache packs_;
+  mutable std::mutex mutex_;
+  mutable std::unordered_set<Digest> verified_;  // guarded by mutex_: changed files that can't be marked
 };
+
+/// Marks a file of objects/ as unchanged since now, by its time of modification. Errors: those of
+/// utimensat(2).
+Result<void> mark_unchanged(int fd);
 
 /// Waits until files of the store are on disk: with few `files` one by one, else the whole file system at
 /// once.

@@ -6,6 +6,8 @@
 // (2) What an ObjectWriter wrote is invisible to everybody else until finish() returns; one that is
 //     destroyed without it leaves only unnamed bytes, which gc removes.
 // (3) A Blob stays readable while it is held, whatever gc does.
+// (4) A file of its own that was changed since it was written is not handed out: its time of change says so
+//     (FORMAT.md, "Objects"), and then its bytes are looked at before the first of them is served.
 #pragma once
 
 #include <cstddef>
@@ -37,6 +39,9 @@ class ObjectWriter {
   /// the tar promises (0: unknown), only used to choose where it goes.
   virtual Result<void> begin(std::uint64_t size_hint) = 0;
   virtual Result<void> append(std::span<const std::byte> data) = 0;
+  /// Instead of begin(): a content with long holes. Its digest is that of its sparse form (sparse_name.h),
+  /// not its SHA-256, so that holes cost nothing however long they are; it is a file of its own.
+  virtual Result<void> begin_sparse() = 0;
   /// `length` zeros: a hole where the content is a file of its own.
   virtual Result<void> append_hole(std::uint64_t length) = 0;
   virtual Result<Digest> end() = 0;

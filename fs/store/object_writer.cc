@@ -17,18 +17,21 @@
 #include "fs/base/sys_file.h"
 #include "fs/store/object_files.h"
 #include "fs/store/pack_file.h"
+#include "fs/store/sparse_name.h"
 
 namespace layerfs::store {
 
 namespace {
 
 constexpr std::size_t kFileBuffer = 1024 * 1024;
+constexpr std::uint64_t kDiskBlock = 4096;
 
 /// The content between begin() and end(): first in memory, then, when it is too long for a pack, in a
 /// temporary file.
 struct Content {
   Sha256 hash;
-  std::string buffer;  // not yet in the file
+  std::optional<SparseNamer> namer = {};  // instead of `hash`
+  std::string buffer;                     // not yet in the file
   std::uint64_t size = 0;
   std::uint64_t written = 0;  // of the file, holes included
   Fd file;
@@ -63,9 +66,20 @@ class ObjectFilesWriter final : public ObjectWriter {
     return size_hint >= kPackLimit ? open_content_file() : Result<void>{};
   }
 
+  Result<void> begin_sparse() override {
+    LAYERFS_CHECK(!content_);
+    content_.emplace();
+    content_->namer.emplace();
+    return open_content_file();
+  }
+
   Result<void> append(std::span<const std::byte> data) override {
     LAYERFS_CHECK(content_.has_value());
-    content_->hash.update(data);
+    if (content_->namer) {
+      content_->namer->data(data);
+    } else {
+      content_->hash.update(data);
+    }
     content_->size += data.size();
     if (!content_->file && content_->size >= kPackLimit) LAYERFS_TRY(open_content_file());
     if (content_->file && content_->buffer.size() + data.size() > kFileBuffer) {
@@ -80,13 +94,18 @@ class ObjectFilesWriter final : public ObjectWriter {
     LAYERFS_CHECK(content_.has_value());
     static constexpr std::array<char, 64 * 1024> kZeros{};
     if (!content_->file && content_->size + length >= kPackLimit) LAYERFS_TRY(open_content_file());
-    for (std::uint64_t left = length; left > 0;) {
-      auto piece = static_cast<std::size_t>(std::min<std::uint64_t>(left, kZeros.size()));
-      content_->hash.update(std::string_view(kZeros.data(), piece));
-      left -= piece;
+    if (content_->namer) {
+      content_->namer->hole(length);
+    } else {
+      for (std::uint64_t left = length; left > 0;) {
+        auto piece = static_cast<std::size_t>(std::min<std::uint64_t>(left, kZeros.size()));
+        content_->hash.update(std::string_view(kZeros.data(), piece));
+        left -= piece;
+      }
     }
     content_->size += length;
-    if (!content_->file) {
+    // A hole of less than a block is none on any disk; a write(2) for each of a million would only take time.
+    if (!content_->file || (length < kDiskBlock && content_->buffer.size() + length <= kFileBuffer)) {
       content_->buffer.append(length, '\0');
       return {};
     }
@@ -97,12 +116,12 @@ class ObjectFilesWriter final : public ObjectWriter {
 
   Result<Digest> end() override {
     LAYERFS_CHECK(content_.has_value());
-    Digest digest = content_->hash.finish();
+    Digest digest = content_->namer ? content_->namer->finish() : content_->hash.finish();
     LAYERFS_ASSIGN(bool known, is_known(digest));
     if (content_->file) {
       if (known) {
         content_->file.reset();
-        LAYERFS_TRY(unlink_at(AT_FDCWD, content_->path, 0));
+        LAYERFS_TRY(layout_.own().unlink(content_->path));
       } else {
         LAYERFS_TRY(keep_content_file(digest));
       }
@@ -129,6 +148,7 @@ class ObjectFilesWriter final : public ObjectWriter {
     std::uint64_t pack_index = 0;  // in packs_, from 1; 0: a file
     std::uint64_t offset = 0;      // in the pack; for a file, the number in its name
     std::uint64_t size = 0;
+    bool sparse_form = false;
   };
 
   std::string file_path(std::uint64_t number) const { return join_path(directory_, std::to_string(number)); }
@@ -141,7 +161,7 @@ class ObjectFilesWriter final : public ObjectWriter {
 
   Result<void> make_directory() {
     if (has_directory_) return {};
-    LAYERFS_TRY(make_dir(directory_, 0700));
+    LAYERFS_TRY(layout_.own().make_dir(directory_, 0700));
     has_directory_ = true;
     return {};
   }
@@ -150,19 +170,20 @@ class ObjectFilesWriter final : public ObjectWriter {
     if (packs_.empty() || packs_.back().size() + data.size() > kPackSize) {
       LAYERFS_TRY(make_directory());
       if (!packs_.empty()) LAYERFS_TRY(packs_.back().flush());
-      LAYERFS_ASSIGN(PackFile pack,
-                     PackFile::create(join_path(directory_, "pack" + std::to_string(packs_.size()))));
+      LAYERFS_ASSIGN(
+          PackFile pack,
+          PackFile::create(layout_.own(), join_path(directory_, "pack" + std::to_string(packs_.size()))));
       packs_.push_back(std::move(pack));
     }
     LAYERFS_ASSIGN(std::uint64_t offset, packs_.back().append(data));
-    objects_.emplace(digest, Placed{packs_.size(), offset, data.size()});
+    objects_.emplace(digest, Placed{packs_.size(), offset, data.size(), false});
     return {};
   }
 
   Result<void> open_content_file() {
     LAYERFS_TRY(make_directory());
     content_->path = file_path(next_file_);
-    LAYERFS_ASSIGN(content_->file, open_file(content_->path, O_WRONLY | O_CREAT | O_EXCL, 0600));
+    LAYERFS_ASSIGN(content_->file, layout_.own().open(content_->path, O_WRONLY | O_CREAT | O_EXCL, 0600));
     return {};
   }
 
@@ -186,8 +207,9 @@ class ObjectFilesWriter final : public ObjectWriter {
         ::ftruncate(content_->file.get(), static_cast<off_t>(content_->size)) != 0)
       return system_error(errno, "extend object", digest.str());
     start_writeback(content_->file.get(), 0, content_->size);
+    LAYERFS_TRY(mark_unchanged(content_->file.get()));
     content_->file.reset();
-    objects_.emplace(digest, Placed{0, next_file_++, content_->size});
+    objects_.emplace(digest, Placed{0, next_file_++, content_->size, content_->namer.has_value()});
     return {};
   }
 
@@ -207,12 +229,12 @@ class ObjectFilesWriter final : public ObjectWriter {
   /// may replace another writer's of the same content: both are whole and on disk.
   Result<void> give_names() {
     BulkSync sync(layout_);
-    for (const auto& pack : packs_) LAYERFS_TRY(rename_file(pack.path(), layout_.pack(pack.id())));
-    if (!packs_.empty()) sync.add(layout_.packs());
+    for (const auto& pack : packs_) LAYERFS_TRY(layout_.own().rename(pack.path(), layout_.pack(pack.id())));
+    if (!packs_.empty()) sync.add(Layout::kPacks);
     std::array<bool, 256> touched{};
     for (const auto& [digest, placed] : objects_) {
       if (placed.pack_index != 0) continue;
-      LAYERFS_TRY(rename_file(file_path(placed.offset), layout_.object(digest)));
+      LAYERFS_TRY(layout_.own().rename(file_path(placed.offset), layout_.object(digest)));
       if (!std::exchange(touched[digest.bytes[0]], true)) sync.add(layout_.object_dir(digest));
     }
     return sync.run();
@@ -222,7 +244,7 @@ class ObjectFilesWriter final : public ObjectWriter {
     std::vector<ObjectRow> rows;
     rows.reserve(objects_.size());
     for (const auto& [digest, placed] : objects_) {
-      ObjectLocation location{0, 0, placed.size};
+      ObjectLocation location{0, placed.sparse_form ? kSparseForm : 0, placed.size};
       if (placed.pack_index != 0) location = {packs_[placed.pack_index - 1].id(), placed.offset, placed.size};
       rows.push_back({digest, location});
     }
@@ -241,14 +263,15 @@ class ObjectFilesWriter final : public ObjectWriter {
       for (std::size_t i = 0; i < rows.size() && !used; ++i)
         used = kept[i] && rows[i].location.pack == pack.id();
       if (used) continue;
-      if (auto removed = unlink_at(AT_FDCWD, layout_.pack(pack.id()), 0); !removed)
+      if (auto removed = layout_.own().unlink(layout_.pack(pack.id())); !removed)
         log_warning("{}", removed.error().message());
     }
   }
 
   void drop_temporaries() {
     if (!has_directory_) return;
-    if (auto removed = remove_tree(directory_); !removed) log_warning("{}", removed.error().message());
+    if (auto removed = layout_.own().remove(directory_); !removed)
+      log_warning("{}", removed.error().message());
     has_directory_ = false;
   }
 

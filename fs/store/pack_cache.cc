@@ -24,8 +24,8 @@ Result<OpenPack> PackCache::open(std::uint64_t id) {
     }
   }
   std::string path = layout_.pack(id);
-  LAYERFS_ASSIGN(Fd fd, open_file(path, O_RDONLY));
-  LAYERFS_TRY(check_pack_head(fd.get(), path));
+  LAYERFS_ASSIGN(Fd fd, layout_.own().open(path, O_RDONLY));
+  LAYERFS_TRY(check_pack_head(fd.get(), layout_.absolute(path)));
   LAYERFS_ASSIGN(struct stat st, stat_fd(fd.get()));
   OpenPack pack{std::make_shared<const Fd>(std::move(fd)), static_cast<std::uint64_t>(st.st_size)};
   std::unique_lock lock(mutex_);

@@ -32,6 +32,7 @@ Result<void> check_pack_head(int fd, const std::string& path) {
 }
 
 void start_writeback(int fd, std::uint64_t from, std::uint64_t to) {
+  if (to <= from) return;  // sync_file_range(2) takes a length of 0 as "to the end"
   // Only advice: where it fails, fsync does all the work.
   static_cast<void>(
       ::sync_file_range(fd, static_cast<off_t>(from), static_cast<off_t>(to - from), SYNC_FILE_RANGE_WRITE));
@@ -44,8 +45,8 @@ PackFile::PackFile(std::string path, Fd fd) : path_(std::move(path)), fd_(std::m
   append_le(buffer_, std::uint32_t{0});
 }
 
-Result<PackFile> PackFile::create(std::string path) {
-  LAYERFS_ASSIGN(Fd fd, open_file(path, O_WRONLY | O_CREAT | O_EXCL, 0600));
+Result<PackFile> PackFile::create(const OwnDirectory& store, std::string path) {
+  LAYERFS_ASSIGN(Fd fd, store.open(path, O_WRONLY | O_CREAT | O_EXCL, 0600));
   return PackFile(std::move(path), std::move(fd));
 }
 
@@ -70,7 +71,7 @@ Result<void> PackFile::flush() {
 
 Result<void> PackFile::push() {
   LAYERFS_TRY(flush());
-  start_writeback(fd_.get(), pushed_, 0);
+  start_writeback(fd_.get(), pushed_, written_);
   pushed_ = written_;
   return {};
 }

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "fs/base/fd.h"
+#include "fs/base/own_files.h"
 #include "fs/base/result.h"
 
 namespace layerfs::store {
@@ -22,8 +23,8 @@ Result<void> check_pack_head(int fd, const std::string& path);
 
 class PackFile {
  public:
-  /// Creates the file at `path`, a temporary.
-  static Result<PackFile> create(std::string path);
+  /// Creates the file at `path`, a temporary, in the store's directory.
+  static Result<PackFile> create(const OwnDirectory& store, std::string path);
   /// Appends; returns where the bytes are. They reach the file with a later append, or flush().
   Result<std::uint64_t> append(std::span<const std::byte> data);
   Result<void> flush();
@@ -47,7 +48,7 @@ class PackFile {
 };
 
 /// Asks the kernel to start writing [from, to) of a file to the disk, so that a later fsync finds little to
-/// do.
+/// do; nothing where that is empty.
 void start_writeback(int fd, std::uint64_t from, std::uint64_t to);
 
 }  // namespace layerfs::store

@@ -23,6 +23,7 @@
 #include "fs/store/catalog.h"
 #include "fs/store/layer_store.h"
 #include "fs/store/object_store.h"
+#include "fs/tree/merge.h"
 #include "fs/tree/tree_source.h"
 
 namespace layerfs::store {
@@ -43,6 +44,8 @@ class WriteLease {
 
 /// chainID of a list of diffIDs, lowest first (OCI image-spec, config.md, "Layer ChainID"). Zero for none.
 Digest chain_id(const std::vector<Digest>& diff_ids);
+/// Those of all its beginnings, from one layer to all of them.
+std::vector<Digest> chain_ids(const std::vector<Digest>& diff_ids);
 
 struct UsageReport {
   std::uint64_t images = 0;               ///< distinct ones, however many names they have
@@ -76,8 +79,8 @@ struct CheckReport {
   std::vector<CheckProblem> problems;
 };
 enum class CheckDepth : std::uint8_t {
-  kStructure,  ///< every reference leads somewhere, sizes agree
-  kContents,   ///< and every content has its digest
+  kStructure,  ///< every reference leads somewhere, sizes agree: reads metadata only
+  kContents,   ///< and every content and every layer put together has its digest: reads the whole store
 };
 
 class Store {
@@ -99,14 +102,23 @@ class Store {
 
   /// The merged tree of a chain; built from the layers (with the longest prefix that has a tree as its base,
   /// so that inode numbers stay) and published where it is not there. Holds the flock of invariant 2.
-  virtual Result<std::shared_ptr<const tree::TreeSource>> get_tree(const std::vector<Digest>& diff_ids) = 0;
+  /// `limits` hold where it is built. Errors: those of tree::merge_layer, naming the layer.
+  virtual Result<std::shared_ptr<const tree::TreeSource>> get_tree(const std::vector<Digest>& diff_ids,
+                                                                   const tree::MergeLimits& limits) = 0;
+  Result<std::shared_ptr<const tree::TreeSource>> get_tree(const std::vector<Digest>& diff_ids) {
+    return get_tree(diff_ids, {});
+  }
 
   /// Manifests and configs. get_blob verifies the digest. Errors: ENOENT, kCorrupt.
   virtual Result<void> put_blob(const Digest& digest, std::string_view bytes) = 0;
   virtual Result<std::string> get_blob(const Digest& digest) = 0;
 
   /// Names an image; an older image of that reference loses the name (and is kept, nameless, until gc).
-  virtual Result<void> put_image(const ImageRecord& image) = 0;
+  /// Errors: kInvalid for a name that check_image_name() refuses.
+  Result<void> put_image(const ImageRecord& image);
+  /// The same with several names, whatever image.reference says: all of them or none.
+  virtual Result<void> put_image_names(const ImageRecord& image,
+                                       const std::vector<std::string>& references) = 0;
   /// By exact reference.
   virtual Result<std::optional<ImageRecord>> find_image(std::string_view reference) = 0;
   virtual Result<std::vector<ImageRecord>> list_images() = 0;
@@ -134,9 +146,13 @@ class Store {
 /// names of local images. Errors: kInvalid where it is no reference (OCI distribution-spec, "Pulling
 /// manifests").
 Result<std::string> normalise_reference(std::string_view text);
-/// The image that a user means: exact, normalised (a short name also below docker.io/library and docker.io),
-/// or an id (digest or unique prefix of the config's hex). Errors: ENOENT naming it; kInvalid where a prefix
-/// is not unique.
+/// Whether an image with this manifest may have the (normalised) name: a digest in it must be the manifest's,
+/// and no name may read as an image's id (64 hex digits, or `sha256` as the whole name). Errors: kInvalid.
+Result<void> check_image_name(std::string_view reference, const Digest& manifest);
+/// The image that a user means. What is written as a whole id or digest (64 hex digits, with or without
+/// `sha256:`) is one and never a name; then: exact, normalised (a short name also below docker.io/library and
+/// docker.io), or a unique prefix of the config's hex. `NAME@DIGEST` is an image of that name whose manifest
+/// has that digest. Errors: ENOENT naming it; kInvalid where a prefix is not unique.
 Result<ImageRecord> get_image_by_name(Store& store, std::string_view text);
 
 }  // namespace layerfs::store

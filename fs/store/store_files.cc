@@ -50,30 +50,68 @@ std::string default_store_root() {
   return kSystemRoot;
 }
 
+std::vector<Digest> chain_ids(const std::vector<Digest>& diff_ids) {
+  std::vector<Digest> chains;
+  chains.reserve(diff_ids.size());
+  for (const Digest& diff_id : diff_ids)
+    chains.push_back(chains.empty() ? diff_id : sha256(chains.back().str() + ' ' + diff_id.str()));
+  return chains;
+}
+
 Digest chain_id(const std::vector<Digest>& diff_ids) {
-  Digest chain;
-  for (std::size_t i = 0; i < diff_ids.size(); ++i)
-    chain = i == 0 ? diff_ids[0] : sha256(chain.str() + ' ' + diff_ids[i].str());
-  return chain;
+  return diff_ids.empty() ? Digest{} : chain_ids(diff_ids).back();
 }
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& root, StoreAccess access) {
   if (root.empty()) return invalid_error("open store", root, "no directory is given");
-  Layout layout(root);
+  auto store = std::make_unique<StoreFiles>(root, access);
   if (access == StoreAccess::kWrite) {
-    if (auto made = layout.create(); !made) return with_context(made.error(), "create store", root);
+    if (auto made = store->create(); !made) return with_context(made.error(), "create store", root);
   }
-  LAYERFS_TRY(layout.check_format());
-  // A reader of a store that it may write opens the catalog for writing too, so that a process has one kind
-  // of environment only; it is the Store that refuses changes.
-  bool read_only_disk = ::access(layout.catalog().c_str(), W_OK) != 0;
-  auto store = std::make_unique<StoreFiles>(root, access, read_only_disk);
-  if (auto opened = store->open_catalog(); !opened) return with_context(opened.error(), "open store", root);
+  LAYERFS_TRY(store->open_files());
   return store;
 }
 
+Result<void> StoreFiles::create() {
+  LAYERFS_TRY(layout_.make_directories());
+  LAYERFS_ASSIGN(bool created, layout_.is_created());
+  if (created) return {};
+  // The catalog is there before the store is: from then on one that is missing or empty is damage.
+  LAYERFS_ASSIGN(auto catalog, CatalogDb::open(layout_.absolute(Layout::kCatalog), CatalogUse::kCreate));
+  return layout_.finish_creation();
+}
+
+Result<void> StoreFiles::open_files() {
+  auto opened = layout_.open_root();
+  if (!opened && opened.error().code == ENOENT) return system_error(ENOENT, "open store", layout_.root());
+  if (opened) {
+    LAYERFS_TRY(layout_.check_format());
+    opened = layout_.check_directories();
+  }
+  if (opened) opened = open_catalog();
+  if (!opened) return with_context(opened.error(), "open store", layout_.root());
+  return {};
+}
+
+// A reader of a store that it may write opens the catalog for writing too, so that a process has one kind of
+// environment only; it is the Store that refuses changes.
 Result<void> StoreFiles::open_catalog() {
-  LAYERFS_ASSIGN(catalog_, CatalogDb::open(layout_.catalog(), read_only_disk_));
+  std::string path = layout_.absolute(Layout::kCatalog);
+  read_only_disk_ = ::access(path.c_str(), W_OK) != 0;
+  // LMDB would make an empty catalog where there is none, and follow a link to another one.
+  std::string data = join_path(Layout::kCatalog, "data.mdb");
+  LAYERFS_ASSIGN(auto there, layout_.own().find_stat(data));
+  if (!there) return corrupt_error("open catalog", layout_.absolute(data), "the file is missing");
+  if (!S_ISREG(there->st_mode))
+    return corrupt_error("open catalog", layout_.absolute(data), "not a regular file");
+  if (there->st_size == 0) return corrupt_error("open catalog", layout_.absolute(data), "the file is empty");
+  LAYERFS_ASSIGN(auto lock, layout_.own().find_stat(join_path(Layout::kCatalog, "lock.mdb")));
+  if (lock && !S_ISREG(lock->st_mode))
+    return corrupt_error("open catalog", path, "its lock.mdb is no regular file");
+  LAYERFS_ASSIGN(catalog_, CatalogDb::open(path, read_only_disk_ ? CatalogUse::kRead : CatalogUse::kWrite));
+  LAYERFS_ASSIGN(struct stat opened, stat_fd(catalog_->env().data_fd()));
+  if (opened.st_dev != there->st_dev || opened.st_ino != there->st_ino)
+    return corrupt_error("open catalog", layout_.absolute(data), "another file came into its place");
   objects_ = std::make_unique<ObjectFiles>(layout_, *catalog_);
   return {};
 }
@@ -96,7 +134,7 @@ Result<std::shared_ptr<const StoredLayer>> StoreFiles::get_layer(const Digest& d
   return open_layer(layout_, diff_id);
 }
 Result<bool> StoreFiles::has_layer(const Digest& diff_id) {
-  LAYERFS_ASSIGN(auto there, find_stat_at(AT_FDCWD, layout_.layer(diff_id), 0));
+  LAYERFS_ASSIGN(auto there, layout_.own().find_stat(layout_.layer(diff_id)));
   return there.has_value();
 }
 
@@ -108,20 +146,20 @@ Result<void> StoreFiles::put_blob(const Digest& digest, std::string_view bytes) 
     return invalid_error("store blob", digest.str(), "its bytes have another digest");
   if (auto present = get_blob(digest)) return {};
   std::string temporary = layout_.make_temporary_name("blob");
-  ScopeExit remove_temporary([&] { ::unlink(temporary.c_str()); });
+  ScopeExit remove_temporary([&] { static_cast<void>(layout_.own().unlink(temporary)); });
   {
-    LAYERFS_ASSIGN(Fd fd, open_file(temporary, O_WRONLY | O_CREAT | O_EXCL, 0600));
+    LAYERFS_ASSIGN(Fd fd, layout_.own().open(temporary, O_WRONLY | O_CREAT | O_EXCL, 0600));
     if (auto written = write_full(fd.get(), as_bytes(bytes)); !written)
       return with_context(written.error(), "store blob", digest.str());
     LAYERFS_TRY(sync_fd(fd.get()));
   }
-  LAYERFS_TRY(rename_file(temporary, layout_.blob(digest)));
+  LAYERFS_TRY(layout_.own().rename(temporary, layout_.blob(digest)));
   remove_temporary.release();
-  return sync_dir(layout_.blobs());
+  return layout_.own().sync(Layout::kBlobs);
 }
 
 Result<std::string> StoreFiles::get_blob(const Digest& digest) {
-  auto bytes = read_file(layout_.blob(digest), kMaxBlobSize);
+  auto bytes = layout_.own().read(layout_.blob(digest), kMaxBlobSize);
   if (!bytes) {
     if (bytes.error().code == ENOENT) return system_error(ENOENT, "read blob", digest.str());
     return bytes;
@@ -131,12 +169,21 @@ Result<std::string> StoreFiles::get_blob(const Digest& digest) {
   return bytes;
 }
 
-Result<void> StoreFiles::put_image(const ImageRecord& image) {
+Result<void> Store::put_image(const ImageRecord& image) {
+  return put_image_names(image, image.reference.empty() ? std::vector<std::string>{}
+                                                        : std::vector<std::string>{image.reference});
+}
+
+Result<void> StoreFiles::put_image_names(const ImageRecord& image,
+                                         const std::vector<std::string>& references) {
   LAYERFS_ASSIGN(Fd lease, begin_change());
-  if (image.reference.size() > kMaxKey)
-    return invalid_error("name image", image.reference, "the reference is too long");
-  if (auto put = catalog_->put_image(image); !put)
-    return with_context(put.error(), "name image", image.reference);
+  for (const auto& reference : references) {
+    if (reference.size() > kMaxKey)
+      return invalid_error("name image", reference, "the reference is too long");
+    LAYERFS_TRY(check_image_name(reference, image.manifest));
+  }
+  if (auto put = catalog_->put_image(image, references); !put)
+    return with_context(put.error(), "name image", references.empty() ? std::string() : references.front());
   return {};
 }
 Result<std::optional<ImageRecord>> StoreFiles::find_image(std::string_view reference) {
@@ -157,11 +204,16 @@ Result<void> StoreFiles::add_container(const ContainerRecord& container) {
     return invalid_error("add container", container.id, "an id has 64 hex digits");
   if (container.name.empty() || container.name.size() > tree::kMaxName)
     return invalid_error("add container", container.name, "a name has 1 to 255 bytes");
-  std::string directory = container_dir(container.id);
-  if (::mkdir(directory.c_str(), 0700) != 0) return system_error(errno, "add container", container.id);
-  auto added = sync_dir(layout_.containers());
+  std::string directory = join_path(Layout::kContainers, container.id);
+  LAYERFS_ASSIGN(auto there, layout_.own().find_stat(directory));
+  if (there) return system_error(EEXIST, "add container", container.id);
+  LAYERFS_TRY(layout_.own().make_dir(directory, 0700));
+  auto added = layout_.own().sync(Layout::kContainers);
   if (added) added = catalog_->add_container(container);
-  if (!added && ::rmdir(directory.c_str()) != 0) log_warning("remove '{}': {}", directory, errno_text(errno));
+  if (!added) {
+    if (auto removed = layout_.own().remove(directory); !removed)
+      log_warning("{}", removed.error().message());
+  }
   return added;
 }
 
@@ -173,9 +225,9 @@ Result<std::vector<ContainerRecord>> StoreFiles::list_containers() { return cata
 Result<void> StoreFiles::remove_container(std::string_view id) {
   LAYERFS_ASSIGN(Fd lease, begin_change());
   if (!is_container_id(id)) return system_error(ENOENT, "remove container", id);
-  std::string directory = container_dir(id);
+  std::string directory = join_path(Layout::kContainers, id);
   Fd lock;
-  if (auto opened = open_file(join_path(directory, kContainerLock), O_RDWR)) {
+  if (auto opened = layout_.own().open(join_path(directory, kContainerLock), O_RDWR)) {
     lock = std::move(*opened);
     LAYERFS_ASSIGN(bool free, lock_file(lock.get(), LockMode::kExclusive, LockWait::kNo));
     if (!free) return system_error(EBUSY, "remove container", id);
@@ -187,14 +239,14 @@ Result<void> StoreFiles::remove_container(std::string_view id) {
   // Out of the way in one step: a crash in the middle of the removal leaves a temporary, not half a
   // container.
   std::string doomed = layout_.make_temporary_name("container");
-  auto renamed = rename_file(directory, doomed);
+  auto renamed = layout_.own().rename(directory, doomed);
   if (!renamed && renamed.error().code == ENOENT) return {};
   LAYERFS_TRY(renamed);
-  return remove_tree(doomed);
+  return layout_.own().remove(doomed);
 }
 
 std::string StoreFiles::container_dir(std::string_view id) const {
-  return join_path(layout_.containers(), id);
+  return join_path(layout_.absolute(Layout::kContainers), id);
 }
 
 }  // namespace layerfs::store

@@ -16,9 +16,10 @@ namespace layerfs::store {
 
 class StoreFiles final : public Store {
  public:
-  StoreFiles(std::string root, StoreAccess access, bool read_only_disk)
-      : layout_(std::move(root)), access_(access), read_only_disk_(read_only_disk) {}
-  Result<void> open_catalog();
+  StoreFiles(std::string root, StoreAccess access) : layout_(std::move(root)), access_(access) {}
+  /// Makes what is missing of an empty store. Errors: those of Layout and of CatalogDb.
+  Result<void> create();
+  Result<void> open_files();
 
   const std::string& root() const override { return layout_.root(); }
   Result<WriteLease> lease() override;
@@ -27,12 +28,14 @@ class StoreFiles final : public Store {
   Result<std::unique_ptr<LayerWriter>> make_layer_writer() override;
   Result<std::shared_ptr<const StoredLayer>> get_layer(const Digest& diff_id) override;
   Result<bool> has_layer(const Digest& diff_id) override;
-  Result<std::shared_ptr<const tree::TreeSource>> get_tree(const std::vector<Digest>& diff_ids) override;
+  using Store::get_tree;
+  Result<std::shared_ptr<const tree::TreeSource>> get_tree(const std::vector<Digest>& diff_ids,
+                                                           const tree::MergeLimits& limits) override;
 
   Result<void> put_blob(const Digest& digest, std::string_view bytes) override;
   Result<std::string> get_blob(const Digest& digest) override;
 
-  Result<void> put_image(const ImageRecord& image) override;
+  Result<void> put_image_names(const ImageRecord& image, const std::vector<std::string>& references) override;
   Result<std::optional<ImageRecord>> find_image(std::string_view reference) override;
   Result<std::vector<ImageRecord>> list_images() override;
   Result<void> remove_image(std::string_view reference) override;
@@ -48,15 +51,16 @@ class StoreFiles final : public Store {
   Result<CheckReport> check(CheckDepth depth) override;
 
  private:
+  Result<void> open_catalog();
   /// The lease of a change. Errors: EROFS where the store was opened for reading.
   Result<Fd> begin_change() const;
   /// nullopt: there is none, or a damaged one (which is logged).
   Result<std::optional<std::shared_ptr<const TreeFile>>> find_tree(const Digest& chain) const;
-  Result<tree::MemoryTree> build_tree(const std::vector<Digest>& diff_ids);
+  Result<tree::MemoryTree> build_tree(const std::vector<Digest>& diff_ids, const tree::MergeLimits& limits);
 
   Layout layout_;
   StoreAccess access_;
-  bool read_only_disk_;
+  bool read_only_disk_ = false;
   std::unique_ptr<CatalogDb> catalog_;
   std::unique_ptr<ObjectFiles> objects_;
 };

@@ -65,11 +65,21 @@ Result<Trailer> read_trailer(int fd, const std::string& path) {
 }  // namespace
 
 Result<std::shared_ptr<const TreeFile>> TreeFile::open(const std::string& path, const Digest& chain) {
+  return open_by([&] { return open_file(path, O_RDONLY); }, path, chain);
+}
+
+Result<std::shared_ptr<const TreeFile>> TreeFile::open_in(const OwnDirectory& directory,
+                                                          const std::string& name, const Digest& chain) {
+  return open_by([&] { return directory.open(name, O_RDONLY); }, join_path(directory.shown(), name), chain);
+}
+
+Result<std::shared_ptr<const TreeFile>> TreeFile::open_by(FunctionRef<Result<Fd>()> open_fd,
+                                                          const std::string& path, const Digest& chain) {
   std::shared_ptr<TreeFile> file(new TreeFile);
   file->path_ = path;
   for (int attempt = 0;; ++attempt) {
     if (attempt == kOpenRetries) return system_error(ESTALE, "open tree", path);
-    LAYERFS_ASSIGN(file->fd_, open_file(path, O_RDONLY));
+    LAYERFS_ASSIGN(file->fd_, open_fd());
     auto locked = lock_file(file->fd_.get(), LockMode::kShared, LockWait::kYes);
     if (!locked) return with_context(locked.error(), "lock tree", path);
     LAYERFS_ASSIGN(Trailer trailer, read_trailer(file->fd_.get(), path));

@@ -12,6 +12,8 @@
 
 #include "fs/base/digest.h"
 #include "fs/base/fd.h"
+#include "fs/base/function_ref.h"
+#include "fs/base/own_files.h"
 #include "fs/base/result.h"
 #include "fs/store/lmdb.h"
 #include "fs/store/mapped_pages.h"
@@ -25,6 +27,9 @@ class TreeFile final : public tree::TreeSource {
  public:
   /// Errors: ENOENT; kCorrupt (damaged, or another chain's); kUnsupported (a newer version).
   static Result<std::shared_ptr<const TreeFile>> open(const std::string& path, const Digest& chain);
+  /// The same of `name` in a directory of ours.
+  static Result<std::shared_ptr<const TreeFile>> open_in(const OwnDirectory& directory,
+                                                         const std::string& name, const Digest& chain);
 
   Result<std::optional<tree::Node>> find_node(tree::Ino ino) const override;
   Result<std::optional<tree::Entry>> find_entry(tree::Ino dir, std::string_view name) const override;
@@ -45,6 +50,8 @@ class TreeFile final : public tree::TreeSource {
   using Pool = SessionPool<Session, 32>;
 
   TreeFile() = default;
+  static Result<std::shared_ptr<const TreeFile>> open_by(FunctionRef<Result<Fd>()> open_fd,
+                                                         const std::string& path, const Digest& chain);
   Result<void> read_head();
   Result<Pool::Lease> session() const;
   std::unexpected<Error> corrupt(std::string_view reason) const;

@@ -32,7 +32,12 @@ std::uint64_t disk_bytes_at(int dir_fd, const std::string& name) {
 
 }  // namespace
 
-std::uint64_t disk_bytes(const std::string& path) { return disk_bytes_at(AT_FDCWD, path); }
+std::uint64_t disk_bytes(const OwnDirectory& directory, const std::string& path) {
+  std::size_t slash = path.rfind('/');
+  auto parent =
+      directory.open(slash == std::string::npos ? "." : path.substr(0, slash), O_PATH | O_DIRECTORY);
+  return parent ? disk_bytes_at(parent->get(), path.substr(slash == std::string::npos ? 0 : slash + 1)) : 0;
+}
 
 Result<UsageReport> StoreFiles::usage() {
   UsageReport report;
@@ -56,10 +61,11 @@ Result<UsageReport> StoreFiles::usage() {
     report.file_dedup_bytes += row.location.size;
     return true;
   }));
-  report.object_disk_bytes = disk_bytes(layout_.objects()) + disk_bytes(layout_.packs());
-  for (const auto& path : {layout_.catalog(), layout_.trees(), layout_.layers(), layout_.path("blobs")})
-    report.metadata_disk_bytes += disk_bytes(path);
-  report.container_disk_bytes = disk_bytes(layout_.containers());
+  auto bytes_of = [&](const char* path) { return disk_bytes(layout_.own(), path); };
+  report.object_disk_bytes = bytes_of(Layout::kObjects) + bytes_of(Layout::kPacks);
+  for (const char* path : {Layout::kCatalog, Layout::kTrees, Layout::kLayers, "blobs"})
+    report.metadata_disk_bytes += bytes_of(path);
+  report.container_disk_bytes = bytes_of(Layout::kContainers);
   return report;
 }
 

@@ -24,6 +24,12 @@ class BlobSource {
   virtual ~BlobSource() = default;
   /// Errors: ENOENT (the store lacks it), EIO, EMFILE.
   virtual Result<Blob> open(const Digest& digest) const = 0;
+  /// Reads the whole object and looks whether it has its digest: for who hands its bytes on as somebody
+  /// else's. Errors: kCorrupt where it has not; those of open().
+  virtual Result<void> verify(const Digest& digest) const;
 };
+
+/// SHA-256 of a blob's bytes. Errors: kCorrupt where the file ends early; EIO.
+Result<Digest> digest_of(const Blob& blob);
 
 }  // namespace layerfs::tree

@@ -4,6 +4,9 @@
 // C library's functions are taken over by definitions of the same names in the test program.
 #pragma once
 
+#include <string>
+#include <vector>
+
 namespace layerfs::store::fault {
 
 enum class Action : unsigned char {
@@ -17,5 +20,17 @@ enum class Action : unsigned char {
 void arm(Action action, int at = 0);
 /// Calls pass again; returns how many were counted.
 int disarm();
+
+/// A flush or a rename that was made: fsync, fdatasync or syncfs with the path of the file, or rename with
+/// both paths.
+struct Event {
+  std::string call;
+  std::string path;
+  std::string to;
+};
+/// From now on events are kept, in the order in which they ended.
+void record_events();
+/// No more; returns what was kept.
+std::vector<Event> take_events();
 
 }  // namespace layerfs::store::fault

@@ -186,6 +186,34 @@ TEST_F(LmdbTest, AWritableFileThatIsCutShortIsAnErrorOfWhatIsLost) {
   EXPECT_GT(lost, 0);
 }
 
+TEST_F(LmdbTest, AReaderSeesWhatAnotherProcessLetItGrowTo) {
+  EnvOptions options = file_options();
+  put(*open(), "first", "1");
+  options.read_only = true;
+  auto reader = value_of(Env::open(path_, options));
+  EXPECT_TRUE(value_of(ReadTxn::begin(*reader)).find(kMain, "first"));
+  // The child has an environment of its own (lmdb.h, 3).
+  pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    auto env = Env::open(path_, file_options());
+    bool done = env.has_value();
+    auto txn = done ? WriteTxn::begin(**env) : Result<WriteTxn>(std::unexpected(Error{}));
+    done = txn.has_value();
+    for (int i = 0; done && i < 2000; ++i)
+      done = txn->put(kMain, std::to_string(i), std::string(4000, 'x')).has_value();
+    ::_exit(done && txn->commit() ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_EQ(status, 0);
+  auto txn = ReadTxn::begin(*reader);
+  ASSERT_TRUE(txn) << txn.error().message();
+  auto last = txn->find(kMain, "1999");
+  ASSERT_TRUE(last) << last.error().message();
+  EXPECT_EQ(*last, std::string(4000, 'x'));
+}
+
 TEST_F(LmdbTest, AReadOnlyOpenOfNothingIsENOENT) {
   EnvOptions options = file_options();
   options.read_only = true;

@@ -334,6 +334,43 @@ TEST_F(NameTest, ImagesAreFoundAsAUserNamesThem) {
     EXPECT_EQ(get_image_by_name(*store_, text).error().code, ENOENT) << text;
 }
 
+TEST_F(NameTest, AnIdAndADigestAreNoNames) {
+  auto image = value_of(write_image(*store_, "localhost/tool:1", {{{"a", "1"}}}));
+  auto other = value_of(write_image(*store_, "localhost/other:1", {{{"a", "2"}}}));
+  for (const std::string& name :
+       {"localhost/sha256:" + image.config.hex(), "localhost/" + image.config.hex() + ":latest",
+        "docker.io/library/" + image.manifest.hex() + ":1", std::string("localhost/sha512:1"),
+        "localhost/tool@" + image.manifest.str(), "localhost/tool:1@" + image.manifest.str()}) {
+    other.reference = name;
+    EXPECT_EQ(store_->put_image(other).error().kind, ErrorKind::kInvalid) << name;
+  }
+  for (const std::string& name :
+       {"localhost/tool@" + other.manifest.str(), std::string("localhost/x/sha256:1"),
+        "localhost/" + image.config.hex().substr(0, 12) + ":1"}) {
+    other.reference = name;
+    EXPECT_TRUE(store_->put_image(other).has_value()) << name;
+  }
+  EXPECT_EQ(value_of(get_image_by_name(*store_, image.config.str())), image);
+  EXPECT_EQ(value_of(get_image_by_name(*store_, image.config.hex())), image);
+  EXPECT_EQ(value_of(get_image_by_name(*store_, "tool@" + image.manifest.str())), image);
+  EXPECT_EQ(value_of(get_image_by_name(*store_, "tool@" + other.manifest.str())).config, other.config);
+  EXPECT_FALSE(get_image_by_name(*store_, "other@" + image.manifest.str()));
+}
+
+TEST_F(NameTest, ManyNamesArePutAtOnce) {
+  auto first = value_of(write_image(*store_, "localhost/first:1", {{{"a", "1"}}}));
+  auto second = value_of(write_image(*store_, "localhost/second:1", {{{"a", "2"}}}));
+  std::vector<std::string> names;
+  for (int i = 0; i < 20'000; ++i) names.push_back("localhost/n" + std::to_string(i) + ":1");
+  ASSERT_DONE(store_->put_image_names(first, names));
+  ASSERT_DONE(store_->put_image_names(second, names));
+  ASSERT_DONE(store_->put_image_names(second, {"localhost/first:1"}));
+  auto images = value_of(store_->list_images());
+  ASSERT_EQ(images.size(), 20'003U);
+  EXPECT_EQ(images[0].reference, "");
+  EXPECT_EQ(images[0].manifest, first.manifest);
+}
+
 TEST_F(NameTest, AnIdThatTwoImagesBeginWithIsRefused) {
   std::vector<ImageRecord> images;
   std::string prefix;
