@@ -97,13 +97,32 @@ void add_import_commands(CLI::App& app, Tool& tool) {
                    "Refuse a layer with more uncompressed bytes (k, M, G, T)")
       ->transform(CLI::AsSizeValue(false))
       ->capture_default_str();
-  command->add_option("--limit-entries", arguments->limits.entries, "Refuse a layer with more entries")
+  command
+      ->add_option("--limit-entries", arguments->limits.entries,
+                   "Refuse a layer with more entries, and an image with more files")
       ->check(CLI::Range(std::uint64_t{1}, UINT64_MAX, "a positive number"))
       ->capture_default_str();
   command
       ->add_option("--limit-ratio", arguments->limits.expansion,
                    "Refuse a layer above 100 MiB that expands more than so many times")
       ->check(CLI::Range(std::uint64_t{1}, UINT64_MAX, "a positive number"))
+      ->capture_default_str();
+  command
+      ->add_option("--limit-implied-directories", arguments->limits.implied_directories,
+                   "Refuse a layer whose entries imply more directories that none of them makes")
+      ->capture_default_str();
+  command
+      ->add_option("--limit-metadata", arguments->limits.metadata_bytes,
+                   "Refuse a layer with more bytes of names, links and extended attributes (k, M, G, T)")
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
+  command
+      ->add_option("--limit-zstd-window", arguments->limits.zstd_window,
+                   "Refuse zstd whose window, memory of each decompressor, is larger (k, M, G; 2G at most)")
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
+  command
+      ->add_option("--limit-names", arguments->limits.names, "Refuse a source with more names for the image")
       ->capture_default_str();
   command->add_flag("-q,--quiet", arguments->quiet, "No progress bar");
   command->callback([arguments, &tool] {

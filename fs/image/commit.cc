@@ -102,6 +102,7 @@ Result<store::ImageRecord> commit_upper(store::Store& store, const store::Contai
   ImportLimits limits;
   limits.layer_bytes = UINT64_MAX;
   limits.entries = UINT64_MAX;
+  limits.metadata_bytes = UINT64_MAX;
   LAYERFS_ASSIGN(store::LayerInfo layer, import_layer_stream(store, produce, limits));
 
   on_top.diff_id = layer.diff_id;

@@ -4,9 +4,11 @@
 #include <fmt/format.h>
 #include <isa-l/igzip_lib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <vector>
 
@@ -146,7 +148,13 @@ class GzipSource final : public ByteSource {
 
 class ZstdSource final : public ByteSource {
  public:
-  explicit ZstdSource(ByteSource& source) : input_(source), stream_(ZSTD_createDStream()) {}
+  ZstdSource(ByteSource& source, const DecompressLimits& limits)
+      : input_(source), window_(limits.window), stream_(ZSTD_createDStream()) {
+    // The decoder's own limit is 128 MiB; it allocates what a frame says, so no more than it may.
+    if (stream_)
+      ZSTD_DCtx_setParameter(stream_.get(), ZSTD_d_windowLogMax,
+                             std::clamp(static_cast<int>(std::bit_width(window_)) - 1, 10, kMostWindowLog));
+  }
 
   Result<std::size_t> read(std::span<std::byte> buffer) override {
     if (!stream_) return system_error(ENOMEM, "zstd");
@@ -160,6 +168,10 @@ class ZstdSource final : public ByteSource {
       ZSTD_inBuffer in{input_.rest().data(), input_.rest().size(), 0};
       std::size_t before = out.pos;
       std::size_t hint = ZSTD_decompressStream(stream_.get(), &out, &in);
+      if (ZSTD_getErrorCode(hint) == ZSTD_error_frameParameter_windowTooLarge)
+        return invalid_error(
+            "zstd", {},
+            fmt::format("a window of more than {} bytes (the limit can be raised, to 2 GiB)", window_));
       if (ZSTD_isError(hint) != 0) return corrupt_error("zstd", {}, ZSTD_getErrorName(hint));
       bool moved = in.pos > 0 || out.pos > before;
       input_.drop(in.pos);
@@ -175,7 +187,10 @@ class ZstdSource final : public ByteSource {
   struct Free {
     void operator()(ZSTD_DStream* stream) const { ZSTD_freeDStream(stream); }
   };
+  static constexpr int kMostWindowLog = sizeof(std::size_t) > 4 ? 31 : 30;  // ZSTD_WINDOWLOG_MAX
+
   Input input_;
+  std::uint64_t window_;
   std::unique_ptr<ZSTD_DStream, Free> stream_;
   bool in_frame_ = false;
   bool pending_output_ = false;
@@ -207,10 +222,11 @@ Result<Codec> detect_codec(std::string_view head) {
   return Codec::kPlain;
 }
 
-Result<std::unique_ptr<ByteSource>> make_decompressor(ByteSource& source, Codec codec) {
+Result<std::unique_ptr<ByteSource>> make_decompressor(ByteSource& source, Codec codec,
+                                                      const DecompressLimits& limits) {
   switch (codec) {
     case Codec::kGzip: return std::make_unique<GzipSource>(source);
-    case Codec::kZstd: return std::make_unique<ZstdSource>(source);
+    case Codec::kZstd: return std::make_unique<ZstdSource>(source, limits);
     case Codec::kPlain: break;
   }
   return std::make_unique<PlainSource>(source);

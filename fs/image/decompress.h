@@ -5,7 +5,7 @@
 //     archives carry compressed layers under plain names.
 // (2) A gzip stream may have many members and end in zero padding (gzip(1)); a zstd stream many frames, and
 //     skippable ones anywhere. Anything else after the end is kCorrupt, and so is an end in the middle.
-// (3) Memory: a few hundred KiB, for zstd at most its 128 MiB window.
+// (3) Memory: a few hundred KiB, for zstd its window on top, at most DecompressLimits::window of it.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +23,16 @@ inline constexpr std::size_t kMagicSize = 4;
 /// The codec of a stream that begins so. Errors: kUnsupported naming bzip2, xz and lz4.
 Result<Codec> detect_codec(std::string_view head);
 
+struct DecompressLimits {
+  /// Largest window of a zstd frame; libzstd counts in powers of two, and takes 2 GiB (`zstd --long=31`) at
+  /// most.
+  std::uint64_t window = std::uint64_t{2} << 30;
+};
+
 /// Reads `source` and gives its plain bytes. kPlain passes them on. `source` must outlive the result.
-/// Errors of make and read: kCorrupt, those of `source`.
-Result<std::unique_ptr<ByteSource>> make_decompressor(ByteSource& source, Codec codec);
+/// Errors of make and read: kCorrupt; kInvalid for a window above the limit; those of `source`.
+Result<std::unique_ptr<ByteSource>> make_decompressor(ByteSource& source, Codec codec,
+                                                      const DecompressLimits& limits = {});
 
 /// Reads the first bytes of `source`, then gives them again.
 class PeekSource final : public ByteSource {

@@ -72,6 +72,11 @@ Result<void> FileContent::add_blob(const Digest& digest, std::uint64_t offset, s
   if (size == 0) return {};
   auto blob = blobs.open(digest);
   if (!blob) return with_context(std::move(blob).error(), "object", digest.str());
+  // What goes into an archive goes by another name there: nobody could tell later that it is damaged.
+  if (verified_ != digest) {
+    LAYERFS_TRY(blobs.verify(digest));
+    verified_ = digest;
+  }
   if (blob->size < offset + size)
     return corrupt_error("object", digest.str(), "shorter than the file that has it");
   append({.file = blob->file, .offset = blob->offset + offset, .size = size});

@@ -6,6 +6,7 @@
 //     a file of at least kSparseLimit bytes of which at least half lies in runs of kHoleBytes zeros or more,
 //     aligned to kHoleUnit, is sparse; every other file is written whole. So the same content gives the same
 //     archive.
+// (2) An object is verified when it becomes part of a content (BlobSource::verify).
 #pragma once
 
 #include <cstdint>
@@ -65,6 +66,7 @@ class FileContent {
   std::vector<ContentPiece> pieces_;
   std::vector<std::uint64_t> starts_;  // of the pieces in the file
   std::uint64_t size_ = 0;
+  Digest verified_;  // the object that was looked at last
 };
 
 }  // namespace layerfs::image

@@ -9,8 +9,10 @@
 
 #include "fs/base/sys_file.h"
 #include "fs/image/decompress.h"
+#include "fs/image/layer_import.h"
 #include "fs/image/tar_reader.h"
 #include "fs/image/whiteout_name.h"
+#include "fs/tree/node.h"
 
 namespace layerfs::image {
 
@@ -94,27 +96,40 @@ std::optional<std::string> resolve_name(std::string_view base, std::string_view 
 
 class ArchiveFiles final : public ImageFiles {
  public:
-  Result<void> index(const FileRange& archive) {
-    RangeChunks chunks(archive);
+  /// Reads the headers off `chunks`, the archive's bytes. Ranges are given once set_file() has said what they
+  /// are of.
+  Result<void> index(ChunkSource& chunks) {
     TarReader reader(chunks, {}, TarEnd::kMarked);
     for (;;) {
       LAYERFS_ASSIGN(bool more, reader.next());
       if (!more) return {};
       const TarMember& member = reader.member();
+      // Nothing that a manifest can name, or would.
+      if (member.name.size() > tree::kMaxPath || member.link.size() > tree::kMaxPath) continue;
       auto name = resolve_name("", member.name);
-      if (!name || name->empty()) continue;  // nothing that a manifest can name
+      if (!name || name->empty()) continue;
       if (members_.size() >= kMaxMembers)
         return invalid_error("archive", {}, fmt::format("more than {} members", kMaxMembers));
       Member& entry = members_[*name];
       entry = Member{};
       if (member.type == TarType::kRegular && !member.is_sparse) {
-        entry.range = FileRange{archive.file, archive.offset + reader.position(), member.size};
-        if (member.size > archive.size - std::min(archive.size, reader.position()))
-          return corrupt_error("archive member", shown_name(member.name), "truncated");
+        entry.range = FileRange{nullptr, reader.position(), member.size};
       } else if (member.type == TarType::kSymlink || member.type == TarType::kHardLink) {
         entry.link = resolve_name(member.type == TarType::kHardLink ? "" : parent_of(*name), member.link);
       }
     }
+  }
+
+  /// `archive`: the plain bytes that were indexed. Errors: kCorrupt where a member goes beyond them.
+  Result<void> set_file(const FileRange& archive) {
+    for (auto& [name, member] : members_) {
+      if (!member.range) continue;
+      std::uint64_t at = member.range->offset;
+      if (member.range->size > archive.size - std::min(archive.size, at))
+        return corrupt_error("archive member", shown_name(name), "truncated");
+      member.range = FileRange{archive.file, archive.offset + at, member.range->size};
+    }
+    return {};
   }
 
   Result<std::optional<FileRange>> find(const std::string& path) const override {
@@ -141,42 +156,79 @@ class ArchiveFiles final : public ImageFiles {
   std::map<std::string, Member> members_;
 };
 
-Result<FileRange> spool(ByteSource& source, const std::string& dir, std::uint64_t limit) {
-  LAYERFS_ASSIGN(Fd fd, open_unnamed(dir, 0600));
-  std::vector<std::byte> buffer(std::size_t{1} << 20);
-  std::uint64_t size = 0;
-  for (;;) {
-    LAYERFS_ASSIGN(std::size_t got, source.read(buffer));
-    if (got == 0) break;
-    size += got;
-    if (size > limit)
-      return invalid_error("archive size", fmt::format("{}", size),
-                           fmt::format("more than {} bytes (the limit can be raised)", limit));
-    LAYERFS_TRY(write_full(fd.get(), std::span(buffer).first(got)));
+/// Counts what is read of it.
+class CountedSource final : public ByteSource {
+ public:
+  explicit CountedSource(ByteSource& source) : source_(source) {}
+  Result<std::size_t> read(std::span<std::byte> buffer) override {
+    LAYERFS_ASSIGN(std::size_t got, source_.read(buffer));
+    total_ += got;
+    return got;
   }
-  return FileRange{std::make_shared<const Fd>(std::move(fd)), 0, size};
-}
+  std::uint64_t total() const { return total_; }
 
-Result<FileRange> open_archive(const std::string& path, const std::string& spool_dir, std::uint64_t limit) {
+ private:
+  ByteSource& source_;
+  std::uint64_t total_ = 0;
+};
+
+/// Plain bytes as chunks, each of which is written to a file first: what is no archive is seen at its first
+/// block, not when it has filled the disk.
+class SpoolChunks final : public ChunkSource {
+ public:
+  SpoolChunks(ByteSource& plain, const CountedSource& compressed, Codec codec, int fd,
+              const ImportLimits& limits)
+      : plain_(plain),
+        compressed_(compressed),
+        codec_(codec),
+        fd_(fd),
+        limits_(limits),
+        buffer_(std::size_t{256} << 10) {}
+
+  Result<std::span<const std::byte>> next() override {
+    LAYERFS_ASSIGN(std::size_t got, plain_.read(buffer_));
+    size_ += got;
+    LAYERFS_TRY(check_expansion("archive size", size_, codec_ == Codec::kPlain ? size_ : compressed_.total(),
+                                limits_));
+    std::span<const std::byte> piece = std::span(buffer_).first(got);
+    LAYERFS_TRY(write_full(fd_, piece));
+    return piece;
+  }
+  std::uint64_t size() const { return size_; }
+
+ private:
+  ByteSource& plain_;
+  const CountedSource& compressed_;
+  Codec codec_;
+  int fd_;
+  const ImportLimits& limits_;
+  std::vector<std::byte> buffer_;
+  std::uint64_t size_ = 0;
+};
+
+Result<void> index_archive(const std::string& path, const std::string& spool_dir, const ImportLimits& limits,
+                           ArchiveFiles& files) {
   LAYERFS_ASSIGN(Fd fd, open_file(path, O_RDONLY));
   LAYERFS_ASSIGN(struct stat st, stat_fd(fd.get()));
   if (S_ISDIR(st.st_mode)) return invalid_error("archive", path, "is a directory");
-  if (!S_ISREG(st.st_mode)) {
-    StreamSource stream(fd.get());
-    PeekSource peeked(stream);
-    LAYERFS_ASSIGN(std::string_view head, peeked.peek());
-    LAYERFS_ASSIGN(Codec codec, detect_codec(head));
-    LAYERFS_ASSIGN(auto plain, make_decompressor(peeked, codec));
-    return spool(*plain, spool_dir, limit);
-  }
   FileRange range{std::make_shared<const Fd>(std::move(fd)), 0, static_cast<std::uint64_t>(st.st_size)};
-  RangeSource source(range);
-  PeekSource peeked(source);
+  RangeSource file(range);
+  StreamSource stream(range.file->get());
+  bool is_file = S_ISREG(st.st_mode);
+  CountedSource counted(is_file ? static_cast<ByteSource&>(file) : stream);
+  PeekSource peeked(counted);
   LAYERFS_ASSIGN(std::string_view head, peeked.peek());
   LAYERFS_ASSIGN(Codec codec, detect_codec(head));
-  if (codec == Codec::kPlain) return range;
-  LAYERFS_ASSIGN(auto plain, make_decompressor(peeked, codec));
-  return spool(*plain, spool_dir, limit);
+  if (is_file && codec == Codec::kPlain) {
+    RangeChunks chunks(range);
+    LAYERFS_TRY(files.index(chunks));
+    return files.set_file(range);
+  }
+  LAYERFS_ASSIGN(auto plain, make_decompressor(peeked, codec, {.window = limits.zstd_window}));
+  LAYERFS_ASSIGN(Fd spool, open_unnamed(spool_dir, 0600));
+  SpoolChunks chunks(*plain, counted, codec, spool.get(), limits);
+  LAYERFS_TRY(files.index(chunks));
+  return files.set_file(FileRange{std::make_shared<const Fd>(std::move(spool)), 0, chunks.size()});
 }
 
 }  // namespace
@@ -187,11 +239,9 @@ Result<std::unique_ptr<ImageFiles>> open_directory_files(const std::string& path
 }
 
 Result<std::unique_ptr<ImageFiles>> open_archive_files(const std::string& path, const std::string& spool_dir,
-                                                       std::uint64_t spool_limit) {
-  auto archive = open_archive(path, spool_dir, spool_limit);
-  if (!archive) return with_context(archive.error(), "read archive", path);
+                                                       const ImportLimits& limits) {
   auto files = std::make_unique<ArchiveFiles>();
-  if (auto indexed = files->index(*archive); !indexed)
+  if (auto indexed = index_archive(path, spool_dir, limits, *files); !indexed)
     return with_context(indexed.error(), "read archive", path);
   return files;
 }

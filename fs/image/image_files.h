@@ -14,6 +14,7 @@
 
 #include "fs/base/result.h"
 #include "fs/image/byte_source.h"
+#include "fs/image/importer.h"
 
 namespace layerfs::image {
 
@@ -27,9 +28,10 @@ class ImageFiles {
 Result<std::unique_ptr<ImageFiles>> open_directory_files(const std::string& path);
 
 /// Reads the archive's headers once. A compressed archive, or one that is no file (a pipe), is first copied
-/// plain into an unnamed file in `spool_dir`; at most `spool_limit` bytes. Errors: those of TarReader.
+/// plain into an unnamed file in `spool_dir`, its headers read on the way; limits.layer_bytes, .expansion and
+/// .zstd_window hold for it as for a layer. Errors: those of TarReader; kInvalid where a limit is passed.
 Result<std::unique_ptr<ImageFiles>> open_archive_files(const std::string& path, const std::string& spool_dir,
-                                                       std::uint64_t spool_limit);
+                                                       const ImportLimits& limits);
 
 /// The file's text. Errors: ENOENT naming it; kInvalid above `limit`.
 Result<std::string> get_text(const ImageFiles& files, const std::string& path, std::uint64_t limit);

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SourceImage: one image found in a source, its documents verified, its layers not read yet.
 //
-// (1) manifest and config have their digests and agree: as many layers as diffIDs (and as the history says),
-// and
-//     every blob is there with its descriptor's size.
+// (1) manifest and config have their digests and agree: as many layers as diffIDs, and every blob is there
+//     with its descriptor's size.
 #pragma once
 
 #include <optional>

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <unordered_set>
 
 #include "fs/base/bytes.h"
 #include "fs/base/log.h"
@@ -105,20 +106,43 @@ Result<SourceImage> open_archive_image(const ImageFiles& files, const SourceSpec
 
 /// The references that the image gets. Errors: kInvalid where there is none.
 Result<std::vector<std::string>> references_of(const std::vector<std::string>& names,
-                                               const std::string& wanted, std::string_view source) {
+                                               const ImportOptions& options, std::string_view source) {
   std::vector<std::string> references;
-  if (!wanted.empty()) {
-    LAYERFS_ASSIGN(std::string reference, store::normalise_reference(wanted));
+  if (!options.name.empty()) {
+    LAYERFS_ASSIGN(std::string reference, store::normalise_reference(options.name));
     references.push_back(std::move(reference));
     return references;
   }
+  if (names.size() > options.limits.names)
+    return invalid_error("source", source,
+                         fmt::format("it has {} names for the image, more than {} (the limit can be raised)",
+                                     names.size(), options.limits.names));
+  std::unordered_set<std::string> seen;
   for (const auto& name : names) {
     auto reference = store::normalise_reference(name);
     if (!reference) {
       log_warning("'{}' is no valid reference and is left out", shown_name(name));
-    } else if (std::ranges::find(references, *reference) == references.end()) {
+    } else if (seen.insert(*reference).second) {
       references.push_back(std::move(*reference));
     }
+  }
+  if (references.empty()) return invalid_error("source", source, "it has no name for the image: give one");
+  return references;
+}
+
+/// Of the names that a source gives, those that stand for no other image. A name that the user gives is
+/// refused instead, and said so.
+Result<std::vector<std::string>> names_that_fit(std::vector<std::string> references, const Digest& manifest,
+                                                const ImportOptions& options, std::string_view source) {
+  for (auto at = references.begin(); at != references.end();) {
+    auto checked = store::check_image_name(*at, manifest);
+    if (!checked && !options.name.empty()) return std::unexpected(checked.error());
+    if (checked) {
+      ++at;
+      continue;
+    }
+    log_warning("{}; left out", checked.error().message());
+    at = references.erase(at);
   }
   if (references.empty()) return invalid_error("source", source, "it has no name for the image: give one");
   return references;
@@ -127,11 +151,13 @@ Result<std::vector<std::string>> references_of(const std::vector<std::string>& n
 /// Writes documents and tree, and last the names: until then nothing is visible.
 Result<store::ImageRecord> publish_image(store::Store& store, const SourceImage& image,
                                          const std::vector<store::ImageLayer>& layers,
-                                         const std::vector<std::string>& references) {
+                                         const std::vector<std::string>& references,
+                                         const ImportLimits& limits) {
   std::vector<Digest> diff_ids;
   diff_ids.reserve(layers.size());
   for (const auto& layer : layers) diff_ids.push_back(layer.diff_id);
-  LAYERFS_TRY(store.get_tree(diff_ids));
+  LAYERFS_TRY(
+      store.get_tree(diff_ids, {.nodes = limits.entries, .made_parents = limits.implied_directories}));
   LAYERFS_TRY(store.put_blob(image.config_digest, image.config));
   LAYERFS_TRY(store.put_blob(image.manifest_digest, image.manifest));
   store::ImageRecord record;
@@ -140,11 +166,8 @@ Result<store::ImageRecord> publish_image(store::Store& store, const SourceImage&
   record.chain = store::chain_id(diff_ids);
   record.layers = layers;
   record.imported_at = static_cast<std::int64_t>(std::time(nullptr));
-  // The first name is the one that is returned; it comes last so that it is there when all are.
-  for (auto reference = references.rbegin(); reference != references.rend(); ++reference) {
-    record.reference = *reference;
-    LAYERFS_TRY(store.put_image(record));
-  }
+  record.reference = references.front();
+  LAYERFS_TRY(store.put_image_names(record, references));
   return record;
 }
 
@@ -165,7 +188,11 @@ void make_manifest(SourceImage& image, std::vector<store::ImageLayer>& layers, s
 
 Result<store::ImageRecord> import_with_layers(store::Store& store, SourceImage image,
                                               const ImportOptions& options, std::string_view source) {
-  LAYERFS_ASSIGN(auto references, references_of(image.names, options.name, source));
+  LAYERFS_ASSIGN(auto references, references_of(image.names, options, source));
+  // Before all the work, where the manifest is known: a name that is refused need not wait for its layers.
+  if (!image.manifest.empty()) {
+    LAYERFS_ASSIGN(references, names_that_fit(std::move(references), image.manifest_digest, options, source));
+  }
   LAYERFS_TRY(import_layers(store, image.layers, options));
   std::vector<store::ImageLayer> layers;
   for (const auto& layer : image.layers) {
@@ -179,7 +206,8 @@ Result<store::ImageRecord> import_with_layers(store::Store& store, SourceImage i
   }
   if (image.manifest.empty())
     make_manifest(image, layers, media::kDockerManifest, media::kDockerConfig, media::kDockerLayerTar);
-  return publish_image(store, image, layers, references);
+  LAYERFS_ASSIGN(references, names_that_fit(std::move(references), image.manifest_digest, options, source));
+  return publish_image(store, image, layers, references, options.limits);
 }
 
 // ---- sources that are one root file system
@@ -237,7 +265,7 @@ Result<store::ImageRecord> import_root(store::Store& store, const SourceSpec& sp
                                        const ImportOptions& options, std::string_view source) {
   std::vector<std::string> names;
   if (std::string name = repository_name(spec.path); !name.empty()) names.push_back(name);
-  LAYERFS_ASSIGN(auto references, references_of(names, options.name, source));
+  LAYERFS_ASSIGN(auto references, references_of(names, options, source));
 
   auto layer = [&]() -> Result<ImportedLayer> {
     if (spec.kind == SourceKind::kDirectory) return import_directory(store, spec.path, options);
@@ -255,7 +283,8 @@ Result<store::ImageRecord> import_root(store::Store& store, const SourceSpec& sp
   const Digest& diff_id = layer->info.diff_id;
   std::vector<store::ImageLayer> layers = {{diff_id, diff_id, layer->info.tar_bytes, {}}};
   make_manifest(image, layers, media::kOciManifest, media::kOciConfig, media::kOciLayerTar);
-  return publish_image(store, image, layers, references);
+  LAYERFS_ASSIGN(references, names_that_fit(std::move(references), image.manifest_digest, options, source));
+  return publish_image(store, image, layers, references, options.limits);
 }
 
 }  // namespace
@@ -275,7 +304,7 @@ Result<store::ImageRecord> import_image(store::Store& store, std::string_view so
       LAYERFS_ASSIGN(auto files, open_directory_files(spec.path));
       return open_oci_layout(*files, repository_name(spec.path), choice);
     }
-    LAYERFS_ASSIGN(auto files, open_archive_files(spec.path, store.root(), options.limits.layer_bytes));
+    LAYERFS_ASSIGN(auto files, open_archive_files(spec.path, store.root(), options.limits));
     return open_archive_image(*files, spec, choice);
   }();
   if (!image) return with_context(image.error(), "import", source);

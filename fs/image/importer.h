@@ -17,8 +17,14 @@ namespace layerfs::image {
 
 struct ImportLimits {
   std::uint64_t layer_bytes = std::uint64_t{64} << 30;  ///< uncompressed, one layer
-  std::uint64_t entries = 10'000'000;                   ///< of one layer
+  std::uint64_t entries = 10'000'000;                   ///< of one layer, and of the image's merged tree
   std::uint64_t expansion = 1000;                       ///< uncompressed over compressed, above 100 MiB
+  std::uint64_t implied_directories = 1'000'000;        ///< of a layer: parents that no entry makes
+  /// Of one layer: names, link targets, names and values of xattrs, and kEntryBytes for each entry.
+  std::uint64_t metadata_bytes = std::uint64_t{2} << 30;
+  std::uint64_t zstd_window = std::uint64_t{2} << 30;  ///< of one layer; memory that a decompressor may take
+  std::uint64_t names = 1000;                          ///< that a source gives the image
+  static constexpr std::uint64_t kEntryBytes = 64;
 };
 
 struct ImportProgress {

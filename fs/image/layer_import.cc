@@ -21,8 +21,6 @@ constexpr std::size_t kRecorder = 0;
 constexpr std::size_t kHasher = 1;
 constexpr std::size_t kBlobSlots = 8;
 constexpr std::size_t kBlobChunk = 256 * 1024;
-/// Small layers of zeros expand a lot and harm nobody.
-constexpr std::uint64_t kExpansionFloor = std::uint64_t{100} << 20;
 
 bool is_cancelled(const Error& error) { return error.kind == ErrorKind::kSystem && error.code == ECANCELED; }
 
@@ -110,17 +108,6 @@ class BlobMeter {
   std::atomic<std::uint64_t> total_{0};
 };
 
-Result<void> check_limits(std::uint64_t plain, std::uint64_t compressed, const ImportLimits& limits) {
-  if (plain > limits.layer_bytes)
-    return invalid_error("layer size", fmt::format("{}", plain),
-                         fmt::format("more than {} bytes (the limit can be raised)", limits.layer_bytes));
-  if (plain > kExpansionFloor && plain / std::max<std::uint64_t>(limits.expansion, 1) > compressed)
-    return invalid_error(
-        "layer size", fmt::format("{}", plain),
-        fmt::format("more than {} times its compressed size (the limit can be raised)", limits.expansion));
-  return {};
-}
-
 /// Reads, decompresses and hands out; `codec` kPlain fills the ring's buffers directly.
 Result<void> pump(ByteSource& plain, const BlobMeter& meter, Codec codec, const ImportLimits& limits,
                   ChunkRing& ring) {
@@ -130,7 +117,7 @@ Result<void> pump(ByteSource& plain, const BlobMeter& meter, Codec codec, const 
     LAYERFS_ASSIGN(std::size_t got, plain.read(buffer));
     if (got == 0) return {};
     total += got;
-    LAYERFS_TRY(check_limits(total, codec == Codec::kPlain ? total : meter.total(), limits));
+    LAYERFS_TRY(check_expansion("layer size", total, codec == Codec::kPlain ? total : meter.total(), limits));
     ring.commit(got);
     meter.report();
   }
@@ -167,7 +154,7 @@ Result<void> decompress_blob(ByteSource& source, BlobMeter& meter, Codec codec, 
   });
   RingBytes bytes(compressed);
   auto pumped = [&]() -> Result<void> {
-    LAYERFS_ASSIGN(auto plain, make_decompressor(bytes, codec));
+    LAYERFS_ASSIGN(auto plain, make_decompressor(bytes, codec, {.window = limits.zstd_window}));
     return pump(*plain, meter, codec, limits, ring);
   }();
   if (!pumped) compressed.abort();
@@ -187,6 +174,20 @@ Result<void> run_guarded(const std::function<Result<void>()>& function) {
   } catch (const std::exception& error) {
     return std::unexpected(Error{ErrorKind::kSystem, EIO, {}, error.what()});
   }
+}
+
+Result<void> check_expansion(std::string_view what, std::uint64_t plain, std::uint64_t compressed,
+                             const ImportLimits& limits) {
+  // Small layers of zeros expand a lot and harm nobody.
+  constexpr std::uint64_t kFloor = std::uint64_t{100} << 20;
+  if (plain > limits.layer_bytes)
+    return invalid_error(what, fmt::format("{}", plain),
+                         fmt::format("more than {} bytes (the limit can be raised)", limits.layer_bytes));
+  if (plain > kFloor && plain / std::max<std::uint64_t>(limits.expansion, 1) > compressed)
+    return invalid_error(
+        what, fmt::format("{}", plain),
+        fmt::format("more than {} times its compressed size (the limit can be raised)", limits.expansion));
+  return {};
 }
 
 Result<void> produce_blob(ByteSource& source, const BlobWatch& watch, const ImportLimits& limits,

@@ -12,6 +12,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "fs/base/digest.h"
 #include "fs/base/result.h"
@@ -49,6 +50,12 @@ struct BlobWatch {
 /// where a limit is passed.
 Result<void> produce_blob(ByteSource& source, const BlobWatch& watch, const ImportLimits& limits,
                           ChunkRing& ring);
+
+/// Whether so many bytes may come of so many compressed ones (as many, where they are not compressed). `what`
+/// names them. Errors: kInvalid where a limit is passed. Every road on which something is decompressed asks
+/// this.
+Result<void> check_expansion(std::string_view what, std::uint64_t plain, std::uint64_t compressed,
+                             const ImportLimits& limits);
 
 /// Runs `function` at a thread's entry: an exception becomes an error.
 Result<void> run_guarded(const std::function<Result<void>()>& function);

@@ -42,6 +42,8 @@ class LayerRecorder {
   Result<void> store_content(tree::Node& node);
   Result<void> store_sparse(tree::Node& node);
   Result<void> count_entry();
+  /// Puts the record into the layer; what it makes the store keep is counted.
+  Result<void> add_record(const tree::LayerRecord& record);
   std::unexpected<Error> in_member(Error error) const;
 
   store::ObjectWriter& objects_;
@@ -49,7 +51,7 @@ class LayerRecorder {
   const ImportLimits& limits_;
   TarReader reader_;
   store::LayerInfo info_;
-  std::uint64_t hole_bytes_ = 0;
+  std::uint64_t metadata_bytes_ = 0;
   tree::Time newest_;
 };
 

@@ -15,9 +15,18 @@ namespace {
 
 using Json = nlohmann::json;
 
+/// Deeper nesting than any document has; each level is a value that is kept.
+constexpr int kMaxDepth = 64;
+
 Result<Json> parse_json(std::string_view text, Json::value_t type) {
   if (text.size() > kMaxDocument) return refuse("longer than 8 MiB");
-  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  bool too_deep = false;
+  auto watch = [&](int depth, Json::parse_event_t, Json&) {
+    too_deep = too_deep || depth > kMaxDepth;
+    return !too_deep;  // the rest is not kept
+  };
+  Json json = Json::parse(text, watch, /*allow_exceptions=*/false);
+  if (too_deep) return refuse(fmt::format("JSON nested more than {} deep", kMaxDepth));
   if (json.is_discarded()) return refuse("not JSON");
   if (json.type() != type)
     return refuse(type == Json::value_t::object ? "not a JSON object" : "not a JSON array");
@@ -28,6 +37,12 @@ Result<Json> parse_json(std::string_view text, Json::value_t type) {
 const Json* find_member(const Json& object, const char* key) {
   auto found = object.find(key);
   return found == object.end() || found->is_null() ? nullptr : &*found;
+}
+
+/// "" where absent, or no string: for what nothing depends on.
+std::string text_or_none(const Json& object, const char* key) {
+  const Json* member = find_member(object, key);
+  return member != nullptr && member->is_string() ? member->get<std::string>() : std::string();
 }
 
 /// "" where absent.
@@ -60,15 +75,11 @@ Result<void> check_schema(const Json& json) {
                            "only 2 is known (pull the image anew to convert it)");
 }
 
-Result<std::optional<Platform>> platform_of(const Json& descriptor) {
+std::optional<Platform> platform_of(const Json& descriptor) {
   const Json* member = find_member(descriptor, "platform");
-  if (member == nullptr) return std::nullopt;
-  if (!member->is_object()) return refuse("'platform' is not an object");
-  Platform platform;
-  LAYERFS_ASSIGN(platform.os, text_of(*member, "os"));
-  LAYERFS_ASSIGN(platform.architecture, text_of(*member, "architecture"));
-  LAYERFS_ASSIGN(platform.variant, text_of(*member, "variant"));
-  return platform;
+  if (member == nullptr || !member->is_object()) return std::nullopt;
+  return Platform{text_or_none(*member, "os"), text_or_none(*member, "architecture"),
+                  text_or_none(*member, "variant")};
 }
 
 Result<Descriptor> descriptor_of(const Json& json, const char* what) {
@@ -82,12 +93,11 @@ Result<Descriptor> descriptor_of(const Json& json, const char* what) {
   if (size == nullptr || !size->is_number_unsigned())
     return refuse(fmt::format("'{}' has no valid size", what));
   descriptor.size = size->get<std::uint64_t>();
-  if (const Json* annotations = find_member(json, "annotations")) {
-    if (!annotations->is_object()) return refuse("'annotations' is not an object");
+  if (const Json* annotations = find_member(json, "annotations");
+      annotations != nullptr && annotations->is_object())
     for (const auto& [key, value] : annotations->items())
       if (value.is_string()) descriptor.annotations[key] = value.get_ref<const std::string&>();
-  }
-  LAYERFS_ASSIGN(descriptor.platform, platform_of(json));
+  descriptor.platform = platform_of(json);
   return descriptor;
 }
 
@@ -185,9 +195,8 @@ Result<ImageManifest> parse_manifest(std::string_view text) {
 Result<ImageConfig> parse_image_config(std::string_view text) {
   LAYERFS_ASSIGN(Json json, parse_json(text, Json::value_t::object));
   ImageConfig config;
-  LAYERFS_ASSIGN(config.platform.os, text_of(json, "os"));
-  LAYERFS_ASSIGN(config.platform.architecture, text_of(json, "architecture"));
-  LAYERFS_ASSIGN(config.platform.variant, text_of(json, "variant"));
+  config.platform = {text_or_none(json, "os"), text_or_none(json, "architecture"),
+                     text_or_none(json, "variant")};
   const Json* rootfs = find_member(json, "rootfs");
   if (rootfs == nullptr || !rootfs->is_object()) return refuse("a config without 'rootfs'");
   LAYERFS_ASSIGN(std::string type, text_of(*rootfs, "type"));
@@ -197,16 +206,6 @@ Result<ImageConfig> parse_image_config(std::string_view text) {
   for (const auto& item : *diff_ids) {
     LAYERFS_ASSIGN(Digest diff_id, digest_of(item, "diff_ids"));
     config.diff_ids.push_back(diff_id);
-  }
-  LAYERFS_ASSIGN(const Json* history, array_of(json, "history"));
-  if (!history->empty()) {
-    config.history_layers = 0;
-    for (const auto& item : *history) {
-      if (!item.is_object()) return refuse("a history entry is not an object");
-      const Json* empty = find_member(item, "empty_layer");
-      if (empty != nullptr && !empty->is_boolean()) return refuse("'empty_layer' is not a boolean");
-      if (empty == nullptr || !empty->get<bool>()) ++*config.history_layers;
-    }
   }
   return config;
 }

@@ -76,11 +76,12 @@ struct ImageManifest {
   bool operator==(const ImageManifest&) const = default;
 };
 
-/// What import needs of a config; the bytes themselves are kept as they came.
+/// What import needs of a config; the bytes themselves are kept as they came. `history` is optional
+/// (image-spec, config.md) and nothing depends on it: images whose steps are fewer or more than their layers
+/// are common.
 struct ImageConfig {
   Platform platform;
-  std::vector<Digest> diff_ids;               ///< lowest first
-  std::optional<std::size_t> history_layers;  ///< entries of `history` that have a layer; nullopt: no history
+  std::vector<Digest> diff_ids;  ///< lowest first
 };
 
 /// One image of a docker-archive's manifest.json. Paths are of the archive.

@@ -181,8 +181,6 @@ Result<void> check_image(const ImageConfig& config, std::size_t layers, const Im
   };
   if (config.diff_ids.size() != layers)
     return refuse(fmt::format("{} diffIDs for {} layers", config.diff_ids.size(), layers));
-  if (config.history_layers && *config.history_layers != layers)
-    return refuse(fmt::format("a history of {} layers for {} layers", *config.history_layers, layers));
   const Platform& has = config.platform;
   const Platform& wanted = choice.platform;
   bool fits = (has.os.empty() || has.os == wanted.os) &&

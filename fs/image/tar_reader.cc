@@ -152,10 +152,13 @@ Result<bool> TarReader::read_end(std::string_view first_block) {
   // Readers differ in what they make of a lone zero block: some stop, some go on, so it is refused.
   if (!is_zero(*second)) return at_header(refuse("a lone zero block inside the archive").error());
   LAYERFS_TRY(give_raw(*second));
-  for (;;) {
+  for (std::uint64_t end_at = position_;;) {
     LAYERFS_ASSIGN(ended, at_end());
     if (ended) return false;
     LAYERFS_ASSIGN(std::string_view rest, take_some(UINT64_MAX));
+    if (position_ - end_at > kMaxAfterEnd)
+      return at_header(
+          refuse(fmt::format("more than {} bytes after the end of the archive", kMaxAfterEnd)).error());
     LAYERFS_TRY(give_raw(rest));
   }
 }

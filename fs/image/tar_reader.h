@@ -65,6 +65,9 @@ class TarReader {
   Result<bool> next();
   const TarMember& member() const { return member_; }
 
+  /// No tool pads an archive by more; a source that never ends (/dev/zero) would go on for ever.
+  static constexpr std::uint64_t kMaxAfterEnd = std::uint64_t{64} << 20;
+
   /// The content of a regular file that is not sparse, in one piece. Requires: size <= kMaxWhole.
   static constexpr std::uint64_t kMaxWhole = std::uint64_t{1} << 20;
   Result<std::string_view> read_whole();

@@ -20,7 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!again || *again != *manifest) std::abort();
   }
   if (auto config = parse_image_config(text))
-    if (config->history_layers && *config->history_layers > size) std::abort();
+    if (config->diff_ids.size() > size) std::abort();
   if (auto images = parse_archive_manifest(text))
     for (const auto& image : *images)
       if (image.config.empty()) std::abort();

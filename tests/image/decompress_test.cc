@@ -3,7 +3,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <zstd.h>
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -190,6 +192,30 @@ TEST(PeekSource, GivesTheBytesAgain) {
   MemorySource empty("");
   PeekSource peeked(empty);
   EXPECT_EQ(*peeked.peek(), "");
+}
+
+TEST(Decompress, ZstdWindowsUpTo2GiBAreTakenAndLimited) {
+  // `zstd --long=28 -c`: the frame says a window of 256 MiB and no size.
+  std::unique_ptr<ZSTD_CCtx, std::size_t (*)(ZSTD_CCtx*)> context(ZSTD_createCCtx(), &ZSTD_freeCCtx);
+  ASSERT_EQ(ZSTD_isError(ZSTD_CCtx_setParameter(context.get(), ZSTD_c_windowLog, 28)), 0U);
+  std::string text = numbered_lines(300'000);
+  std::string bytes(ZSTD_compressBound(text.size()), '\0');
+  ZSTD_outBuffer out{bytes.data(), bytes.size(), 0};
+  // Two calls, so that the frame's head can't know the size.
+  ZSTD_inBuffer first{text.data(), text.size() / 2, 0};
+  ASSERT_EQ(ZSTD_isError(ZSTD_compressStream2(context.get(), &out, &first, ZSTD_e_flush)), 0U);
+  ZSTD_inBuffer second{text.data() + text.size() / 2, text.size() - text.size() / 2, 0};
+  ASSERT_EQ(ZSTD_compressStream2(context.get(), &out, &second, ZSTD_e_end), 0U);
+  bytes.resize(out.pos);
+
+  EXPECT_EQ(decode(bytes, Codec::kZstd).text, text);
+  MemorySource source(bytes);
+  auto limited = make_decompressor(source, Codec::kZstd, {.window = std::uint64_t{128} << 20});
+  std::vector<std::byte> buffer(4096);
+  auto got = (*limited)->read(buffer);
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().kind, ErrorKind::kInvalid);
+  EXPECT_THAT(got.error().message(), HasSubstr("a window of more than 134217728 bytes"));
 }
 
 }  // namespace

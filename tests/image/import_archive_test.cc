@@ -3,8 +3,12 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <chrono>
+#include <thread>
 
 #include "fs/image/dir_source.h"
 #include "tests/image/import_support.h"
@@ -138,6 +142,67 @@ TEST_F(ImportArchive, RootFileSystemTarsPlainAndCompressed) {
   EXPECT_EQ(config["history"].size(), 1U);
   EXPECT_TRUE(parse_image_config(*store_->get_blob(first->config)));
   EXPECT_TRUE(parse_manifest(*store_->get_blob(first->manifest)));
+}
+
+TEST_F(ImportArchive, ABombAroundAnArchiveStopsAtTheRatioOfALayer) {
+  // 105 MiB of zeros, which would be in no layer, in a few KiB around an archive.
+  TarBuilder builder;
+  builder.file("blobs/sha256/x", std::string(std::size_t{105} << 20, '\0'));
+  std::string tar = builder.finish();
+  for (Compression compression : {Compression::kZstd, Compression::kGzip}) {
+    std::string bomb = compress(compress(tar, compression), Compression::kNone);
+    write_text(dir_ / "bomb", bomb);
+    options_.limits.expansion = 500;
+    for (const char* transport : {"oci-archive:", "docker-archive:", "tar:"})
+      EXPECT_THAT(import_error(transport + (dir_ / "bomb")),
+                  HasSubstr("more than 500 times its compressed size"))
+          << transport;
+  }
+}
+
+TEST_F(ImportArchive, SourcesThatNeverEndAreRefused) {
+  options_.name = "x";
+  for (const char* transport : {"oci-archive:", "docker-archive:", "tar:"})
+    EXPECT_THAT(import_error(std::string(transport) + "/dev/zero"),
+                HasSubstr("more than 67108864 bytes after the end of the archive"))
+        << transport;
+  for (const char* transport : {"oci-archive:", "docker-archive:", "tar:"})
+    EXPECT_THAT(import_error(std::string(transport) + "/dev/urandom"), testing::Not(HasSubstr("imported")))
+        << transport;
+  // A pipe that goes on for ever with what is no archive.
+  std::string fifo = dir_ / "fifo";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  ::signal(SIGPIPE, SIG_IGN);
+  for (const char* transport : {"oci-archive:", "tar:"}) {
+    std::jthread writer([&] {
+      auto fd = open_file(fifo, O_WRONLY);
+      std::string text(65536, 'x');
+      while (fd && write_full(fd->get(), as_bytes(text))) {
+      }
+    });
+    EXPECT_THAT(import_error(transport + fifo), HasSubstr("wrong checksum")) << transport;
+  }
+}
+
+TEST_F(ImportArchive, NamesOfAnImageAreLimited) {
+  Json tags = Json::array();
+  for (int i = 0; i < 100'000; ++i) tags.push_back("tag" + std::to_string(i) + ":1");
+  std::string layer = small_tar();
+  std::string config = LayoutBuilder::config_of({layer}).dump();
+  Json manifest = Json::array({{{"Config", "c.json"}, {"RepoTags", tags}, {"Layers", {"l.tar"}}}});
+  write_text(dir_ / "many.tar", TarBuilder()
+                                    .file("c.json", config)
+                                    .file("l.tar", layer)
+                                    .file("manifest.json", manifest.dump())
+                                    .finish());
+  EXPECT_THAT(import_error("docker-archive:" + (dir_ / "many.tar")),
+              HasSubstr("100000 names for the image, more than 1000"));
+  options_.limits.names = 100'000;
+  auto start = std::chrono::steady_clock::now();
+  EXPECT_TRUE(import("docker-archive:" + (dir_ / "many.tar")));
+  EXPECT_TRUE(import("docker-archive:" + (dir_ / "many.tar")));
+  EXPECT_EQ(store_->list_images()->size(), 100'000U);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
 }
 
 TEST_F(ImportArchive, ATarCutAnywhereIsRefusedWhetherCompressedOrNot) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/sysmacros.h>
 
+#include <chrono>
 #include <thread>
 
 #include "fs/image/layer_import.h"
@@ -243,12 +244,152 @@ TEST(ProduceBlob, ABombStopsAtTheLimitOfItsExpansion) {
   EXPECT_EQ(produce(1'000'000), "");
 }
 
-TEST_F(ImportLayer, ASparseBombStopsAtTheLimitOfTheLayer) {
+TEST_F(ImportLayer, HolesCostNothingHoweverLongTheyAre) {
+  // Two TB in a tar of a few KB; a byte in the middle and one at the end.
+  constexpr std::uint64_t kSize = std::uint64_t{2} << 40;
+  std::string middle = std::to_string(kSize / 2);
+  std::string last = std::to_string(kSize - 1);
   std::string tar = TarBuilder()
-                        .pax({{"GNU.sparse.size", "1000000000000000"}, {"GNU.sparse.map", "0,1"}})
-                        .file("s", "x")
+                        .pax({{"GNU.sparse.size", std::to_string(kSize)},
+                              {"GNU.sparse.map", "0,1," + middle + ",1," + last + ",1"}})
+                        .file("s", "xyz")
                         .finish();
-  EXPECT_THAT(stream_error(tar), HasSubstr("tar entry 's': sparse files of more than"));
+  auto start = std::chrono::steady_clock::now();
+  auto list = records_of(tar);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+  ASSERT_EQ(list.size(), 1U);
+  EXPECT_EQ(list[0].node.size, kSize);
+  auto blob = store_->objects().open(list[0].node.object);
+  ASSERT_TRUE(blob) << blob.error().message();
+  char byte = 0;
+  ASSERT_TRUE(pread_full(blob->file->get(), std::as_writable_bytes(std::span(&byte, 1)), kSize - 1));
+  EXPECT_EQ(byte, 'z');
+  EXPECT_TRUE(store_->objects().verify(list[0].node.object));
+  expect_sound();
+}
+
+TEST_F(ImportLayer, AMillionExtentsAreReadInLinearTime) {
+  for (std::uint64_t gap : {std::uint64_t{1}, std::uint64_t{4095}}) {
+    constexpr int kExtents = 100'000;
+    std::string table = std::to_string(kExtents) + "\n";
+    for (int i = 0; i < kExtents; ++i)
+      table += std::to_string(static_cast<std::uint64_t>(i) * (gap + 1)) + "\n1\n";
+    table.resize((table.size() + 511) / 512 * 512, '\0');
+    std::string tar = TarBuilder()
+                          .pax({{"GNU.sparse.major", "1"},
+                                {"GNU.sparse.minor", "0"},
+                                {"GNU.sparse.name", "s"},
+                                {"GNU.sparse.realsize", std::to_string(kExtents * (gap + 1))}})
+                          .file("x", table + std::string(kExtents, 'd'))
+                          .finish();
+    auto start = std::chrono::steady_clock::now();
+    auto list = records_of(tar);
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+    ASSERT_EQ(list.size(), 1U);
+    EXPECT_EQ(list[0].node.size, kExtents * (gap + 1));
+  }
+}
+
+TEST_F(ImportLayer, WhatALayerMakesTheStoreKeepIsLimited) {
+  options_.limits.metadata_bytes = 1000;
+  EXPECT_TRUE(stream(TarBuilder().file("a", "").add({.name = "l", .type = '2', .link = "t"}).finish()));
+  std::string long_name(500, 'n');
+  EXPECT_THAT(stream_error(TarBuilder()
+                               .pax({{"linkpath", long_name}})
+                               .add({.name = "a", .type = '2', .link = "x"})
+                               .pax({{"linkpath", long_name}})
+                               .add({.name = "b", .type = '2', .link = "x"})
+                               .finish()),
+              HasSubstr("tar entry 'b': more than 1000 bytes of names"));
+  EXPECT_THAT(stream_error(
+                  TarBuilder().pax({{"SCHILY.xattr.user.x", std::string(2000, 'v')}}).file("x", "").finish()),
+              HasSubstr("tar entry 'x': more than 1000 bytes of names"));
+  std::string many;
+  TarBuilder builder;
+  for (int i = 0; i < 16; ++i) builder.file("f" + std::to_string(i), "");
+  EXPECT_THAT(stream_error(builder.finish()), HasSubstr("more than 1000 bytes of names"));
+}
+
+TEST_F(ImportLayer, GlobalXattrsOfManyEntriesAreCountedForEach) {
+  TarBuilder builder;
+  builder.pax({{"SCHILY.xattr.user.x", std::string(60'000, 'v')}}, 'g');
+  for (int i = 0; i < 100; ++i) builder.file("f" + std::to_string(i), "");
+  options_.limits.metadata_bytes = 1 << 20;
+  EXPECT_THAT(stream_error(builder.finish()), HasSubstr("tar entry 'f17': more than 1048576 bytes of names"));
+}
+
+TEST_F(ImportLayer, PaxRecordsOfOneEntryAreCountedTogether) {
+  std::string half(600 << 10, 'v');
+  EXPECT_TRUE(stream(TarBuilder().pax({{"comment", half}}).file("a", "").finish()));
+  EXPECT_THAT(
+      stream_error(TarBuilder().pax({{"comment", half}}).pax({{"comment2", half}}).file("a", "").finish()),
+      HasSubstr("more than 1 MiB of pax records for one entry"));
+}
+
+TEST_F(ImportLayer, ImpliedDirectoriesAndFilesOfTheImageAreCounted) {
+  std::string deep;
+  for (int i = 0; i < 1000; ++i) deep += "a/";
+  TarBuilder builder;
+  for (int i = 0; i < 20; ++i) builder.pax({{"path", std::to_string(i) + "/" + deep + "f"}}).file("x", "");
+  std::string tar = builder.finish();
+  write_text(dir_ / "deep.tar", tar);
+  options_.limits.entries = 1000;
+  EXPECT_THAT(import_error("tar:" + (dir_ / "deep.tar")), HasSubstr("more than 1000 files and directories"));
+  options_.limits.entries = 1'000'000;
+  options_.limits.implied_directories = 5000;
+  EXPECT_THAT(import_error("tar:" + (dir_ / "deep.tar")), HasSubstr("more than 5000 directories"));
+  options_.limits.implied_directories = 50'000;
+  EXPECT_TRUE(import("tar:" + (dir_ / "deep.tar")));
+}
+
+TEST_F(ImportLayer, AbsoluteNamesLieBelowTheRootOfTheImage) {
+  write_text(dir_ / "absolute.tar", TarBuilder()
+                                        .dir("/etc/")
+                                        .file("/etc/one", "1")
+                                        .file("//etc/two", "2")
+                                        .add({.name = "/etc/hard", .type = '1', .link = "/etc/one"})
+                                        .add({.name = "/etc/soft", .type = '2', .link = "/etc/one"})
+                                        .finish());
+  auto image = import("tar:" + (dir_ / "absolute.tar"));
+  ASSERT_TRUE(image) << image.error().message();
+  EXPECT_EQ(content(*image, "etc/one"), "1");
+  EXPECT_EQ(content(*image, "etc/two"), "2");
+  EXPECT_EQ(content(*image, "etc/hard"), "1");
+  EXPECT_EQ(content(*image, "etc/soft"), "/etc/one");
+}
+
+TEST_F(ImportLayer, AHundredThousandOfEachAreNoProblem) {
+  constexpr int kMany = 100'000;
+  auto start = std::chrono::steady_clock::now();
+  TarBuilder lower;
+  lower.dir("d/").file("f", "x");
+  for (int i = 0; i < kMany; ++i) lower.file("d/" + std::to_string(i), "");
+  TarBuilder upper;
+  for (int i = 0; i < kMany; ++i) {
+    std::string name = std::to_string(i);
+    upper.file("d/.wh." + name, "");
+    upper.add({.name = "hard" + name, .type = '1', .link = "f"});
+    upper.add({.name = "soft" + name, .type = '2', .link = "d/" + name});
+  }
+  std::string lower_tar = lower.finish();
+  std::string upper_tar = upper.finish();
+  LayoutBuilder layout;
+  Json lower_layer = layout.add_layer(lower_tar, Compression::kNone);
+  Json upper_layer = layout.add_layer(upper_tar, Compression::kNone);
+  Json config = LayoutBuilder::config_of({lower_tar, upper_tar});
+  for (int i = 0; i < kMany; ++i) {
+    std::string text = "k" + std::to_string(i);
+    config["history"].push_back({{"created_by", text}});
+    config["config"]["Env"].push_back(text + "=v");
+    config["config"]["Labels"][text] = "v";
+  }
+  Json image = layout.add_manifest(config, {lower_layer, upper_layer});
+  for (int i = 0; i < kMany; ++i) image["annotations"]["a" + std::to_string(i)] = "v";
+  options_.name = "many";
+  auto imported = import("oci:" + write_layout(layout.finish({image})));
+  ASSERT_TRUE(imported) << imported.error().message();
+  EXPECT_EQ(find(*imported, "f")->node.nlink, static_cast<unsigned>(kMany) + 1);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(60));
 }
 
 TEST_F(ImportLayer, AnErrorOfTheProducerIsTheErrorAndNothingIsLeft) {

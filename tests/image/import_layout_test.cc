@@ -2,6 +2,7 @@
 // Import of OCI layouts: what is found, chosen, named and verified.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <zlib.h>
 
 #include "tests/image/import_support.h"
 
@@ -157,17 +158,86 @@ TEST_F(ImportLayout, TheDiffIdIsVerified) {
   EXPECT_FALSE(*store_->has_layer(sha256(small_tar("what is promised"))));
 }
 
-TEST_F(ImportLayout, CountsOfLayersDiffIdsAndHistoryMustAgree) {
+TEST_F(ImportLayout, CountsOfLayersAndDiffIdsMustAgreeAndHistoryNeedNot) {
   LayoutBuilder layout;
   Json layer = layout.add_layer(small_tar(), Compression::kGzip);
   Json more = layout.add_manifest(LayoutBuilder::config_of({small_tar(), small_tar()}), {layer});
   EXPECT_THAT(import_error("oci:" + write_layout(layout.finish({more}))),
               HasSubstr("2 diffIDs for 1 layers"));
   Json config = LayoutBuilder::config_of({small_tar()});
-  config["history"].push_back({{"created_by", "one too many"}});
-  Json history = layout.add_manifest(config, {layer});
-  EXPECT_THAT(import_error("oci:" + write_layout(layout.finish({history}))),
-              HasSubstr("a history of 2 layers for 1"));
+  options_.name = "x";
+  for (const Json& history :
+       {Json::array(), Json(nullptr), Json::array({{{"created_by", "a"}}, {{"created_by", "b"}}}),
+        Json::array({{{"empty_layer", true}}}), Json("no list")}) {
+    config["history"] = history;
+    LayoutBuilder odd;
+    Json odd_layer = odd.add_layer(small_tar(), Compression::kGzip);
+    Json image = odd.add_manifest(config, {odd_layer});
+    auto imported = import("oci:" + write_layout(odd.finish({image})));
+    EXPECT_TRUE(imported) << history << imported.error().message();
+  }
+}
+
+TEST_F(ImportLayout, ALayerCompressedAnewUnderTheOldBlobsDigestIsRefused) {
+  // The same tar, so the same diffID; the same length, by the zeros that gzip allows behind its end.
+  std::string tar = small_tar();
+  std::string promised = compress(tar, Compression::kGzip);
+  std::string other = compress(tar, Compression::kNone);
+  z_stream stream{};
+  ASSERT_EQ(deflateInit2(&stream, 1, Z_DEFLATED, MAX_WBITS + 16, 8, Z_FIXED), Z_OK);
+  std::string again(tar.size() + 1000, '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(other.data());
+  stream.avail_in = static_cast<uInt>(other.size());
+  stream.next_out = reinterpret_cast<Bytef*>(again.data());
+  stream.avail_out = static_cast<uInt>(again.size());
+  ASSERT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
+  again.resize(stream.total_out);
+  deflateEnd(&stream);
+  std::size_t length = std::max(promised.size(), again.size());
+  promised.resize(length, '\0');
+  again.resize(length, '\0');
+  ASSERT_NE(promised, again);
+  LayoutBuilder layout;
+  Json layer = layout.add_layer(tar, Compression::kGzip);
+  layer["digest"] = sha256(promised).str();
+  layer["size"] = length;
+  Json image = layout.add_manifest(LayoutBuilder::config_of({tar}), {layer});
+  FileMap files = layout.finish({image});
+  files["blobs/sha256/" + sha256(promised).hex()] = again;
+  EXPECT_THAT(import_error("oci:" + write_layout(files)),
+              HasSubstr("verify blob '" + sha256(promised).str()));
+  files["blobs/sha256/" + sha256(promised).hex()] = promised;
+  EXPECT_TRUE(import("oci:" + write_layout(files)));
+}
+
+TEST_F(ImportLayout, ANameThatStandsForAnotherImageIsNotTaken) {
+  auto layout_of = [&](const std::string& content, const std::string& name) {
+    LayoutBuilder layout;
+    Json layer = layout.add_layer(small_tar(content), Compression::kGzip);
+    Json image = layout.add_manifest(LayoutBuilder::config_of({small_tar(content)}), {layer});
+    if (!name.empty()) image["annotations"] = {{std::string(kRefNameAnnotation), name}};
+    return layout.finish({image});
+  };
+  options_.name = "good";
+  auto good = import("oci:" + write_layout(layout_of("good", ""), "good"));
+  ASSERT_TRUE(good) << good.error().message();
+  options_.name.clear();
+  for (const std::string& name :
+       {"debian@" + good->manifest.str(), good->config.str(), good->manifest.str(),
+        good->config.hex() + ":latest", "docker.io/library/sha256:" + good->config.hex()}) {
+    auto taken = import("oci:" + write_layout(layout_of("evil", name), "evil"));
+    EXPECT_FALSE(taken) << name;
+    options_.name = name;
+    EXPECT_FALSE(import("oci:" + write_layout(layout_of("evil", ""), "evil"))) << name;
+    options_.name.clear();
+  }
+  EXPECT_EQ(store_->list_images()->size(), 1U);
+  options_.name = "own@" + good->manifest.str();
+  auto own = import("oci:" + write_layout(layout_of("good", ""), "good"));
+  ASSERT_TRUE(own) << own.error().message();
+  EXPECT_EQ(store::get_image_by_name(*store_, "own@" + good->manifest.str())->config, good->config);
+  EXPECT_EQ(store::get_image_by_name(*store_, "good:other@" + good->manifest.str())->config, good->config);
+  EXPECT_FALSE(store::get_image_by_name(*store_, "good@" + sha256("other").str()));
 }
 
 TEST_F(ImportLayout, ABlobThatIsNoFileIsRefusedWithoutWaiting) {
