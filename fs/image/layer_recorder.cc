@@ -159,7 +159,14 @@ Result<void> LayerRecorder::store_sparse(tree::Node& node) {
   const TarMember& member = reader_.member();
   // Nothing but a hole: the node says so, no object is made of it however long it is.
   if (member.extents.empty()) return {};
-  // Holes are counted by no limit: they cost nothing here, nor on disk.
+  // Holes are counted by no limit: they cost nothing here, nor on disk. What lies between them takes whole
+  // blocks.
+  constexpr std::uint64_t kBlock = 4096;
+  for (const auto& extent : member.extents) sparse_bytes_ += (extent.size + kBlock - 1) / kBlock * kBlock;
+  if (sparse_bytes_ > limits_.layer_bytes)
+    return in_member(refuse(fmt::format("sparse files that take more than {} bytes (the limit can be raised)",
+                                        limits_.layer_bytes))
+                         .error());
   std::uint64_t holes = member.size - std::min(member.size, reader_.stored_left());
   node.content = tree::ContentKind::kObject;
   LAYERFS_TRY(holes < kLongHoles ? objects_.begin(member.size) : objects_.begin_sparse());

@@ -52,6 +52,7 @@ class LayerRecorder {
   TarReader reader_;
   store::LayerInfo info_;
   std::uint64_t metadata_bytes_ = 0;
+  std::uint64_t sparse_bytes_ = 0;  ///< of sparse files' data, in blocks
   tree::Time newest_;
 };
 

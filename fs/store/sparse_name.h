@@ -20,8 +20,8 @@
 
 namespace layerfs::store {
 
-/// Zeros are left out by whole aligned units of this many bytes.
-inline constexpr std::size_t kSparseUnit = std::size_t{64} << 10;
+/// Zeros are left out by whole aligned units of this many bytes: a block of most file systems.
+inline constexpr std::size_t kSparseUnit = 4096;
 
 class SparseNamer {
  public:

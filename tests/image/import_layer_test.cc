@@ -290,6 +290,19 @@ TEST_F(ImportLayer, AMillionExtentsAreReadInLinearTime) {
   }
 }
 
+TEST_F(ImportLayer, DataBetweenHolesIsCountedByWholeBlocks) {
+  std::string map;
+  for (int i = 0; i < 1000; ++i) map += (i == 0 ? "" : ",") + std::to_string(i * 8192) + ",1";
+  std::string tar = TarBuilder()
+                        .pax({{"GNU.sparse.size", "8192000"}, {"GNU.sparse.map", map}})
+                        .file("s", std::string(1000, 'x'))
+                        .finish();
+  options_.limits.layer_bytes = 4'095'999;
+  EXPECT_THAT(stream_error(tar), HasSubstr("tar entry 's': sparse files that take more than 4095999 bytes"));
+  options_.limits.layer_bytes = 4'096'000;
+  EXPECT_TRUE(stream(tar));
+}
+
 TEST_F(ImportLayer, WhatALayerMakesTheStoreKeepIsLimited) {
   options_.limits.metadata_bytes = 1000;
   EXPECT_TRUE(stream(TarBuilder().file("a", "").add({.name = "l", .type = '2', .link = "t"}).finish()));
