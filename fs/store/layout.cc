@@ -6,9 +6,11 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
 #include <random>
 
+#include "fs/base/log.h"
 #include "fs/base/sys_file.h"
 
 namespace layerfs::store {
@@ -106,6 +108,11 @@ Result<Fd> Layout::lease() const {
 
 std::string Layout::make_temporary_name(std::string_view what) const {
   return fmt::format("{}/{}-{}-{:016x}", kTemporaries, what, ::getpid(), random_id());
+}
+
+void Layout::drop_temporary(const std::string& path) const {
+  auto removed = own_.unlink(path);
+  if (!removed && removed.error().code != ENOENT) log_warning("{}", removed.error().message());
 }
 
 std::uint64_t random_id() {

@@ -67,6 +67,9 @@ class Layout {
   Result<Fd> lease() const;
   /// A path in tmp/ that nobody else uses; nothing is created.
   std::string make_temporary_name(std::string_view what) const;
+  /// Removes a file that make_temporary_name() named, after something else failed: a failure of this is only
+  /// logged.
+  void drop_temporary(const std::string& path) const;
 
  private:
   std::string root_;

@@ -146,7 +146,7 @@ Result<void> StoreFiles::put_blob(const Digest& digest, std::string_view bytes) 
     return invalid_error("store blob", digest.str(), "its bytes have another digest");
   if (auto present = get_blob(digest)) return {};
   std::string temporary = layout_.make_temporary_name("blob");
-  ScopeExit remove_temporary([&] { static_cast<void>(layout_.own().unlink(temporary)); });
+  ScopeExit remove_temporary([&] { layout_.drop_temporary(temporary); });
   {
     LAYERFS_ASSIGN(Fd fd, layout_.own().open(temporary, O_WRONLY | O_CREAT | O_EXCL, 0600));
     if (auto written = write_full(fd.get(), as_bytes(bytes)); !written)

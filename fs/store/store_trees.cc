@@ -53,7 +53,7 @@ Result<std::shared_ptr<const tree::TreeSource>> StoreFiles::get_tree(const std::
   LAYERFS_ASSIGN(Fd lease, layout_.lease());  // until it is open: then its flock keeps gc away
   LAYERFS_ASSIGN(tree::MemoryTree built, build_tree(diff_ids, limits));
   std::string temporary = layout_.make_temporary_name("tree");
-  ScopeExit remove_temporary([&] { static_cast<void>(layout_.own().unlink(temporary)); });
+  ScopeExit remove_temporary([&] { layout_.drop_temporary(temporary); });
   LAYERFS_TRY(write_tree_file(layout_.absolute(temporary), chain, built));
   LAYERFS_TRY(layout_.own().rename(temporary, layout_.tree(chain)));
   remove_temporary.release();
