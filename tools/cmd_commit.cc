@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "fs/base/process_start.h"
 #include "fs/image/commit.h"
 #include "fs/mount/control.h"
 #include "fs/mount/mount_table.h"
@@ -64,8 +65,8 @@ Result<store::ImageRecord> run_commit(const Tool& tool, const CommitArguments& a
 
 Result<void> print_commit(const CommitArguments& arguments, const store::ImageRecord& image) {
   if (!arguments.quiet)
-    fmt::print(stderr, "{}: layer {}, {}\n", image.reference, image.layers.back().diff_id.str(),
-               human_size(image.layers.back().blob_size));
+    write_standard_error(fmt::format("{}: layer {}, {}\n", image.reference, image.layers.back().diff_id.str(),
+                                     human_size(image.layers.back().blob_size)));
   return print(image.config.hex() + '\n');
 }
 

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <memory>
 
+#include "fs/base/process_start.h"
 #include "fs/image/importer.h"
 #include "fs/image/manifest.h"
 #include "fs/store/store.h"
@@ -29,7 +30,7 @@ class ProgressBar {
  public:
   explicit ProgressBar(bool wanted) : shows_(wanted && ::isatty(STDERR_FILENO) == 1) {}
   ~ProgressBar() {
-    if (drawn_) fmt::print(stderr, "\r\x1b[K");
+    if (drawn_) write_standard_error("\r\x1b[K");
   }
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
@@ -51,8 +52,9 @@ class ProgressBar {
           fmt::format("[{}{}] {:3.0f}%  {} of {}", std::string(filled, '='),
                       std::string(kWidth - filled, ' '), part * 100, line, human_size(progress.bytes_total));
     }
-    fmt::print(stderr, "\r\x1b[K{}, layer {} of {}", line,
-               std::min(progress.layers_done + 1, progress.layers_total), progress.layers_total);
+    write_standard_error(fmt::format("\r\x1b[K{}, layer {} of {}", line,
+                                     std::min(progress.layers_done + 1, progress.layers_total),
+                                     progress.layers_total));
   }
 
  private:

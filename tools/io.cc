@@ -3,16 +3,40 @@
 
 #include <fmt/format.h>
 #include <unistd.h>
+#include <CLI/CLI.hpp>
 
 #include <ctime>
+#include <sstream>
 
+#include "fs/base/process_start.h"
 #include "fs/base/sys_file.h"
 
 namespace layerfs::tools {
 
-int report_error(const Tool& tool, const Error& error) {
-  fmt::print(stderr, "{}: {}\n", tool.program, error.message());
+namespace {
+
+int report(std::string_view program, std::string_view message) {
+  write_standard_error(fmt::format("{}: {}\n", program, message));
   return kExitError;
+}
+
+}  // namespace
+
+int report_error(const Tool& tool, const Error& error) { return report(tool.program, error.message()); }
+
+int report_exception(std::string_view program, const std::exception& error) {
+  return report(program, error.what());
+}
+
+int end_parsing(std::string_view program, const CLI::App& app, const CLI::ParseError& error) {
+  std::ostringstream text;
+  bool asked = app.exit(error, text, text) == 0;  // --help, --version
+  if (!asked) {
+    write_standard_error(text.view());
+    return kExitUsage;
+  }
+  auto printed = print(text.view());
+  return printed ? 0 : report(program, printed.error().message());
 }
 
 void finish(Tool& tool, const Result<void>& done) {

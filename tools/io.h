@@ -6,10 +6,16 @@
 // (as podman-run(1)).
 #pragma once
 
+#include <exception>
 #include <string>
 #include <string_view>
 
 #include "fs/base/result.h"
+
+namespace CLI {
+class App;
+class ParseError;
+}  // namespace CLI
 
 namespace layerfs::tools {
 
@@ -24,6 +30,11 @@ struct Tool {
 
 /// Prints `program: message` on standard error and returns kExitError.
 int report_error(const Tool& tool, const Error& error);
+/// The same of what main() catches.
+int report_exception(std::string_view program, const std::exception& error);
+/// What the command line's end was: a text that was asked for (0, or 1 where it cannot be written), or wrong
+/// usage.
+int end_parsing(std::string_view program, const CLI::App& app, const CLI::ParseError& error);
 /// The end of a command: an error is reported and becomes the program's status.
 void finish(Tool& tool, const Result<void>& done);
 /// Writes all of `text` to standard output. Errors: EPIPE, ENOSPC...

@@ -5,6 +5,7 @@
 
 #include "fs/base/check.h"
 #include "fs/base/log.h"
+#include "fs/base/process_start.h"
 #include "fs/fuse/fuse_server.h"
 #include "fs/store/store.h"
 #include "tools/cmd_commit.h"
@@ -50,11 +51,8 @@ int run(int argc, char** argv) {
   layerfs::tools::add_run_commands(app, tool);
   try {
     app.parse(argc, argv);
-  } catch (const CLI::Success& success) {  // --help, --version
-    return app.exit(success);
   } catch (const CLI::ParseError& error) {
-    app.exit(error);
-    return layerfs::tools::kExitUsage;
+    return layerfs::tools::end_parsing(tool.program, app, error);
   }
   return tool.status;
 }
@@ -62,10 +60,10 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  layerfs::begin_process();
   try {
     return run(argc, argv);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "layerfs: {}\n", error.what());
-    return layerfs::tools::kExitError;
+    return layerfs::tools::report_exception("layerfs", error);
   }
 }

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 
+#include "fs/base/process_start.h"
 #include "fs/base/sys_file.h"
 
 namespace layerfs::tools {
@@ -41,7 +42,7 @@ Result<void> OciLog::open(const std::string& destination) {
 }
 
 void OciLog::error(const std::string& message) const {
-  fmt::print(stderr, "layerfs-oci: {}\n", message);
+  write_standard_error(fmt::format("layerfs-oci: {}\n", message));
   if (file.empty()) return;
   std::string line;
   if (json) {
@@ -51,7 +52,7 @@ void OciLog::error(const std::string& message) const {
     line = fmt::format("time=\"{}\" level=error msg=\"{}\"\n", now_text(), message);
   }
   if (auto written = append_line(file, line); !written)
-    fmt::print(stderr, "layerfs-oci: {}\n", written.error().message());
+    write_standard_error(fmt::format("layerfs-oci: {}\n", written.error().message()));
 }
 
 }  // namespace layerfs::tools

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 
 #include "fs/base/log.h"
+#include "fs/base/process_start.h"
 #include "runtime/container/state_store.h"
 #include "runtime/sys/systemd_manager.h"
 #include "tools/io.h"
@@ -46,13 +47,10 @@ int run(int argc, char** argv) {
   layerfs::tools::add_oci_commands(app, tool);
   try {
     app.parse(argc, argv);
-  } catch (const CLI::Success& success) {  // --help, --version
-    return app.exit(success);
   } catch (const CLI::RuntimeError&) {
     return tool.status;
   } catch (const CLI::ParseError& error) {
-    app.exit(error);
-    return layerfs::tools::kExitUsage;
+    return layerfs::tools::end_parsing("layerfs-oci", app, error);
   }
   return tool.status;
 }
@@ -60,10 +58,10 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  layerfs::begin_process();
   try {
     return run(argc, argv);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "layerfs-oci: {}\n", error.what());
-    return layerfs::tools::kExitError;
+    return layerfs::tools::report_exception("layerfs-oci", error);
   }
 }
