@@ -194,6 +194,22 @@ Result<void> make_dirs(const std::string& path, mode_t mode) {
   return make_dir(path, mode);
 }
 
+Result<void> set_mode(const std::string& path, mode_t mode) {
+  if (::chmod(path.c_str(), mode) != 0) return system_error(errno, "chmod", path);
+  return {};
+}
+
+Result<bool> find_own_dir(const std::string& path) {
+  LAYERFS_ASSIGN(auto found, find_stat_at(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW));
+  if (!found) return false;
+  auto refused = [&](std::string_view why) { return invalid_error("use directory", path, why); };
+  if (!S_ISDIR(found->st_mode)) return refused("it is no directory");
+  if (found->st_uid != ::geteuid())
+    return refused("it belongs to user " + std::to_string(found->st_uid) + ", not to the caller");
+  if ((found->st_mode & (S_IWGRP | S_IWOTH)) != 0) return refused("others may write to it");
+  return true;
+}
+
 Result<void> rename_file(const std::string& from, const std::string& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) return system_error(errno, "rename to", to);
   return {};

@@ -49,6 +49,12 @@ Result<struct stat> stat_fd(int fd);
 Result<std::optional<struct stat>> find_stat_at(int dir_fd, const std::string& path, int flags);
 Result<void> make_dir(const std::string& path, mode_t mode);   ///< an existing directory is success
 Result<void> make_dirs(const std::string& path, mode_t mode);  ///< with missing parents
+/// chmod(2): `mode` whatever the caller's umask was when `path` was made.
+Result<void> set_mode(const std::string& path, mode_t mode);
+/// A directory of ours at a place that others can guess and so make first (below /tmp). False where nothing
+/// is there. Errors: kInvalid where lstat(2) does not say that it is a directory, the caller's own, and not
+/// to be written by others.
+Result<bool> find_own_dir(const std::string& path);
 Result<void> rename_file(const std::string& from, const std::string& to);
 Result<void> rename_at(int from_dir, const std::string& from, int to_dir, const std::string& to,
                        unsigned flags);

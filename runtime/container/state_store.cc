@@ -115,9 +115,17 @@ void StateStore::Locked::unlock() {
   lock.reset();
 }
 
+Result<void> StateStore::check_root() const {
+  if (!is_default_) return {};
+  if (auto found = find_own_dir(root_); !found) return with_context(found.error(), "state");
+  return {};
+}
+
 Result<StateStore::Locked> StateStore::create(const std::string& id) const {
   LAYERFS_TRY(check_container_id(id));
+  LAYERFS_TRY(check_root());
   LAYERFS_TRY(make_dirs(root_, 0700));
+  LAYERFS_TRY(check_root());  // another may have made it meanwhile
   std::string path = directory(id);
   LAYERFS_TRY(remove_tree(removed_directory(id)));  // of a delete that died
   if (::mkdir(path.c_str(), 0700) != 0) {
@@ -130,6 +138,7 @@ Result<StateStore::Locked> StateStore::create(const std::string& id) const {
 
 Result<StateStore::Locked> StateStore::lock(const std::string& id) const {
   LAYERFS_TRY(check_container_id(id));
+  LAYERFS_TRY(check_root());
   std::string path = directory(id);
   // Made where it is missing: a creator that died after its mkdir left a directory without one.
   auto fd = open_file(path + "/lock", O_RDWR | O_CREAT, 0600);
@@ -151,6 +160,7 @@ bool StateStore::is_locked(const std::string& id) const {
 
 Result<ContainerState> StateStore::read(const std::string& id) const {
   LAYERFS_TRY(check_container_id(id));
+  LAYERFS_TRY(check_root());
   auto text = read_file(directory(id) + "/state.json");
   if (!text && text.error().code == ENOENT) {
     // A creator that died before its first write leaves a directory: it can be deleted.
@@ -195,6 +205,7 @@ Result<void> StateStore::remove(const std::string& id) const {
 }
 
 Result<std::vector<std::string>> StateStore::list() const {
+  LAYERFS_TRY(check_root());
   auto names = list_dir(root_);
   if (!names && names.error().code == ENOENT) return std::vector<std::string>{};
   if (!names) return names;

@@ -45,7 +45,10 @@ class StateStore {
   /// $XDG_RUNTIME_DIR/layerfs-oci for an ordinary user and the root of a user namespace, where there is that
   /// variable; else /run/layerfs-oci for root, and a directory of the user's in /tmp.
   static std::string default_root();
-  explicit StateStore(std::string root) : root_(std::move(root)) {}
+  /// At the default place the directory is used only where it is the caller's own (find_own_dir()): anybody
+  /// may make one in /tmp, and what is in it (a container's hooks) would be run as the caller. One that
+  /// --root names is the caller's choice.
+  explicit StateStore(std::string root) : root_(std::move(root)), is_default_(root_ == default_root()) {}
 
   /// A container's directory with its lock held. Its end takes the lock off, also where a process that was
   /// forked meanwhile (an init that waits for start) still has the descriptor.
@@ -78,7 +81,10 @@ class StateStore {
   std::string start_fifo(const std::string& id) const;
 
  private:
+  Result<void> check_root() const;
+
   std::string root_;
+  bool is_default_;
 };
 
 /// What the container is now: from its state, its process and its fifo.

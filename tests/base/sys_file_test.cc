@@ -228,5 +228,31 @@ TEST(JoinPath, PutsOneSlashBetween) {
   EXPECT_EQ(join_path("", "b"), "b");
 }
 
+TEST(OwnDir, IsTheCallersAndNobodyElseMayWriteIt) {
+  ScratchDir dir;
+  std::string path = dir / "state";
+  auto found = find_own_dir(path);
+  ASSERT_TRUE(found) << found.error().message();
+  EXPECT_FALSE(*found);
+  ASSERT_TRUE(make_dir(path, 0700));
+  found = find_own_dir(path);
+  ASSERT_TRUE(found) << found.error().message();
+  EXPECT_TRUE(*found);
+  for (mode_t mode : {0770, 0702, 01777}) {
+    ASSERT_EQ(::chmod(path.c_str(), mode), 0);
+    auto refused = find_own_dir(path);
+    ASSERT_FALSE(refused) << mode;
+    EXPECT_THAT(refused.error().message(), testing::HasSubstr(path));
+  }
+  ASSERT_EQ(::chmod(path.c_str(), 0755), 0);
+  EXPECT_TRUE(find_own_dir(path));
+  std::string link = dir / "link";
+  ASSERT_EQ(::symlink(path.c_str(), link.c_str()), 0);
+  EXPECT_FALSE(find_own_dir(link));
+  if (::geteuid() != 0) return;  // only root gives a directory away
+  ASSERT_EQ(::chown(path.c_str(), 12345, 0), 0);
+  EXPECT_FALSE(find_own_dir(path));
+}
+
 }  // namespace
 }  // namespace layerfs
