@@ -96,6 +96,7 @@ Result<run::RunRequest> make_request(const Tool& tool, const RunArguments& argum
   LAYERFS_TRY(choose_id_maps(host, options));
   if (options.hostname.empty()) options.hostname = prepared.record.id.substr(0, 12);
   options.files_dir = prepared.directory;
+  options.processors = host.processors;
   bool host_network = options.network == plan::RunNetwork::kHost;
   LAYERFS_TRY(run::write_resolver_files(prepared.directory, {options.hostname, host_network}));
   LAYERFS_ASSIGN(spec::ContainerSpec spec, plan::make_run_spec(prepared.config, options));

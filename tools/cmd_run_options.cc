@@ -77,13 +77,16 @@ Result<void> read_throttles(const RunArguments& arguments, spec::BlockIo& to) {
 Result<void> read_limits(const RunArguments& arguments, spec::Resources& to) {
   if (!arguments.memory.empty()) {
     LAYERFS_ASSIGN(to.memory_limit, plan::parse_size(arguments.memory, "--memory"));
+    to.drop_zeros();  // as everywhere, 0 is no limit
+  }
+  if (to.memory_limit) {
     // The kernel starts a container's first process in the group: less than this and it cannot even begin.
     if (*to.memory_limit < (std::int64_t{6} << 20))
       return invalid_error("--memory", arguments.memory, "must be at least 6m");
     // As Podman: without a word about swap, as much again.
     to.memory_swap = *to.memory_limit * 2;
   }
-  if (!arguments.memory_swap.empty()) {
+  if (!arguments.memory_swap.empty() && arguments.memory_swap != "0") {
     if (!to.memory_limit) return invalid_error("--memory-swap", arguments.memory_swap, "needs --memory");
     if (arguments.memory_swap == "-1") {
       to.memory_swap = -1;
@@ -98,22 +101,21 @@ Result<void> read_limits(const RunArguments& arguments, spec::Resources& to) {
     LAYERFS_ASSIGN(to.memory_reservation,
                    plan::parse_size(arguments.memory_reservation, "--memory-reservation"));
   }
-  if (!arguments.cpus.empty()) {
+  if (!arguments.cpus.empty() && arguments.cpus != "0") {
     LAYERFS_ASSIGN(to.cpu_quota, plan::parse_cpus(arguments.cpus));
     to.cpu_period = 100'000;
   }
   if (!arguments.cpu_shares.empty()) {
     LAYERFS_ASSIGN(to.cpu_shares, parse_count(arguments.cpu_shares, "--cpu-shares"));
-    if (*to.cpu_shares < 2) return invalid_error("--cpu-shares", arguments.cpu_shares, "must be at least 2");
+    if (*to.cpu_shares == 1) return invalid_error("--cpu-shares", arguments.cpu_shares, "must be at least 2");
   }
   to.cpuset_cpus = arguments.cpuset_cpus;
   if (!arguments.pids_limit.empty() && arguments.pids_limit != "-1") {
     LAYERFS_ASSIGN(std::uint64_t limit, parse_count(arguments.pids_limit, "--pids-limit"));
-    if (limit == 0)
-      return invalid_error("--pids-limit", arguments.pids_limit, "must be at least 1, or -1 for none");
     // Our init is one of the container's processes, and not one that the user counts.
-    to.pids_limit = static_cast<std::int64_t>(limit) + (arguments.no_init ? 0 : 1);
+    if (limit != 0) to.pids_limit = static_cast<std::int64_t>(limit) + (arguments.no_init ? 0 : 1);
   }
+  to.drop_zeros();
   return read_throttles(arguments, to.block_io);
 }
 

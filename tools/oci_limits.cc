@@ -62,6 +62,7 @@ Result<void> run_update(const OciTool& tool, const UpdateOptions& options) {
   LAYERFS_TRY(set_size(options.memory_reservation, "--memory-reservation", resources.memory_reservation));
   LAYERFS_TRY(set_size(options.kernel_memory, "--kernel-memory", resources.memory_kernel));
   LAYERFS_TRY(set_size(options.kernel_memory_tcp, "--kernel-memory-tcp", resources.memory_kernel_tcp));
+  resources.drop_zeros();
   OciRuntime runtime(tool.root);
   std::vector<std::string> schemata;
   for (const auto* line : {&options.l3_cache_schema, &options.memory_bandwidth_schema})

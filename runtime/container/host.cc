@@ -4,6 +4,7 @@
 #include <linux/capability.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "fs/base/sys_file.h"
@@ -60,6 +61,7 @@ Result<plan::HostFacts> read_host_facts() {
   host.selinux = plan::has_selinux(mounts);
   host.resctrl = plan::find_resctrl(mounts);
   host.apparmor = read_apparmor_state();
+  host.processors = static_cast<unsigned>(std::max(::sysconf(_SC_NPROCESSORS_CONF), 0L));
   return host;
 }
 

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <chrono>
 
+#include "fs/base/log.h"
 #include "fs/base/sys_file.h"
 #include "runtime/container/host.h"
 #include "runtime/container/oci_runtime.h"
@@ -80,6 +81,7 @@ Result<void> OciRuntime::update(const std::string& id, spec::Resources resources
   fill_from_now(cgroup, resources);
   LAYERFS_ASSIGN(plan::CgroupPlan plan,
                  plan::plan_cgroup(resources, host.cgroups, "", plan::CgroupExtent::kNeeded));
+  for (const auto& warning : plan.warnings) log_warning("{}", warning);
   if (!state.scope.empty()) return update_scope(host, state.scope, cgroup, plan);
   return cgroup.update(cgroup_requests(plan));
 }

@@ -105,6 +105,8 @@ class Runner {
     if (step.id_map) return attach_prepared(step);
     if (step.bind) return bind(step, step.source, bind_attributes(step));
     if (step.type == "proc" || step.type == "sysfs") LAYERFS_TRY(refuse_link(step.target));
+    // A mount point that has to be made has nothing to be copied, its mode neither.
+    bool copies = step.copy_up && calls_.open_in_root(root(), step.target, O_PATH, 0).has_value();
     LAYERFS_ASSIGN(Fd target, open_target(step.target, TargetKind::kDirectory));
     sys::MountCall call{step.source, step.type, step.flags, step.data};
     auto mounted = calls_.mount_on(target.get(), call);
@@ -116,7 +118,7 @@ class Runner {
       return unsupported_error("", "",
                                "the kernel refuses a new procfs: this process's own /proc is partly hidden");
     LAYERFS_TRY(mounted);
-    if (step.copy_up) {
+    if (copies) {
       LAYERFS_ASSIGN(Fd fresh, calls_.open_in_root(root(), step.target, O_RDONLY | O_DIRECTORY, 0));
       LAYERFS_TRY(copy_into_tmpfs(target.get(), fresh.get()));
     }
@@ -355,7 +357,7 @@ class Runner {
     process.gid = found.gid;
     process.additional_gids.clear();
     // Groups that are not mapped cannot be had; a user without them still can.
-    for (std::uint32_t gid : found.additional_gids)
+    for (std::uint32_t gid : found.groups)
       if (process.set_groups &&
           (context_.ids.writer == plan::MapWriter::kNone || plan::maps_id(context_.ids.gids, gid)))
         process.additional_gids.push_back(gid);

@@ -5,6 +5,7 @@
 
 #include <string_view>
 
+#include "runtime/plan/new_syscalls.h"
 #include "runtime/plan/seccomp_filter.h"
 
 namespace layerfs::container {
@@ -36,13 +37,14 @@ Result<SeccompProgram> make_seccomp_program(const spec::Seccomp& profile) {
     if (token == 0) return std::nullopt;
     int number = ::seccomp_syscall_resolve_name_arch(token, name.c_str());
     // Below zero: unknown, or a pseudo number of a call that this architecture makes through another one.
+    if (number == __NR_SCMP_ERROR) return plan::find_new_syscall(architecture, name);
     if (number < 0) return std::nullopt;
     return static_cast<std::uint32_t>(number);
   };
   if (profile.known_calls_only)
     for (const auto& rule : profile.rules)
       for (const auto& name : rule.names)
-        if (::seccomp_syscall_resolve_name(name.c_str()) == __NR_SCMP_ERROR)
+        if (::seccomp_syscall_resolve_name(name.c_str()) == __NR_SCMP_ERROR && !plan::is_new_syscall(name))
           return invalid_error("field", "linux.seccomp.syscalls",
                                "names an unknown system call '" + name + "'");
   SeccompProgram program;

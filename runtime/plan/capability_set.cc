@@ -86,24 +86,31 @@ Result<CapabilityMask> parse_capabilities(const std::vector<std::string>& names,
   return mask;
 }
 
-Result<CapabilitySets> plan_capabilities(const spec::Capabilities& capabilities, unsigned last_known) {
-  CapabilitySets sets;
-  LAYERFS_ASSIGN(sets.bounding, parse_capabilities(capabilities.bounding, "process.capabilities.bounding"));
-  LAYERFS_ASSIGN(sets.effective,
-                 parse_capabilities(capabilities.effective, "process.capabilities.effective"));
-  LAYERFS_ASSIGN(sets.permitted,
-                 parse_capabilities(capabilities.permitted, "process.capabilities.permitted"));
-  LAYERFS_ASSIGN(sets.inheritable,
-                 parse_capabilities(capabilities.inheritable, "process.capabilities.inheritable"));
-  LAYERFS_ASSIGN(sets.ambient, parse_capabilities(capabilities.ambient, "process.capabilities.ambient"));
+CapabilitySets plan_capabilities(const spec::Capabilities& capabilities, unsigned last_known) {
   CapabilityMask known = known_mask(last_known);
-  for (CapabilityMask* mask :
-       {&sets.bounding, &sets.effective, &sets.permitted, &sets.inheritable, &sets.ambient})
-    *mask &= known;
+  auto to_mask = [&](const std::vector<std::string>& names) {
+    CapabilityMask mask = 0;
+    for (const auto& name : names)
+      if (auto number = find_capability(name)) mask |= CapabilityMask{1} << *number;
+    return mask & known;
+  };
+  CapabilitySets sets{to_mask(capabilities.bounding), to_mask(capabilities.effective),
+                      to_mask(capabilities.permitted), to_mask(capabilities.inheritable),
+                      to_mask(capabilities.ambient)};
   // The kernel keeps no capability ambient that is not both permitted and inheritable (capabilities(7)), and
   // refuses to raise one. Engines ask for it all the same: Buildah leaves the inheritable set empty.
   sets.ambient &= sets.permitted & sets.inheritable;
   return sets;
+}
+
+std::vector<std::string> unknown_capabilities(const spec::Capabilities& capabilities) {
+  std::vector<std::string> unknown;
+  for (const auto* set : {&capabilities.bounding, &capabilities.effective, &capabilities.permitted,
+                          &capabilities.inheritable, &capabilities.ambient})
+    for (const auto& name : *set)
+      if (!find_capability(name) && std::ranges::find(unknown, name) == unknown.end())
+        unknown.push_back(name);
+  return unknown;
 }
 
 const std::vector<std::string>& default_capabilities() {

@@ -31,9 +31,11 @@ std::optional<unsigned> find_capability(std::string_view name);
 std::string capability_name(unsigned number);
 /// Errors: kInvalid naming `field` and the capability.
 Result<CapabilityMask> parse_capabilities(const std::vector<std::string>& names, std::string_view field);
-/// The five sets of process.capabilities. A capability that the running kernel lacks (above `last_known`) is
-/// left out, as other runtimes do. Errors: kInvalid.
-Result<CapabilitySets> plan_capabilities(const spec::Capabilities& capabilities, unsigned last_known);
+/// The five sets of process.capabilities. A name that is not known, and a capability that the running kernel
+/// lacks (above `last_known`), are left out, as the specification asks.
+CapabilitySets plan_capabilities(const spec::Capabilities& capabilities, unsigned last_known);
+/// The names in any of the sets that nobody knows, each once.
+std::vector<std::string> unknown_capabilities(const spec::Capabilities& capabilities);
 
 /// What a container has by default, as Docker: chown, dac_override, fsetid, fowner, mknod, net_raw, setgid,
 /// setuid, setfcap, setpcap, net_bind_service, sys_chroot, kill, audit_write.

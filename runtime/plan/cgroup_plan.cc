@@ -109,24 +109,21 @@ std::string limit_text(std::int64_t value, std::string_view unlimited) {
   return value < 0 ? std::string(unlimited) : std::to_string(value);
 }
 
-/// What only v1 has. -1 is what v2 does anyway.
-Result<void> plan_kernel_memory(const spec::Resources& resources, Builder& builder) {
-  struct Limit {
-    const std::optional<std::int64_t>& value;
-    const char* file;
-    const char* field;
+/// Limits of the kernel's own memory were taken out of Linux (v1: 5.16; v2 never had them), the specification
+/// recommends not to use them, and other runtimes ignore them.
+void warn_of_kernel_memory(const spec::Resources& resources, CgroupPlan& plan) {
+  auto warn = [&](const std::optional<std::int64_t>& limit, const char* field) {
+    if (limit.value_or(-1) > 0)
+      plan.warnings.push_back(std::string("field '") + field +
+                              "': is left out: the kernel has no such limit");
   };
-  const Limit limits[] = {
-      {resources.memory_kernel, "memory.kmem.limit_in_bytes", "linux.resources.memory.kernel"},
-      {resources.memory_kernel_tcp, "memory.kmem.tcp.limit_in_bytes", "linux.resources.memory.kernelTCP"}};
-  bool unified = builder.unified_for("memory");
-  for (const auto& limit : limits) {
-    if (limit.value.value_or(0) == 0 || (unified && *limit.value < 0)) continue;
-    if (unified) return unsupported_error("field", limit.field, "cgroup v2 has no such limit");
-    LAYERFS_TRY(builder.add("memory", {limit.file, limit_text(*limit.value, "-1"), limit.field}));
-  }
+  warn(resources.memory_kernel, "linux.resources.memory.kernel");
+  warn(resources.memory_kernel_tcp, "linux.resources.memory.kernelTCP");
+}
+
+Result<void> plan_swappiness(const spec::Resources& resources, Builder& builder) {
   if (!resources.memory_swappiness) return {};
-  if (unified)
+  if (builder.unified_for("memory"))
     return unsupported_error("field", "linux.resources.memory.swappiness", "cgroup v2 has no such setting");
   return builder.add("memory", {"memory.swappiness", std::to_string(*resources.memory_swappiness),
                                 "linux.resources.memory.swappiness"});
@@ -438,7 +435,8 @@ Result<CgroupPlan> plan_cgroup(const spec::Resources& resources, const CgroupLay
       builder.group_in(hierarchy).every_controller = hierarchy.unified;
   LAYERFS_TRY(plan_devices(resources.devices, layout, builder));
   LAYERFS_TRY(plan_memory(resources, builder));
-  LAYERFS_TRY(plan_kernel_memory(resources, builder));
+  LAYERFS_TRY(plan_swappiness(resources, builder));
+  warn_of_kernel_memory(resources, plan);
   LAYERFS_TRY(plan_cpu(resources, builder));
   LAYERFS_TRY(plan_block_io(resources.block_io, builder));
   LAYERFS_TRY(plan_rest(resources, builder));

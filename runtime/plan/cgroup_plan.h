@@ -61,6 +61,7 @@ struct CgroupPlan {
   /// processes cannot have limited children) beside it.
   std::string path;
   std::vector<CgroupGroup> groups;
+  std::vector<std::string> warnings;  ///< of limits that are left out though the configuration sets them
 };
 
 enum class CgroupExtent : std::uint8_t {

@@ -8,6 +8,7 @@
 #include <charconv>
 #include <set>
 #include <tuple>
+#include <unordered_map>
 
 #include "runtime/plan/rootfs_plan.h"
 #include "runtime/plan/security_label.h"
@@ -109,6 +110,19 @@ Result<void> plan_limits(const spec::ContainerSpec& spec, const HostFacts& host,
 
 }  // namespace
 
+std::vector<std::string> unique_env(const std::vector<std::string>& env) {
+  std::vector<std::string> list;
+  std::unordered_map<std::string_view, std::size_t> places;
+  for (const auto& item : env) {
+    auto [place, is_new] = places.try_emplace(std::string_view(item).substr(0, item.find('=')), list.size());
+    if (is_new)
+      list.push_back(item);
+    else
+      list[place->second] = item;
+  }
+  return list;
+}
+
 std::optional<int> find_rlimit(std::string_view name) {
   for (const auto& [text, number] : kRlimits)
     if (text == name) return number;
@@ -144,7 +158,7 @@ Result<std::vector<unsigned>> parse_number_list(std::string_view text, std::stri
 Result<ProcessPlan> plan_process(const spec::Process& process, const HostFacts& host) {
   ProcessPlan plan;
   plan.args = process.args;
-  plan.env = process.env;
+  plan.env = unique_env(process.env);
   plan.cwd = process.cwd;
   plan.uid = process.user.uid;
   plan.gid = process.user.gid;
@@ -162,7 +176,10 @@ Result<ProcessPlan> plan_process(const spec::Process& process, const HostFacts& 
   if (process.args.empty()) return invalid_error("field", "process.args", "is empty");
   LAYERFS_TRY(plan_process_labels(process, host, plan));
   if (process.capabilities) {
-    LAYERFS_ASSIGN(plan.capabilities, plan_capabilities(*process.capabilities, host.last_capability));
+    plan.capabilities = plan_capabilities(*process.capabilities, host.last_capability);
+    // A kernel or a runtime that is older than the engine (runtime-spec, config.md, "capabilities").
+    for (const auto& name : unknown_capabilities(*process.capabilities))
+      plan.warnings.push_back("field 'process.capabilities': '" + name + "' is not known and left out");
   }
   for (const auto& limit : process.rlimits) {
     auto number = find_rlimit(limit.type);

@@ -40,7 +40,8 @@ struct HostFacts {
   CgroupLayout cgroups;
   AppArmorState apparmor = AppArmorState::kAbsent;
   bool selinux = false;
-  std::string resctrl;  ///< where it is mounted; empty: nowhere
+  std::string resctrl;      ///< where it is mounted; empty: nowhere
+  unsigned processors = 0;  ///< that the machine may have: cpu0... in /sys/devices/system/cpu
 };
 
 enum class CgroupMode : std::uint8_t {
@@ -103,6 +104,7 @@ struct ProcessPlan {
   std::string selinux_label;    ///< for attr/exec; empty: as it is
   bool terminal = false;
   bool use_init = false;
+  std::vector<std::string> warnings;  ///< of what is left out though the configuration names it
 };
 
 struct ContainerPlan {
@@ -129,6 +131,9 @@ Result<ProcessPlan> plan_process(const spec::Process& process, const HostFacts& 
 Result<void> plan_inherited(const spec::ContainerSpec& spec, ProcessPlan& plan);
 /// "0-3,7" -> 0, 1, 2, 3, 7, in order and each once. Errors: kInvalid naming `field`.
 Result<std::vector<unsigned>> parse_number_list(std::string_view text, std::string_view field);
+/// Of a name that is there more than once the last value, once, where the first stood: getenv(3) would find
+/// the first and a shell the last. Engines append.
+std::vector<std::string> unique_env(const std::vector<std::string>& env);
 /// "RLIMIT_NOFILE" -> RLIMIT_NOFILE.
 std::optional<int> find_rlimit(std::string_view name);
 

@@ -186,8 +186,8 @@ Result<MountOptions> parse_mount_options(const std::vector<std::string>& options
       result.data += name;
     }
   }
-  if (result.bind && !result.data.empty())
-    return invalid_error("mount option", result.data, "is none of a bind mount");
+  // Options of a file system mean nothing to a bind mount, and the kernel and other runtimes ignore them.
+  if (result.bind) result.data.clear();
   return result;
 }
 

@@ -66,6 +66,7 @@ Result<spec::Process> make_process(const spec::ImageConfig& image, const RunOpti
   if (!process.cwd.starts_with('/'))
     return invalid_error("working directory", process.cwd, "must be absolute");
   process.user.lookup = !options.user.empty() ? options.user : image.user;
+  if (process.user.lookup.empty()) process.user.lookup = "0";  // with the groups that the image gives root
   process.terminal = options.terminal;
   process.no_new_privileges = options.no_new_privileges;
   LAYERFS_ASSIGN(auto capabilities, adjust_capabilities(options.cap_add, options.cap_drop));
@@ -164,11 +165,15 @@ Result<spec::ContainerSpec> make_run_spec(const spec::ImageConfig& image, const 
   spec.gid_mappings = options.gid_map;
   spec.resources = options.resources;
   spec.masked_paths = default_masked_paths();
+  // How a processor is throttled tells what else the machine does.
+  for (unsigned cpu = 0; cpu < options.processors; ++cpu)
+    spec.masked_paths.push_back("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/thermal_throttle");
   spec.readonly_paths = default_readonly_paths();
   if (options.seccomp)
     spec.seccomp = options.seccomp;
   else if (!options.seccomp_unconfined)
-    spec.seccomp = default_seccomp(spec.process.capabilities->bounding);
+    spec.seccomp = default_seccomp(spec.process.capabilities->bounding,
+                                   options.uid_map.empty() ? ContainerUsers::kHosts : ContainerUsers::kOwn);
   return spec;
 }
 

@@ -44,7 +44,8 @@ struct RunOptions {
   // facts of the host and of this run
   std::vector<spec::IdMapping> uid_map;  ///< empty: no user namespace
   std::vector<spec::IdMapping> gid_map;
-  std::string files_dir;  ///< holds resolv.conf, hosts, hostname; empty: none of them is mounted
+  unsigned processors = 0;  ///< HostFacts
+  std::string files_dir;    ///< holds resolv.conf, hosts, hostname; empty: none of them is mounted
   std::string terminal_type = "xterm";
 };
 

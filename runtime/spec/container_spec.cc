@@ -81,10 +81,23 @@ bool Resources::has_limits() const {
   return memory_limit || memory_reservation || memory_swap || disable_oom_killer || cpu_shares || cpu_quota ||
          cpu_period || cpu_idle || !cpuset_cpus.empty() || !cpuset_mems.empty() || pids_limit ||
          block_io.weight || !block_io.read_bps.empty() || !block_io.write_bps.empty() ||
-         !block_io.read_iops.empty() || !block_io.write_iops.empty() || !hugepages.empty() || memory_kernel ||
-         memory_kernel_tcp || memory_swappiness || cpu_burst || cpu_realtime_runtime || cpu_realtime_period ||
+         !block_io.read_iops.empty() || !block_io.write_iops.empty() || !hugepages.empty() ||
+         memory_swappiness || cpu_burst || cpu_realtime_runtime || cpu_realtime_period ||
          block_io.leaf_weight || !block_io.device_weights.empty() || !rdma.empty() || network_class ||
          !network_priorities.empty() || !unified.empty();
+}
+
+void Resources::drop_zeros() {
+  auto drop = [](auto&... limits) {
+    auto drop_one = [](auto& limit) {
+      if (limit && *limit == 0) limit.reset();
+    };
+    (drop_one(limits), ...);
+  };
+  drop(memory_limit, memory_reservation, memory_swap, memory_kernel, memory_kernel_tcp);
+  drop(cpu_shares, cpu_quota, cpu_period, cpu_realtime_runtime, cpu_realtime_period);
+  drop(pids_limit, network_class, block_io.weight, block_io.leaf_weight);
+  for (auto& device : block_io.device_weights) drop(device.weight, device.leaf_weight);
 }
 
 const Namespace* ContainerSpec::find_namespace(NamespaceKind kind) const {

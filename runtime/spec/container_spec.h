@@ -242,6 +242,10 @@ struct Resources {
 
   /// Some limit other than the device rules is set.
   bool has_limits() const;
+  /// A limit of 0 becomes one that is not set, which is what callers in Go mean by it: a field that they do
+  /// not set is written as 0. What has a meaning at 0 stays: swappiness, burst, idle, limits of huge pages,
+  /// of RDMA, of a device, and `unified`.
+  void drop_zeros();
 };
 
 enum class SeccompAction : std::uint8_t {

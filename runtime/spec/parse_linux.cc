@@ -78,9 +78,7 @@ std::vector<BlockThrottle> read_throttles(const JsonReader& block, const char* n
 BlockIo read_block_io(const JsonReader& block) {
   BlockIo io;
   io.weight = block.integer<std::uint16_t>("weight");
-  if (io.weight == 0) io.weight.reset();  // what engines write for "not set"
   io.leaf_weight = block.integer<std::uint16_t>("leafWeight");
-  if (io.leaf_weight == 0) io.leaf_weight.reset();
   for (const auto& item : block.objects("weightDevice"))
     io.device_weights.push_back(
         {item.required_integer<std::int64_t>("major"), item.required_integer<std::int64_t>("minor"),
@@ -112,9 +110,6 @@ void read_cpu(const JsonReader& cpu, Resources& to) {
   to.cpu_shares = cpu.integer<std::uint64_t>("shares");
   to.cpu_quota = cpu.integer<std::int64_t>("quota");
   to.cpu_period = cpu.integer<std::uint64_t>("period");
-  if (to.cpu_shares == 0) to.cpu_shares.reset();
-  if (to.cpu_quota == 0) to.cpu_quota.reset();
-  if (to.cpu_period == 0) to.cpu_period.reset();
   to.cpu_idle = cpu.integer<std::int64_t>("idle");
   if (to.cpu_idle && *to.cpu_idle != 0 && *to.cpu_idle != 1) cpu.fail("idle", "must be 0 or 1");
   to.cpuset_cpus = cpu.string("cpus");
@@ -122,8 +117,6 @@ void read_cpu(const JsonReader& cpu, Resources& to) {
   to.cpu_burst = cpu.integer<std::uint64_t>("burst");
   to.cpu_realtime_runtime = cpu.integer<std::int64_t>("realtimeRuntime");
   to.cpu_realtime_period = cpu.integer<std::uint64_t>("realtimePeriod");
-  if (to.cpu_realtime_runtime == 0) to.cpu_realtime_runtime.reset();
-  if (to.cpu_realtime_period == 0) to.cpu_realtime_period.reset();
 }
 
 constexpr std::array<std::pair<std::string_view, SeccompAction>, 9> kActions{{
@@ -219,10 +212,10 @@ Resources read_resources(const JsonReader& resources) {
   }
   JsonReader network = resources.object("network");
   result.network_class = network.integer<std::uint32_t>("classID");
-  if (result.network_class == 0U) result.network_class.reset();
   for (const auto& item : network.objects("priorities"))
     result.network_priorities[item.required_string("name")] =
         item.required_integer<std::uint32_t>("priority");
+  result.drop_zeros();
   return result;
 }
 

@@ -49,6 +49,16 @@ Result<void> validate(const Process& process) {
     return invalid_error("field", "process.oomScoreAdj", "must be between -1000 and 1000");
   if (process.user.umask && *process.user.umask > 0777)
     return invalid_error("field", "process.user.umask", "must be at most 0777");
+  // 2^32 - 1 is "no id" to the kernel, which would leave the runtime's own (setresuid(2)).
+  constexpr std::uint32_t kNoId = ~std::uint32_t{0};
+  const User& user = process.user;
+  auto out_of_range = [](const char* field) {
+    return invalid_error("field", field, "is out of range: 4294967295 is no id");
+  };
+  if (user.uid == kNoId) return out_of_range("process.user.uid");
+  if (user.gid == kNoId) return out_of_range("process.user.gid");
+  if (std::ranges::find(user.additional_gids, kNoId) != user.additional_gids.end())
+    return out_of_range("process.user.additionalGids");
   std::set<std::string> seen;
   for (const auto& limit : process.rlimits) {
     if (!seen.insert(limit.type).second)

@@ -215,11 +215,24 @@ TEST(CgroupPlan, RarerLimitsOnV1) {
   spec::Resources resources;
   resources.cpu_burst = 500;
   resources.memory_swappiness = 7;
-  resources.memory_kernel = 4096;
   EXPECT_EQ(value_of(*plan_cgroup(resources, v1(), "x", CgroupExtent::kNeeded), "cpu.cfs_burst_us"), "500");
   EXPECT_EQ(value_of(*plan_cgroup(resources, v1(), "x", CgroupExtent::kNeeded), "memory.swappiness"), "7");
-  EXPECT_EQ(value_of(*plan_cgroup(resources, v1(), "x", CgroupExtent::kNeeded), "memory.kmem.limit_in_bytes"),
-            "4096");
+}
+
+TEST(CgroupPlan, LimitsOfKernelMemoryAreLeftOutWithAWord) {
+  spec::Resources resources;
+  resources.memory_kernel = 4096;
+  resources.memory_kernel_tcp = 4096;
+  for (const auto& layout : {v1(), v2()}) {
+    auto plan = plan_cgroup(resources, layout, "x", CgroupExtent::kNeeded);
+    ASSERT_TRUE(plan) << plan.error().message();
+    EXPECT_TRUE(plan->groups.empty());
+    ASSERT_EQ(plan->warnings.size(), 2U);
+    EXPECT_NE(plan->warnings[0].find("memory.kernel"), std::string::npos);
+    EXPECT_NE(plan->warnings[1].find("memory.kernelTCP"), std::string::npos);
+  }
+  resources.memory_kernel = resources.memory_kernel_tcp = -1;  // no limit is what there is
+  EXPECT_TRUE(plan_cgroup(resources, v2(), "x", CgroupExtent::kNeeded)->warnings.empty());
 }
 
 TEST(CgroupPlan, RarerLimitsOnV2) {
@@ -227,7 +240,6 @@ TEST(CgroupPlan, RarerLimitsOnV2) {
   resources.cpu_burst = 500;
   resources.rdma["mlx5_0"] = {3, 10};
   resources.block_io.device_weights = {{8, 0, 1000, std::nullopt}};
-  resources.memory_kernel = -1;  // no limit is what v2 has
   auto plan = plan_cgroup(resources, v2(), "x", CgroupExtent::kNeeded);
   ASSERT_TRUE(plan);
   EXPECT_EQ(value_of(*plan, "cpu.max.burst"), "500");
@@ -243,7 +255,6 @@ TEST(CgroupPlan, WhatV2LacksIsNamed) {
     return plan ? std::string("(accepted)") : plan.error().message();
   };
   EXPECT_NE(refused([](auto& to) { to.memory_swappiness = 7; }).find("memory.swappiness"), std::string::npos);
-  EXPECT_NE(refused([](auto& to) { to.memory_kernel = 4096; }).find("memory.kernel"), std::string::npos);
   EXPECT_NE(refused([](auto& to) { to.block_io.leaf_weight = 500; }).find("leafWeight"), std::string::npos);
   EXPECT_NE(refused([](auto& to) { to.cpu_realtime_runtime = 5; }).find("realtimeRuntime"),
             std::string::npos);

@@ -114,10 +114,35 @@ TEST(ContainerPlan, DeviceDirectoryOfTheHostIsLeftAlone) {
   EXPECT_EQ(find_step<plan::DeviceStep>(*plan), nullptr);
 }
 
+TEST(ContainerPlan, AReadOnlyTmpfsIsFilledBeforeItIsReadOnly) {
+  spec::ContainerSpec spec = usual_spec();
+  spec.mounts = {{"/dev", "tmpfs", "tmpfs", {"nosuid", "ro"}, {}, {}},
+                 {"/run", "tmpfs", "tmpfs", {"ro"}, {}, {}},
+                 {"/run/inner", "bind", "/x", {"bind"}, {}, {}},
+                 {"/twice", "tmpfs", "tmpfs", {"ro"}, {}, {}},
+                 {"/twice", "tmpfs", "tmpfs", {}, {}, {}}};
+  spec.process.cwd = "/run/work";
+  spec.readonly_paths.clear();
+  auto plan = plan::plan_container(spec, root_host(), usual_options());
+  ASSERT_TRUE(plan) << plan.error().message();
+  std::vector<std::string> made_read_only;
+  for (const auto& step : plan->steps) {
+    if (const auto* mount = std::get_if<plan::MountStep>(&step)) {
+      EXPECT_EQ(mount->flags & MS_RDONLY, 0U);
+    }
+    if (const auto* last = std::get_if<plan::ReadonlyStep>(&step)) made_read_only.push_back(last->path);
+  }
+  // Of two on one directory the upper one is seen, and that may be written.
+  EXPECT_EQ(made_read_only, (std::vector<std::string>{"/dev", "/run"}));
+  EXPECT_LT(position<plan::MakeDirectory>(*plan), position<plan::ReadonlyStep>(*plan));
+  EXPECT_LT(position<plan::DeviceStep>(*plan), position<plan::ReadonlyStep>(*plan));
+}
+
 TEST(ContainerPlan, IdsMustBeMapped) {
   plan::RunOptions options;
   options.uid_map = options.gid_map = {{0, 1000, 1}};
   spec::ContainerSpec spec = usual_spec(options);
+  spec.process.user.lookup.clear();
   spec.process.user.uid = 5;
   HostFacts host;
   host.uid = host.gid = 1000;
@@ -459,7 +484,7 @@ TEST_F(RunSteps, UsersComeFromTheImage) {
   ASSERT_TRUE(run({plan::ResolveUser{"app"}}));
   EXPECT_EQ(process_.uid, 7U);
   EXPECT_EQ(process_.gid, 8U);
-  EXPECT_EQ(process_.additional_gids, (std::vector<std::uint32_t>{9}));
+  EXPECT_EQ(process_.additional_gids, (std::vector<std::uint32_t>{8, 9}));
   EXPECT_THAT(process_.env, Contains("HOME=/home/app"));
   ids_.writer = plan::MapWriter::kDirect;
   ids_.uids = ids_.gids = {{0, 1000, 1}};

@@ -40,6 +40,12 @@ TEST(IdMap, ContainerZeroIsTheCallerAndRangesFollow) {
   EXPECT_FALSE(maps_id(map, 65547));
 }
 
+TEST(IdMap, AdjoiningRangesAreTwo) {
+  EXPECT_EQ(
+      rootless_map(1000, {{100, 10}, {110, 10}, {999, 1}, {1001, 5}}),
+      (std::vector<spec::IdMapping>{{0, 1000, 1}, {1, 100, 10}, {11, 110, 10}, {21, 999, 1}, {22, 1001, 5}}));
+}
+
 TEST(IdMap, OverlappingRangesAreLeftOut) {
   EXPECT_EQ(rootless_map(1000, {{900, 200}, {2000, 10}, {2005, 10}}),
             (std::vector<spec::IdMapping>{{0, 1000, 1}, {1, 2000, 10}}));
@@ -63,13 +69,54 @@ constexpr const char* kPasswd =
 constexpr const char* kGroup = "root:x:0:\napp:x:1000:\nextra:x:1001:app,other\nbroken\ntoo:x:no:app\n";
 
 TEST(UserLookup, FindsNamesAndNumbers) {
-  EXPECT_EQ(*find_user("", kPasswd, kGroup), (FoundUser{0, 0, {}, "/root"}));
-  EXPECT_EQ(*find_user("app", kPasswd, kGroup), (FoundUser{1000, 1000, {1001}, "/home/app"}));
-  EXPECT_EQ(*find_user("1000", kPasswd, kGroup), (FoundUser{1000, 1000, {1001}, "/home/app"}));
-  EXPECT_EQ(*find_user("1234", kPasswd, kGroup), (FoundUser{1234, 0, {}, "/"}));
-  EXPECT_EQ(*find_user("1234:4321", kPasswd, kGroup), (FoundUser{1234, 4321, {}, "/"}));
-  EXPECT_EQ(*find_user("app:extra", kPasswd, kGroup), (FoundUser{1000, 1001, {}, "/home/app"}));
-  EXPECT_EQ(*find_user("0", "", ""), (FoundUser{0, 0, {}, "/root"}));
+  EXPECT_EQ(*find_user("", kPasswd, kGroup), (FoundUser{0, 0, {0}, "/root"}));
+  EXPECT_EQ(*find_user("app", kPasswd, kGroup), (FoundUser{1000, 1000, {1000, 1001}, "/home/app"}));
+  EXPECT_EQ(*find_user("1000", kPasswd, kGroup), (FoundUser{1000, 1000, {1000, 1001}, "/home/app"}));
+  EXPECT_EQ(*find_user("1234", kPasswd, kGroup), (FoundUser{1234, 0, {0}, "/"}));
+  EXPECT_EQ(*find_user("1234:4321", kPasswd, kGroup), (FoundUser{1234, 4321, {4321}, "/"}));
+  EXPECT_EQ(*find_user("app:extra", kPasswd, kGroup), (FoundUser{1000, 1001, {1001}, "/home/app"}));
+  EXPECT_EQ(*find_user("0", "", ""), (FoundUser{0, 0, {0}, "/root"}));
+}
+
+TEST(UserLookup, DigitsAreAnIdAndNeverAName) {
+  const char* passwd =
+      "root:x:0:0::/root:/bin/sh\n1000:x:0:0::/root:/bin/sh\n007:x:0:0:::\n"
+      "4294967296:x:0:0:::\n99999999999999999999:x:0:0:::\nu:x:1001:1001:::\n";
+  const char* group = "root:x:0:\n2000:x:0:u\n";
+  EXPECT_EQ(*find_user("1000", passwd, group), (FoundUser{1000, 0, {0}, "/"}));
+  EXPECT_EQ(*find_user("007", passwd, group), (FoundUser{7, 0, {0}, "/"}));
+  EXPECT_EQ(find_user("u:2000", passwd, group)->gid, 2000U);
+  EXPECT_EQ(*find_user("1000:2000", passwd, group), (FoundUser{1000, 2000, {2000}, "/"}));
+  for (const char* text : {"4294967295", "4294967296", "99999999999999999999"})
+    for (const std::string& user : {std::string(text), std::string("u:") + text}) {
+      auto found = find_user(user, passwd, group);
+      ASSERT_FALSE(found) << user;
+      EXPECT_THAT(found.error().message(),
+                  testing::AllOf(testing::HasSubstr(text), testing::HasSubstr("range")));
+    }
+}
+
+TEST(UserLookup, LinesAreReadAsOthersReadThem) {
+  const char* passwd =
+      "# comment\nroot:x:0:0:root:/root:/bin/sh\n\n+::::::\nshort5:x:1005:1105:gecos\nshort3:x:1003\n"
+      "crlf:x:1007:1107::/home/crlf:/bin/sh\r\n lead:x:1008:1108::/h8:/bin/sh\ndup:x:1009:1109::/first:\n"
+      "dup:x:1010:1110::/second:\nbad:x:notanumber:12:::\nworse:x:13:no:::\nnone:x\nempty:x::5:::\n"
+      "extra:x:1012:1112:g:/h12:/bin/sh:more:fields\nlast:x:1013:1113::/last:/bin/sh";
+  const char* group =
+      "root:x:0:\n# last:x:1:last\ng1:x:2001:last,other\ng2:x:2002:other, last\ngcr:x:2004:last\r\n"
+      " glead:x:2005:last\ng1again:x:2001:last\nprimary:x:1113:last\nbad:x:x:last\nend:x:2006:last";
+  EXPECT_EQ(*find_user("short5", passwd, group), (FoundUser{1005, 1105, {1105}, "/"}));
+  EXPECT_EQ(*find_user("short3", passwd, group), (FoundUser{1003, 0, {0}, "/"}));
+  EXPECT_EQ(*find_user("crlf", passwd, group), (FoundUser{1007, 1107, {1107}, "/home/crlf"}));
+  EXPECT_EQ(*find_user("lead", passwd, group), (FoundUser{1008, 1108, {1108}, "/h8"}));
+  EXPECT_EQ(*find_user("dup", passwd, group), (FoundUser{1009, 1109, {1109}, "/first"}));
+  EXPECT_EQ(*find_user("extra", passwd, group), (FoundUser{1012, 1112, {1112}, "/h12"}));
+  EXPECT_EQ(*find_user("last", passwd, group),
+            (FoundUser{1013, 1113, {1113, 2001, 2004, 2005, 2006}, "/last"}));
+  EXPECT_EQ(find_user("root:end", passwd, group)->gid, 2006U);
+  // Nobody is root by a line that cannot be read.
+  for (const char* user : {"bad", "worse", "none", "empty", "+", "#", "# comment"})
+    EXPECT_FALSE(find_user(user, passwd, group)) << user;
 }
 
 TEST(UserLookup, UnknownNamesAreErrors) {
@@ -99,14 +146,37 @@ TEST(Capabilities, AddAndDrop) {
 
 TEST(Capabilities, AmbientIsWhatTheKernelLetsBeAmbient) {
   std::vector<std::string> all{"CAP_CHOWN", "CAP_KILL"};
-  EXPECT_EQ(plan_capabilities({all, all, all, {}, all}, 40)->ambient, 0U);
-  EXPECT_EQ(plan_capabilities({all, all, all, {"CAP_CHOWN"}, all}, 40)->ambient, 1U);
+  EXPECT_EQ(plan_capabilities({all, all, all, {}, all}, 40).ambient, 0U);
+  EXPECT_EQ(plan_capabilities({all, all, all, {"CAP_CHOWN"}, all}, 40).ambient, 1U);
+}
+
+TEST(Capabilities, WhatNobodyKnowsIsLeftOutWithAWord) {
+  Strings named{"CAP_KILL", "CAP_UNKNOWN", "CAP_42"};
+  spec::Capabilities wanted{named, named, named, {"CAP_OTHER"}, {}};
+  EXPECT_EQ(plan_capabilities(wanted, 40).effective, 1U << 5);
+  EXPECT_EQ(unknown_capabilities(wanted), (Strings{"CAP_UNKNOWN", "CAP_42", "CAP_OTHER"}));
+  spec::Process process;
+  process.args = {"true"};
+  process.capabilities = wanted;
+  auto plan = plan_process(process, HostFacts{});
+  ASSERT_TRUE(plan) << plan.error().message();
+  ASSERT_EQ(plan->warnings.size(), 3U);
+  EXPECT_THAT(plan->warnings[0], testing::HasSubstr("CAP_UNKNOWN"));
+}
+
+TEST(Environment, OfANameTheLastValueCountsOnce) {
+  EXPECT_EQ(unique_env({"PATH=/bin", "V=first", "W=", "V=second", "VV=x", "V=last"}),
+            (Strings{"PATH=/bin", "V=last", "W=", "VV=x"}));
+  spec::Process process;
+  process.args = {"true"};
+  process.env = {"V=first", "V=last"};
+  EXPECT_EQ(plan_process(process, HostFacts{})->env, Strings{"V=last"});
 }
 
 TEST(Capabilities, WhatTheKernelLacksIsLeftOut) {
   spec::Capabilities wanted{{"CAP_CHOWN", "CAP_CHECKPOINT_RESTORE"}, {}, {}, {}, {}};
-  EXPECT_EQ(plan_capabilities(wanted, 39)->bounding, 1U);
-  EXPECT_EQ(plan_capabilities(wanted, 40)->bounding, 1U | (1ULL << 40));
+  EXPECT_EQ(plan_capabilities(wanted, 39).bounding, 1U);
+  EXPECT_EQ(plan_capabilities(wanted, 40).bounding, 1U | (1ULL << 40));
 }
 
 TEST(MountOptions, FlagsDataAndPropagation) {
@@ -118,6 +188,14 @@ TEST(MountOptions, FlagsDataAndPropagation) {
   EXPECT_EQ(options->data, "mode=755,size=1m");
   EXPECT_EQ(options->propagation, (std::vector<spec::Propagation>{spec::Propagation::kRecursiveSlave}));
   EXPECT_FALSE(options->bind);
+}
+
+TEST(MountOptions, ThoseOfAFileSystemMeanNothingToABindMount) {
+  auto options = parse_mount_options({"bind", "mode=755", "size=1k", "ro"}, "bind");
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->data, "");
+  EXPECT_TRUE(options->bind);
+  EXPECT_EQ(options->set_flags, static_cast<unsigned long>(MS_RDONLY));
 }
 
 TEST(MountOptions, RecursiveOnesAreAttributes) {
@@ -181,7 +259,6 @@ TEST(MountOptions, WhatCannotBeIsAnError) {
        {"idmap=", "idmap=uids=0-1-10", "idmap=uids=0-1-10;gids=0-1", "idmap=uids=0-1-x;gids=0-1-1",
         "idmap=uids=0-1-10;gids=0-1-10;what=1", "idmap=uids=0-1-10-4;gids=0-1-10"})
     EXPECT_FALSE(parse_mount_options({text}, "bind")) << text;
-  EXPECT_FALSE(parse_mount_options({"bind", "mode=755"}, "bind"));
   EXPECT_FALSE(parse_mount_options({"tmpcopyup"}, "proc"));
 }
 
@@ -232,6 +309,23 @@ TEST(RunSpec, EnvironmentIsTheImagesThenTheOptions) {
   EXPECT_NE(std::ranges::find(env, "B=option"), env.end());
   EXPECT_EQ(std::ranges::find(env, "B=image"), env.end());
   EXPECT_EQ(std::ranges::count_if(env, [](const auto& item) { return item.starts_with("PATH="); }), 1);
+}
+
+TEST(RunSpec, RootHasItsGroupsToo) {
+  spec::ImageConfig image;
+  image.cmd = {"true"};
+  EXPECT_EQ(make_run_spec(image, {})->process.user.lookup, "0");
+}
+
+TEST(RunSpec, HidesWhatTellsOfTheMachinesLoad) {
+  spec::ImageConfig image;
+  image.cmd = {"true"};
+  RunOptions options;
+  options.processors = 2;
+  auto spec = make_run_spec(image, options);
+  for (const char* path : {"/proc/interrupts", "/sys/devices/system/cpu/cpu0/thermal_throttle",
+                           "/sys/devices/system/cpu/cpu1/thermal_throttle"})
+    EXPECT_THAT(spec->masked_paths, testing::Contains(path));
 }
 
 TEST(RunSpec, WithoutARangeThereIsNoTtyGroup) {

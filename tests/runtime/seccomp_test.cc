@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 
 #include <cstring>
 #include <map>
@@ -11,6 +13,7 @@
 
 #include "runtime/container/seccomp_program.h"
 #include "runtime/plan/capability_set.h"
+#include "runtime/plan/new_syscalls.h"
 #include "runtime/plan/seccomp_default.h"
 #include "runtime/plan/seccomp_filter.h"
 
@@ -201,7 +204,8 @@ std::uint32_t native(const char* name) {
 }
 
 TEST(DefaultSeccomp, AllowsTheUsualAndRefusesTheDangerous) {
-  auto program = container::make_seccomp_program(default_seccomp(default_capabilities()));
+  auto program =
+      container::make_seccomp_program(default_seccomp(default_capabilities(), ContainerUsers::kOwn));
   ASSERT_TRUE(program) << program.error().message();
   const auto& code = program->instructions;
   EXPECT_LT(code.size(), 4096U);
@@ -216,8 +220,9 @@ TEST(DefaultSeccomp, AllowsTheUsualAndRefusesTheDangerous) {
 }
 
 TEST(DefaultSeccomp, FollowsCapabilities) {
-  auto with = container::make_seccomp_program(default_seccomp({"CAP_SYS_ADMIN", "CAP_AUDIT_WRITE"}));
-  auto without = container::make_seccomp_program(default_seccomp({}));
+  auto with = container::make_seccomp_program(
+      default_seccomp({"CAP_SYS_ADMIN", "CAP_AUDIT_WRITE"}, ContainerUsers::kOwn));
+  auto without = container::make_seccomp_program(default_seccomp({}, ContainerUsers::kOwn));
   ASSERT_TRUE(with && without);
   EXPECT_EQ(run(with->instructions, call(native("bpf"))), SECCOMP_RET_ALLOW);
   EXPECT_EQ(run(without->instructions, call(native("chroot"))), fails(EPERM));
@@ -226,6 +231,64 @@ TEST(DefaultSeccomp, FollowsCapabilities) {
   EXPECT_EQ(run(without->instructions, call(native("socket"), {16, 3, 9})), fails(EINVAL));
   EXPECT_EQ(run(without->instructions, call(native("socket"), {16, 3, 0})), SECCOMP_RET_ALLOW);
   EXPECT_EQ(run(without->instructions, call(native("socket"), {2, 1, 0})), SECCOMP_RET_ALLOW);
+}
+
+TEST(DefaultSeccomp, NamespacesOfTheHostsUsersNeedSysAdmin) {
+  auto of = [](const std::vector<std::string>& capabilities, ContainerUsers users) {
+    return container::make_seccomp_program(default_seccomp(capabilities, users))->instructions;
+  };
+  auto hosts = of(default_capabilities(), ContainerUsers::kHosts);
+  for (const char* name :
+       {"mount", "umount2", "unshare", "setns", "open_tree", "fsopen", "move_mount", "syslog"})
+    EXPECT_EQ(run(hosts, call(native(name))), fails(EPERM)) << name;
+  EXPECT_EQ(run(hosts, call(native("clone3"))), fails(ENOSYS)) << "its flags cannot be seen";
+  EXPECT_EQ(run(hosts, call(native("clone"), {CLONE_VM | CLONE_THREAD | SIGCHLD})), SECCOMP_RET_ALLOW);
+  for (std::uint64_t flag : {CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET})
+    EXPECT_EQ(run(hosts, call(native("clone"), {flag | SIGCHLD})), fails(EPERM)) << flag;
+  for (const char* name : {"read", "fork", "execve", "socket", "listmount"})
+    EXPECT_NE(run(hosts, call(native(name))), fails(EPERM)) << name;
+  EXPECT_EQ(run(of({"CAP_SYSLOG"}, ContainerUsers::kHosts), call(native("syslog"))), SECCOMP_RET_ALLOW);
+  for (const auto& free : {of({"CAP_SYS_ADMIN"}, ContainerUsers::kHosts), of({}, ContainerUsers::kOwn)})
+    for (const char* name : {"mount", "unshare", "clone3", "clone", "syslog"})
+      EXPECT_EQ(run(free, call(native(name), {CLONE_NEWUSER})), SECCOMP_RET_ALLOW) << name;
+}
+
+TEST(DefaultSeccomp, EveryNameIsKnown) {
+  for (auto users : {ContainerUsers::kOwn, ContainerUsers::kHosts})
+    for (const auto& rule : default_seccomp(default_capabilities(), users).rules)
+      for (const auto& name : rule.names)
+        EXPECT_TRUE(::seccomp_syscall_resolve_name(name.c_str()) != __NR_SCMP_ERROR || is_new_syscall(name))
+            << name;
+}
+
+TEST(NewSyscalls, AreAllowedWhereTheLibraryIsOlder) {
+  auto program =
+      container::make_seccomp_program(default_seccomp(default_capabilities(), ContainerUsers::kOwn));
+  ASSERT_TRUE(program);
+#if defined(__x86_64__)
+  EXPECT_EQ(run(program->instructions, call(335)), SECCOMP_RET_ALLOW) << "uretprobe";
+  EXPECT_EQ(run(program->instructions, call(0x40000000 | 462)), SECCOMP_RET_ALLOW) << "mseal of x32";
+#endif
+  for (std::uint32_t number : {451U, 452U, 457U, 458U, 462U, 463U, 464U, 465U, 466U})
+    EXPECT_EQ(run(program->instructions, call(number)), SECCOMP_RET_ALLOW) << number;
+  EXPECT_EQ(run(program->instructions, call(459)), fails(ENOSYS)) << "known, and of no rule";
+}
+
+TEST(NewSyscalls, HaveTheNumbersOfTheirArchitecture) {
+  auto number = [](const char* architecture, const char* name) {
+    return find_new_syscall(*get_seccomp_architecture(architecture), name);
+  };
+  EXPECT_EQ(number("SCMP_ARCH_X86_64", "mseal"), 462U);
+  EXPECT_EQ(number("SCMP_ARCH_X32", "mseal"), 0x40000000U + 462);
+  EXPECT_EQ(number("SCMP_ARCH_MIPS64", "mseal"), 5462U);
+  EXPECT_EQ(number("SCMP_ARCH_X86", "uretprobe"), std::nullopt);
+  EXPECT_EQ(number("SCMP_ARCH_RISCV64", "riscv_hwprobe"), 258U);
+  EXPECT_EQ(number("SCMP_ARCH_X86_64", "no_such_call"), std::nullopt);
+  // Where the library knows the call, it says the same.
+  for (const char* name : {"cachestat", "fchmodat2", "statmount", "mseal", "getxattrat", "uretprobe"})
+    if (int known = ::seccomp_syscall_resolve_name_arch(SCMP_ARCH_X86_64, name); known >= 0) {
+      EXPECT_EQ(number("SCMP_ARCH_X86_64", name), static_cast<std::uint32_t>(known)) << name;
+    }
 }
 
 }  // namespace

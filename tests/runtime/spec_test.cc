@@ -132,6 +132,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"/process/terminal", "1", "process.terminal"},
         BadField{"/process/user", R"({"uid": -1})", "process.user.uid"},
         BadField{"/process/user", R"({"uid": 4294967296})", "process.user.uid"},
+        BadField{"/process/user", R"({"uid": 4294967295})", "process.user.uid"},
+        BadField{"/process/user", R"({"gid": 4294967295})", "process.user.gid"},
+        BadField{"/process/user", R"({"additionalGids": [1, 4294967295]})", "process.user.additionalGids"},
         BadField{"/process/user", R"({"umask": 4096})", "process.user.umask"},
         BadField{"/process/oomScoreAdj", "1001", "process.oomScoreAdj"},
         BadField{"/process/rlimits", R"([{"type": "RLIMIT_CPU", "soft": 2, "hard": 1}])", "process.rlimits"},
@@ -238,6 +241,42 @@ INSTANTIATE_TEST_SUITE_P(
             R"({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["x"], "action": "SCMP_ACT_LOG",
                      "args": [{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]}]})",
             "linux.seccomp.syscalls[0].args[0].index"}));
+
+TEST(ParseResources, ZeroIsNotSetAndMeaningfulZerosStay) {
+  auto resources = parse_resources(R"({
+      "memory": {"limit": 0, "swap": 0, "reservation": 0, "kernel": 0, "kernelTCP": 0, "swappiness": 0},
+      "cpu": {"shares": 0, "quota": 0, "period": 0, "realtimeRuntime": 0, "realtimePeriod": 0, "burst": 0,
+              "idle": 0, "cpus": "", "mems": ""},
+      "pids": {"limit": 0}, "network": {"classID": 0},
+      "blockIO": {"weight": 0, "leafWeight": 0,
+                  "weightDevice": [{"major": 8, "minor": 0, "weight": 0, "leafWeight": 0}],
+                  "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 0}]},
+      "hugepageLimits": [{"pageSize": "2MB", "limit": 0}]})");
+  ASSERT_TRUE(resources) << resources.error().message();
+  EXPECT_EQ(resources->memory_swappiness, 0U);
+  EXPECT_EQ(resources->cpu_burst, 0U);
+  EXPECT_EQ(resources->cpu_idle, 0);
+  EXPECT_EQ(resources->block_io.read_bps.size(), 1U);
+  EXPECT_EQ(resources->hugepages.size(), 1U);
+  EXPECT_FALSE(resources->block_io.device_weights[0].weight ||
+               resources->block_io.device_weights[0].leaf_weight);
+  Resources rest = *resources;
+  rest.memory_swappiness.reset();
+  rest.cpu_burst.reset();
+  rest.cpu_idle.reset();
+  rest.block_io = {};
+  rest.hugepages.clear();
+  EXPECT_FALSE(rest.has_limits());
+}
+
+TEST(ParseSpec, ALimitWithSwapThatIsNotSet) {
+  json config = minimal();
+  config["linux"]["resources"]["memory"] = {{"limit", 100000000}, {"swap", 0}};
+  auto spec = parse_spec(config.dump());
+  ASSERT_TRUE(spec) << spec.error().message();
+  EXPECT_EQ(spec->resources.memory_limit, 100000000);
+  EXPECT_FALSE(spec->resources.memory_swap);
+}
 
 TEST(ParseSpec, NeverFailsOtherwiseThanByAnError) {
   for (const char* text :
