@@ -50,7 +50,11 @@ std::string_view final_stage_image() {
           static_cast<std::size_t>(layerfs_final_stage_end - layerfs_final_stage_begin)};
 }
 
-Result<Fd> make_final_stage() { return make_sealed("layerfs-init", final_stage_image(), kMayExecute); }
+Result<Fd> make_final_stage() { return make_sealed_program("layerfs-init", final_stage_image()); }
+
+Result<Fd> make_sealed_program(const char* name, std::string_view bytes) {
+  return make_sealed(name, bytes, kMayExecute);
+}
 
 Result<Fd> make_sealed_file(const char* name, std::string_view bytes) { return make_sealed(name, bytes, 0); }
 

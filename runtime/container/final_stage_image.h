@@ -14,6 +14,8 @@ namespace layerfs::container {
 std::string_view final_stage_image();
 /// A memfd with the program that nobody can write any more. Errors: ENOSYS, EPERM, ENOMEM.
 Result<Fd> make_final_stage();
+/// A sealed memfd with a program's `bytes`. Errors: as above.
+Result<Fd> make_sealed_program(const char* name, std::string_view bytes);
 /// A sealed memfd with `bytes`: what the stage is told.
 Result<Fd> make_sealed_file(const char* name, std::string_view bytes);
 

@@ -24,6 +24,10 @@ namespace {
 constexpr int kNotForwarded[] = {SIGCHLD, SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,  SIGTRAP, SIGABRT,
                                  SIGSYS,  SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGPROF, SIGURG};
 
+sys::WindowSize callers_size() {
+  return sys::window_size(sys::is_terminal(STDIN_FILENO) ? STDIN_FILENO : STDOUT_FILENO);
+}
+
 class Loop {
  public:
   explicit Loop(Foreground& foreground) : foreground_(foreground) {}
@@ -69,7 +73,7 @@ class Loop {
   }
 
   void copy_window_size() {
-    auto size = sys::window_size(sys::is_terminal(STDIN_FILENO) ? STDIN_FILENO : STDOUT_FILENO);
+    auto size = callers_size();
     if (size.rows == 0 && size.columns == 0) return;
     if (auto set = sys::set_window_size(foreground_.master.get(), size); !set)
       log_debug("{}", set.error().message());
@@ -135,6 +139,18 @@ Result<Fd> make_signal_fd() {
   int fd = ::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   if (fd < 0) return system_error(errno, "create signal descriptor");
   return Fd(fd);
+}
+
+void take_callers_size(std::vector<plan::Step>& steps) {
+  for (auto& step : steps) {
+    auto* console = std::get_if<plan::ConsoleStep>(&step);
+    if (console == nullptr) continue;
+    auto size = callers_size();
+    if (size.rows == 0 && size.columns == 0) return;
+    console->height = size.rows;
+    console->width = size.columns;
+    return;
+  }
 }
 
 Result<void> run_foreground(Foreground& foreground) { return Loop(foreground).run(); }

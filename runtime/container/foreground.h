@@ -7,15 +7,21 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include "fs/base/fd.h"
 #include "fs/base/result.h"
+#include "runtime/plan/step.h"
 
 namespace layerfs::container {
 
 /// Blocks every signal that is to be forwarded and makes a signalfd of them. Call it before the container is
 /// made, so that none is lost; its init resets its own mask.
 Result<Fd> make_signal_fd();
+
+/// The terminal that `steps` make has the size of the caller's before a program can ask for it. Where the
+/// caller has none, it stays as the configuration says.
+void take_callers_size(std::vector<plan::Step>& steps);
 
 struct Foreground {
   int signal_fd = -1;

@@ -5,6 +5,7 @@
 #include <linux/magic.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -89,6 +90,9 @@ class Init {
     if (go.kind != MessageKind::kGo)
       ::_exit(kNotStarted);  // the creator is gone or has reported its own error
     pid_outside_ = go.value;
+    // What is made in the container has the mode that is meant, whatever the caller's umask. The program gets
+    // its own from the final stage.
+    ::umask(0022);
     if (request_.own_session) LAYERFS_TRY(calls_.new_session());
     // Else the container could read keys of the caller's session (keyrings(7)).
     if (!request_.keyring.empty()) LAYERFS_TRY(join_keyring());

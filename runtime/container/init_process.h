@@ -36,6 +36,8 @@ struct InitRequest {
   Fd console_socket;                ///< gets the terminal's master; empty: the creator gets it
   std::uint32_t keep_fds = 3;       ///< descriptors below are the program's
   std::vector<Fd> prepared_mounts;  ///< prepared_mounts.h; made by launch()
+  /// Descriptors of the creator's own, closed at birth: its lock of the state, which a copy would keep.
+  std::vector<int> creators_fds;
   std::vector<Fd> held;  ///< stand where a descriptor below `keep_fds` is not open; none reaches the program
   unsigned listen_fds = 0;  ///< of the caller's LISTEN_FDS (sd_listen_fds(3))
   bool die_with_parent = false;

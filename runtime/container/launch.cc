@@ -11,6 +11,7 @@
 
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
+#include "runtime/container/joined_namespaces.h"
 #include "runtime/container/prepared_mounts.h"
 #include "runtime/sys/child_process.h"
 #include "runtime/sys/clone.h"
@@ -100,7 +101,7 @@ Result<void> open_proc(InitRequest& request) {
     }
     std::vector<Fd> fds;
     for (const auto& entry : request.plan.joins) {
-      auto fd = open_file(entry.path, O_RDONLY);
+      auto fd = open_namespace(entry.path);
       if (!fd) return with_context(fd.error(), "linux.namespaces", spec::to_text(entry.kind));
       fds.push_back(std::move(*fd));
     }
@@ -157,6 +158,8 @@ int failure_status(int code) { return code == ENOENT ? 127 : 126; }
 
 Result<LaunchedInit> launch(InitRequest& request, const std::function<Result<void>(pid_t)>& join_cgroup,
                             const std::function<Result<void>(pid_t)>& on_born) {
+  for (const auto& warning : request.plan.process.warnings) log_warning("{}", warning);
+  for (const auto& warning : request.plan.cgroup.warnings) log_warning("{}", warning);
   LAYERFS_ASSIGN(request.prepared_mounts, prepare_mounts(request.plan.steps));
   LAYERFS_TRY(open_proc(request));
   LAYERFS_ASSIGN(auto ends, SyncChannel::make_pair());
@@ -165,6 +168,7 @@ Result<LaunchedInit> launch(InitRequest& request, const std::function<Result<voi
   if (!cloned) return explain_clone(cloned.error(), request.plan);
   pid_t pid = *cloned;
   if (pid == 0) {
+    for (int fd : request.creators_fds) Fd close_it(fd);
     if (joins) run_joiner(request, ends.second, ends.first);
     ends.first.close();
     run_init(request, std::move(ends.second));

@@ -21,12 +21,14 @@
 #include "runtime/container/foreground.h"
 #include "runtime/container/hooks.h"
 #include "runtime/container/host.h"
+#include "runtime/container/joined_namespaces.h"
 #include "runtime/container/notify_socket.h"
 #include "runtime/container/oci_runtime.h"
 #include "runtime/container/oci_support.h"
 #include "runtime/container/out_of_memory.h"
 #include "runtime/container/prepared_mounts.h"
 #include "runtime/container/resctrl.h"
+#include "runtime/container/sealed_self.h"
 #include "runtime/container/systemd_scope.h"
 #include "runtime/spec/parse_spec.h"
 #include "runtime/sys/child_process.h"
@@ -138,6 +140,8 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   auto parsed = spec::parse_spec(config);
   if (!parsed) return with_context(parsed.error(), "", config_path);
   LAYERFS_TRY(check_bundle(*parsed, bundle));
+  if (auto dropped = drop_callers_namespaces(*parsed); !dropped)
+    return with_context(dropped.error(), "", config_path);
   LAYERFS_ASSIGN(std::string notify_directory, absolute_path(store_.notify_directory(request.id)));
   bool notifies = add_notify_socket(*parsed, notify_directory);
   bool wants_terminal = parsed->process.terminal;
@@ -159,6 +163,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
           : plan::CgroupExtent::kNeeded;
   InitRequest init_request;
   LAYERFS_ASSIGN(init_request.plan, plan::plan_container(*parsed, host, options));
+  if (shows_itself_in(init_request.plan.joins)) LAYERFS_TRY(become_sealed());
   if (parsed->seccomp) {
     LAYERFS_ASSIGN(init_request.seccomp, make_seccomp_program(*parsed->seccomp));
   }
@@ -167,6 +172,8 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   if (request.new_keyring) init_request.keyring = "layerfs-" + request.id;
   if (!request.console_socket.empty()) {
     LAYERFS_ASSIGN(init_request.console_socket, connect_console_socket(request.console_socket));
+  } else {
+    take_callers_size(init_request.plan.steps);
   }
 
   ContainerState state;
@@ -188,7 +195,10 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   state.annotations = parsed->annotations;
   state.owner_uid = host.uid;
   LAYERFS_TRY(write_file_plain(locked.directory + "/config.json", config));
-  if (notifies) LAYERFS_TRY(make_dir(notify_directory, 0755));
+  if (notifies) {
+    LAYERFS_TRY(make_dir(notify_directory, 0755));
+    LAYERFS_TRY(set_mode(notify_directory, 0755));  // the container's users reach the socket in it
+  }
   const auto& scope = init_request.plan.scope;
   sys::CgroupDirs cgroup;
   if (!scope) {
@@ -231,6 +241,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
     state.start_time = start_time.value_or(0);
     return store_.write(state);
   };
+  init_request.creators_fds = {locked.lock.get()};
   LAYERFS_ASSIGN(LaunchedInit init, launch(init_request, join, remember));
   ScopeExit kill_init([&] { init.destroy(); });
   hooks_begun = true;

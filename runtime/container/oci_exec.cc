@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 
 #include "fs/base/log.h"
 #include "fs/base/scope_exit.h"
@@ -17,7 +16,9 @@
 #include "runtime/container/oci_runtime.h"
 #include "runtime/container/oci_support.h"
 #include "runtime/container/resctrl.h"
+#include "runtime/container/sealed_self.h"
 #include "runtime/container/systemd_scope.h"
+#include "runtime/plan/user_lookup.h"
 #include "runtime/spec/parse_spec.h"
 #include "runtime/sys/child_process.h"
 #include "runtime/sys/clone.h"
@@ -28,11 +29,9 @@ namespace {
 
 Result<void> set_user(const std::string& text, spec::User& user) {
   auto number = [&](std::string_view part) -> Result<std::uint32_t> {
-    std::uint32_t value = 0;
-    auto [end, code] = std::from_chars(part.data(), part.data() + part.size(), value);
-    if (code != std::errc{} || end != part.data() + part.size() || part.empty())
-      return invalid_error("--user", text, "must be UID[:GID]");
-    return value;
+    auto id = plan::find_id(part);
+    if (!id) return invalid_error("--user", text, "must be UID[:GID], each an id");
+    return *id;
   };
   std::size_t colon = text.find(':');
   LAYERFS_ASSIGN(user.uid, number(std::string_view(text).substr(0, colon)));
@@ -41,12 +40,6 @@ Result<void> set_user(const std::string& text, spec::User& user) {
   }
   user.additional_gids.clear();
   return {};
-}
-
-void set_env(std::vector<std::string>& env, const std::string& item) {
-  std::string name = item.substr(0, item.find('=') + 1);
-  std::erase_if(env, [&](const std::string& have) { return have.starts_with(name); });
-  env.push_back(item);
 }
 
 /// The process that is to run: a file's, or the container's own with what the command line changes.
@@ -68,7 +61,7 @@ Result<spec::Process> make_process(const ExecRequest& request, const spec::Conta
   for (const auto& item : request.env) {
     if (item.find('=') == std::string::npos || item.front() == '=')
       return invalid_error("--env", item, "must be NAME=VALUE");
-    set_env(process.env, item);
+    process.env.push_back(item);  // the last of a name counts
   }
   if (!request.capabilities.empty() && !process.capabilities) process.capabilities.emplace();
   for (const auto& name : request.capabilities)
@@ -156,6 +149,14 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
   if (status != Status::kRunning && status != Status::kCreated && !paused)
     return invalid_error("exec in container", request.id,
                          "is " + std::string(to_text(status)) + ", not running");
+  InitRequest init_request;
+  LAYERFS_ASSIGN(init_request.plan.joins, namespaces_of(state.pid));
+  // The paths are of a pid: the container's still, if its time still fits after they were read.
+  LAYERFS_ASSIGN(auto start_time, sys::find_start_time(state.pid));
+  if (!start_time || *start_time != state.start_time)
+    return invalid_error("exec in container", request.id, "has just stopped");
+  // Here, before anything is read that can be read only once. The copy takes the lock again.
+  if (shows_itself_in(init_request.plan.joins)) LAYERFS_TRY(become_sealed());
   LAYERFS_ASSIGN(spec::ContainerSpec container, stored_spec(request.id));
   LAYERFS_ASSIGN(spec::Process process, make_process(request, container));
   if (process.terminal && request.detach && request.console_socket.empty())
@@ -165,14 +166,8 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
   LAYERFS_ASSIGN(sys::CgroupDirs groups, request.cgroup.empty()
                                              ? find_groups_of_init(state.cgroups, state.pid)
                                              : find_exec_groups(state.cgroups, request.cgroup));
-  InitRequest init_request;
   LAYERFS_ASSIGN(init_request.plan.process, plan::plan_process(process, host));
   LAYERFS_TRY(plan::plan_inherited(container, init_request.plan.process));
-  LAYERFS_ASSIGN(init_request.plan.joins, namespaces_of(state.pid));
-  // The paths are of a pid: the container's still, if its time still fits after they were read.
-  LAYERFS_ASSIGN(auto start_time, sys::find_start_time(state.pid));
-  if (!start_time || *start_time != state.start_time)
-    return invalid_error("exec in container", request.id, "has just stopped");
   // A single-id namespace made by an ordinary user denies setgroups(2) for ever.
   LAYERFS_ASSIGN(std::string setgroups, read_file("/proc/" + std::to_string(state.pid) + "/setgroups", 64));
   init_request.plan.process.set_groups = !setgroups.starts_with("deny");
@@ -190,6 +185,8 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
   if (container.seccomp) LAYERFS_TRY(connect_listener(*container.seccomp, state, status, init_request));
   if (!request.console_socket.empty()) {
     LAYERFS_ASSIGN(init_request.console_socket, connect_console_socket(request.console_socket));
+  } else {
+    take_callers_size(init_request.plan.steps);
   }
   if (container.intel_rdt) {
     LAYERFS_ASSIGN(init_request.plan.resctrl,
@@ -199,6 +196,7 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
     if (init_request.plan.resctrl) LAYERFS_TRY(join_resctrl(*init_request.plan.resctrl, pid));
     return state.scope.empty() ? groups.add(pid) : join_scope(host, state.scope, groups, pid);
   };
+  init_request.creators_fds = {locked.lock.get()};
   LAYERFS_ASSIGN(LaunchedInit init, launch(init_request, join));
   ScopeExit kill_init([&] { init.destroy(); });
   // It goes on when somebody resumes the container, which takes the lock.

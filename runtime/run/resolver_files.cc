@@ -22,6 +22,7 @@ void for_each_line(std::string_view text, Visit visit) {
 
 Result<void> write_plain(const std::string& path, std::string_view text) {
   LAYERFS_ASSIGN(Fd fd, open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0644));
+  LAYERFS_TRY(set_mode(path, 0644));  // every user of the container reads them, whatever the caller's umask
   return write_full(fd.get(), std::as_bytes(std::span(text)));
 }
 

@@ -11,6 +11,7 @@
 #include <cstdio>
 
 #include "fs/base/log.h"
+#include "fs/base/process_start.h"
 #include "fs/base/sys_file.h"
 #include "runtime/container/foreground.h"
 #include "runtime/run/monitor.h"
@@ -100,7 +101,7 @@ class Client {
 
   Result<int> finish() {
     if (auto waited = sys::wait_child(monitor_pid_); !waited) log_debug("{}", waited.error().message());
-    if (!message_.empty()) fmt::print(stderr, "layerfs: {}\n", message_);
+    if (!message_.empty()) write_standard_error(fmt::format("layerfs: {}\n", message_));
     return status_;
   }
 
@@ -121,6 +122,7 @@ Result<int> run_container(RunRequest& request, RunningFile running) {
   Fd signal_fd;
   if (!request.detach) {
     LAYERFS_ASSIGN(signal_fd, container::make_signal_fd());
+    container::take_callers_size(request.plan.steps);  // a later change of it is a signal
   }
   LAYERFS_ASSIGN(auto ends, SyncChannel::make_pair());
   std::fflush(nullptr);  // what is buffered is printed once, not by each process

@@ -230,10 +230,13 @@ class Maker {
       if (name == "..") return invalid_error("cgroup path", path, "must not have '..'");
       if (enabling != Enabling::kNothing) LAYERFS_TRY(enable(directory, enabling));
       directory += '/' + name;
-      if (::mkdir(directory.c_str(), 0755) == 0)
+      if (::mkdir(directory.c_str(), 0755) == 0) {
         new_here.push_back(directory);
-      else if (errno != EEXIST)
+        // The container's own users look into it, whatever the caller's umask.
+        LAYERFS_TRY(set_mode(directory, 0755));
+      } else if (errno != EEXIST) {
         return system_error(errno, "create cgroup", directory);
+      }
       if (request_.cpuset && begin < path.size()) LAYERFS_TRY(inherit_cpuset(directory));
     }
     undo.release();

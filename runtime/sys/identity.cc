@@ -11,6 +11,7 @@
 
 #include <cerrno>
 #include <string>
+#include <vector>
 
 namespace layerfs::sys {
 
@@ -44,6 +45,15 @@ Result<void> execute_fd(int program_fd, const char* name, const char* argument) 
   const char* environment[] = {nullptr};
   ::syscall(SYS_execveat, program_fd, "", arguments, environment, AT_EMPTY_PATH);
   return system_error(errno, "run", name);
+}
+
+Result<void> execute_fd_again(int program_fd, const std::vector<std::string>& arguments) {
+  std::vector<const char*> pointers;
+  pointers.reserve(arguments.size() + 1);
+  for (const auto& argument : arguments) pointers.push_back(argument.c_str());
+  pointers.push_back(nullptr);
+  ::syscall(SYS_execveat, program_fd, "", pointers.data(), environ, AT_EMPTY_PATH);
+  return system_error(errno, "run the sealed copy of the own program");
 }
 
 Result<void> keep_on_exec(int fd) {

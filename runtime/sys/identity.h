@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <string>
+#include <vector>
 
 #include "fs/base/result.h"
 
@@ -21,6 +22,9 @@ void reset_signals();
 /// Runs the program of `program_fd` (execveat(2)) with one argument more than its name. Returns only on
 /// errors.
 Result<void> execute_fd(int program_fd, const char* name, const char* argument);
+/// Runs it with all of `arguments`, the first of them its name, and this process's environment. Returns only
+/// on errors.
+Result<void> execute_fd_again(int program_fd, const std::vector<std::string>& arguments);
 /// Descriptor `fd` survives the next exec.
 Result<void> keep_on_exec(int fd);
 /// `from` becomes descriptor `to`.

@@ -41,6 +41,7 @@ constexpr int kSolSocket = 1;             // SOL_SOCKET
 constexpr int kScmRights = 1;             // SCM_RIGHTS
 constexpr long kEnoent = 2;               // ENOENT
 constexpr long kEintr = 4;                // EINTR
+constexpr long kEagain = 11;              // EAGAIN
 constexpr long kEnosys = 38;              // ENOSYS
 constexpr long kEnotsup = 95;             // EOPNOTSUPP
 constexpr unsigned kControlTty = 0x540e;  // TIOCSCTTY
@@ -91,7 +92,8 @@ class Stage {
     call(__NR_sendto, header_.sync_fd, &message, sizeof message, kNoSignal, nullptr, 0);
   }
   [[noreturn]] static void exit(int status) {
-    for (;;) call(__NR_exit_group, status);
+    call(__NR_exit_group, status);
+    __builtin_trap();  // where a filter refuses even that: the signal of an illegal instruction ends it
   }
   /// The text goes behind the message's header: "drop privileges: setresuid".
   template <unsigned size>
@@ -304,17 +306,22 @@ class Stage {
       std::uint64_t every = ~std::uint64_t{0};
       long signal = call(__NR_rt_sigtimedwait, &every, nullptr, nullptr, sizeof every);
       if (signal == kSigChild)
-        reap(child);
+        reap(child, kNoHang);
       else if (signal > 0)
         call(__NR_kill, child, signal);
+      else if (signal != -kEintr && signal != -kEagain)
+        // Refused by the container's filter: then signals are not passed on, and it waits for children.
+        for (;;) reap(child, 0);
     }
   }
 
-  static void reap(long child) {
+  static void reap(long child, int options) {
     for (;;) {
       int status = 0;
-      long pid = call(__NR_wait4, -1, &status, kNoHang, nullptr);
-      if (pid <= 0) return;
+      long pid = call(__NR_wait4, -1, &status, options, nullptr);
+      if (pid == -kEintr) continue;
+      if (pid < 0) exit(kExitNotStarted);  // refused too: the child cannot be gone without having been seen
+      if (pid == 0) return;
       if (pid != child) continue;
       int signal = status & 0x7f;
       exit(signal == 0 ? status >> 8 & 0xff : 128 + signal);
@@ -346,7 +353,8 @@ extern "C" [[noreturn]] void layerfs_final_stage(const long* stack) {
     long base = call(__NR_mmap, nullptr, header.size, kProtReadWrite, kMapPrivate, fd, 0);
     if (base > 0 || base < -4095) Stage(reinterpret_cast<char*>(base)).run(fd);
   }
-  for (;;) call(__NR_exit_group, kExitNotStarted);
+  call(__NR_exit_group, kExitNotStarted);
+  __builtin_trap();
 }
 
 }  // namespace layerfs::container::stage
