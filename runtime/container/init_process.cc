@@ -181,6 +181,11 @@ class Init {
                        request_.hook_files);
     };
     // What joined a mount namespace is in that container's root already.
+    if (!request_.shared_root.empty()) {
+      LAYERFS_ASSIGN(Fd root, calls_.open_path(request_.shared_root, O_PATH | O_DIRECTORY));
+      LAYERFS_TRY(calls_.change_dir_fd(root.get()));
+      LAYERFS_TRY(calls_.chroot_to_current());
+    }
     if (request_.joins_mounts) {
       LAYERFS_ASSIGN(context.root, calls_.open_path("/", O_PATH | O_DIRECTORY));
     } else {

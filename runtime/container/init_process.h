@@ -44,6 +44,7 @@ struct InitRequest {
   bool own_session = true;
   std::string keyring;        ///< name of a new session keyring; empty: the caller's is kept
   bool joins_mounts = false;  ///< `exec`: the root is there, and nothing of it is made
+  std::string shared_root;    ///< ... and where, if the container has no mount namespace to be joined
   HookFiles hook_files;       ///< of createContainer and startContainer hooks
   std::string hook_state;     ///< JSON for createContainer and startContainer hooks, without the pid
   std::function<std::string(int device)> fuse_options;

@@ -33,6 +33,7 @@
 #include "runtime/spec/parse_spec.h"
 #include "runtime/sys/child_process.h"
 #include "runtime/sys/clone.h"
+#include "runtime/sys/mount_top.h"
 
 namespace layerfs::container {
 
@@ -224,6 +225,13 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
     return {};
   };
   state.cgroups = cgroup.paths();
+  if (parsed->find_namespace(spec::NamespaceKind::kMount) == nullptr) {
+    LAYERFS_ASSIGN(state.callers_mount, sys::mount_id(state.rootfs));
+  }
+  ScopeExit unmount_root([&] {
+    if (auto unmounted = unmount_shared_root(state); !unmounted)
+      log_warning("{}", unmounted.error().message());
+  });
   LAYERFS_TRY(store_.write(state));
   std::string fifo = store_.start_fifo(request.id);
   if (::mkfifo(fifo.c_str(), 0600) != 0) return system_error(errno, "create", fifo);
@@ -266,6 +274,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   LAYERFS_TRY(store_.write(state));
   LAYERFS_TRY(write_pid_file(request.pid_file, state.pid));
   kill_init.release();
+  unmount_root.release();
   remove_groups_of_resctrl.release();
   remove_cgroup.release();
   remove_directory.release();

@@ -182,6 +182,7 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
   LAYERFS_ASSIGN(init_request.stage_program, make_final_stage());
   LAYERFS_TRY(keep_descriptors(request.preserve_fds, init_request));
   init_request.joins_mounts = true;
+  if (state.callers_mount != 0) init_request.shared_root = state.rootfs;
   if (container.seccomp) LAYERFS_TRY(connect_listener(*container.seccomp, state, status, init_request));
   if (!request.console_socket.empty()) {
     LAYERFS_ASSIGN(init_request.console_socket, connect_console_socket(request.console_socket));

@@ -20,6 +20,7 @@
 #include "runtime/container/resctrl.h"
 #include "runtime/container/systemd_scope.h"
 #include "runtime/sys/clone.h"
+#include "runtime/sys/mount_top.h"
 
 namespace layerfs::container {
 
@@ -83,6 +84,17 @@ Result<int> parse_signal(const std::string& text) {
   return invalid_error("signal", text, "is not known");
 }
 
+Result<void> unmount_shared_root(const ContainerState& state) {
+  if (state.callers_mount == 0) return {};
+  // The root is bound onto itself twice (BindRoot), and all other mounts lie on that.
+  for (int i = 0; i < 2; ++i) {
+    LAYERFS_ASSIGN(std::uint64_t top, sys::mount_id(state.rootfs));
+    if (top == state.callers_mount) return {};
+    LAYERFS_TRY(sys::detach_mount(state.rootfs));
+  }
+  return {};
+}
+
 Result<void> write_file_plain(const std::string& path, std::string_view text) {
   LAYERFS_ASSIGN(Fd fd, open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0600));
   return write_full(fd.get(), std::as_bytes(std::span(text)));
@@ -144,6 +156,7 @@ Result<void> OciRuntime::remove_locked(const std::string& id, const ContainerSta
     LAYERFS_TRY(stop_scope(host, state.scope, cgroup));
   }
   LAYERFS_TRY(remove_resctrl(state.resctrl));
+  if (auto unmounted = unmount_shared_root(state); !unmounted) log_warning("{}", unmounted.error().message());
   if (auto spec = stored_spec(id); spec) run_poststop_hooks(spec->hooks, state_json(state, Status::kStopped));
   return store_.remove(id);
 }

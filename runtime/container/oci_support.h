@@ -27,6 +27,8 @@ Result<void> connect_listener(const spec::Seccomp& seccomp, const ContainerState
 Result<void> keep_descriptors(unsigned preserve_fds, InitRequest& request);
 /// Replaced by rename, as conmon reads it while it is written. Nothing where `path` is empty.
 Result<void> write_pid_file(const std::string& path, pid_t pid);
+/// Where the container shares the caller's mount namespace: what it mounted goes from the caller's.
+Result<void> unmount_shared_root(const ContainerState& state);
 /// A file of a directory that nobody else sees yet.
 Result<void> write_file_plain(const std::string& path, std::string_view text);
 

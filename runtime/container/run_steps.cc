@@ -222,10 +222,11 @@ class Runner {
 
   Result<void> operator()(const plan::Pivot& step) {
     LAYERFS_TRY(calls_.change_dir_fd(root()));
-    if (step.kind == plan::PivotKind::kPivot)
-      LAYERFS_TRY(calls_.pivot_to_current());
-    else
-      LAYERFS_TRY(calls_.move_to_root());
+    switch (step.kind) {
+      case plan::PivotKind::kPivot: LAYERFS_TRY(calls_.pivot_to_current()); break;
+      case plan::PivotKind::kMoveAndChroot: LAYERFS_TRY(calls_.move_to_root()); break;
+      case plan::PivotKind::kChroot: LAYERFS_TRY(calls_.chroot_to_current()); break;
+    }
     context_.root.reset();
     context_.empty_dir.reset();
     if (step.propagation == 0) return {};

@@ -50,6 +50,7 @@ Result<ContainerState> parse_state(const std::string& text, const std::string& i
   if (auto found = document.find("ready"); found != document.end() && found->is_boolean())
     state.ready = found->get<bool>();
   state.owner_uid = static_cast<std::uint32_t>(number("owner"));
+  state.callers_mount = static_cast<std::uint64_t>(number("callersMount"));
   auto strings = [&](const char* name, std::vector<std::string>& to) {
     if (auto found = document.find(name); found != document.end() && found->is_array())
       for (const auto& item : *found)
@@ -186,6 +187,7 @@ Result<void> StateStore::write(const ContainerState& state) const {
                 {"cgroups", state.cgroups},
                 {"scope", state.scope},
                 {"resctrl", state.resctrl},
+                {"callersMount", state.callers_mount},
                 {"annotations", state.annotations},
                 {"owner", state.owner_uid}};
   std::string text = document.dump(2, ' ', false, json::error_handler_t::replace);

@@ -36,6 +36,9 @@ struct ContainerState {
   std::vector<std::string> cgroups;
   std::string scope;  ///< systemd's unit that `cgroups` is the group of; empty: made by ourselves
   std::vector<std::string> resctrl;  ///< directories that are the container's own, in the order of removing
+  /// Without a mount namespace of the container's: the mount of the caller's that its root was on, and is on
+  /// again once what it mounted is gone. 0: it has one.
+  std::uint64_t callers_mount = 0;
   std::map<std::string, std::string> annotations;
   std::uint32_t owner_uid = 0;
 };

@@ -30,9 +30,10 @@ Result<void> copy_bytes(int from, int to) {
 }
 
 /// What the tmpfs or this kernel has no place for is left out.
-Result<void> copy_xattrs(int from, int to) {
+Result<void> copy_xattrs(int from, int to, bool capabilities) {
   LAYERFS_ASSIGN(auto names, list_xattrs_fd(from));
   for (const auto& name : names) {
+    if (name == "security.capability" && !capabilities) continue;
     LAYERFS_ASSIGN(auto value, find_xattr_fd(from, name));
     if (!value) continue;
     auto set = set_xattr_fd(to, name, *value);
@@ -44,7 +45,7 @@ Result<void> copy_xattrs(int from, int to) {
 
 /// Owner, mode, extended attributes and times, in this order: chown(2) takes set-id bits and capabilities,
 /// and each of them sets the time of change. Both may be O_PATH descriptors, of links too.
-Result<void> copy_attributes(const struct stat& st, int from, int to) {
+Result<void> copy_attributes(const struct stat& st, int from, int to, bool capabilities) {
   mode_t mode = st.st_mode & 07777;
   if (::fchownat(to, "", st.st_uid, st.st_gid, AT_EMPTY_PATH) != 0) {
     if (errno != EPERM && errno != EINVAL) return system_error(errno, "chown");
@@ -52,15 +53,15 @@ Result<void> copy_attributes(const struct stat& st, int from, int to) {
   }
   std::string path = "/proc/self/fd/" + std::to_string(to);
   if (!S_ISLNK(st.st_mode) && ::chmod(path.c_str(), mode) != 0) return system_error(errno, "chmod");
-  LAYERFS_TRY(copy_xattrs(from, to));
+  LAYERFS_TRY(copy_xattrs(from, to, capabilities));
   const std::array<timespec, 2> times{st.st_atim, st.st_mtim};
   if (::utimensat(AT_FDCWD, path.c_str(), times.data(), 0) != 0) return system_error(errno, "set times");
   return {};
 }
 
-bool refuses_devices(int fd) {
+bool has_mount_flag(int fd, unsigned long flag) {
   struct statvfs facts;
-  return ::fstatvfs(fd, &facts) == 0 && (facts.f_flag & ST_NODEV) != 0;
+  return ::fstatvfs(fd, &facts) == 0 && (facts.f_flag & flag) != 0;
 }
 
 /// Depth first, with descriptors of one directory at a time: how deep a tree may be is the file system's
@@ -70,7 +71,8 @@ class TreeCopy {
   TreeCopy(int from, int to) : top_from_(from), top_to_(to) {}
 
   Result<void> run() {
-    devices_ = refuses_devices(top_to_) || !refuses_devices(top_from_);
+    devices_ = has_mount_flag(top_to_, ST_NODEV) || !has_mount_flag(top_from_, ST_NODEV);
+    capabilities_ = !has_mount_flag(top_to_, ST_NOSUID);
     LAYERFS_ASSIGN(struct stat st, stat_fd(top_from_));
     LAYERFS_TRY(open_top());
     LAYERFS_TRY(enter({}, st));
@@ -117,7 +119,7 @@ class TreeCopy {
   }
 
   Result<void> leave() {
-    LAYERFS_TRY(copy_attributes(levels_.back().st, from_.get(), to_.get()));
+    LAYERFS_TRY(copy_attributes(levels_.back().st, from_.get(), to_.get(), capabilities_));
     levels_.pop_back();
     if (levels_.empty()) return {};
     // By its own descriptor: ".." would lead into the tmpfs that covers it.
@@ -150,7 +152,7 @@ class TreeCopy {
     }
     LAYERFS_ASSIGN(Fd from, open_at(from_.get(), name, O_PATH | O_NOFOLLOW));
     LAYERFS_ASSIGN(Fd to, open_at(to_.get(), name, O_PATH | O_NOFOLLOW));
-    return copy_attributes(st, from.get(), to.get());
+    return copy_attributes(st, from.get(), to.get(), capabilities_);
   }
 
   Result<void> copy_directory(const std::string& name) {
@@ -168,7 +170,7 @@ class TreeCopy {
     if (!S_ISREG(st.st_mode)) return system_error(ESTALE, "");
     LAYERFS_ASSIGN(Fd to, open_at(to_.get(), name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     LAYERFS_TRY(copy_bytes(from.get(), to.get()));
-    return copy_attributes(st, from.get(), to.get());
+    return copy_attributes(st, from.get(), to.get(), capabilities_);
   }
 
   Result<void> copy_link(const std::string& name) {
@@ -182,6 +184,7 @@ class TreeCopy {
   int top_from_;
   int top_to_;
   bool devices_ = false;
+  bool capabilities_ = false;
   Fd from_;
   Fd to_;
   std::vector<Level> levels_;

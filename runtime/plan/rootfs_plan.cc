@@ -77,13 +77,19 @@ class RootfsPlanner {
     for (const auto& path : spec_.masked_paths) add(MaskStep{path});
     if (!spec_.hooks.prestart.empty() || !spec_.hooks.create_runtime.empty()) add(RuntimeHooks{});
     if (!spec_.hooks.create_container.empty()) add(ContainerHooks{});
-    add(Pivot{options_.no_pivot ? PivotKind::kMoveAndChroot : PivotKind::kPivot,
-              spec::mount_flags(spec_.rootfs_propagation)});
+    PivotKind kind = shares_mounts()     ? PivotKind::kChroot
+                     : options_.no_pivot ? PivotKind::kMoveAndChroot
+                                         : PivotKind::kPivot;
+    add(Pivot{kind, spec::mount_flags(spec_.rootfs_propagation)});
     return std::move(steps_);
   }
 
  private:
   void add(Step step) { steps_.push_back(std::move(step)); }
+
+  /// The container has no mount namespace: all that it mounts lies on its root, which is bound onto itself in
+  /// the caller's, so that it goes with that (oci_create.cc).
+  bool shares_mounts() const { return spec_.find_namespace(spec::NamespaceKind::kMount) == nullptr; }
 
   bool in_user_namespace() const { return spec_.find_namespace(spec::NamespaceKind::kUser) != nullptr; }
 
@@ -98,7 +104,7 @@ class RootfsPlanner {
     // A slave still sees what the host mounts below a volume; nothing goes back. What is unbindable could not
     // become the root: that comes with the pivot.
     if ((flags & ~static_cast<unsigned long>(MS_REC)) == 0 || (flags & MS_UNBINDABLE) != 0) flags = MS_SLAVE;
-    add(SetPropagation{flags | MS_REC});
+    if (!shares_mounts()) add(SetPropagation{flags | MS_REC});
     if (!options_.fuse_root.empty())
       add(MountFuseRoot{options_.fuse_root});
     else

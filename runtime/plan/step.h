@@ -137,7 +137,11 @@ struct ContainerHooks {
   bool operator==(const ContainerHooks&) const = default;
 };
 
-enum class PivotKind : std::uint8_t { kPivot, kMoveAndChroot };
+enum class PivotKind : std::uint8_t {
+  kPivot,
+  kMoveAndChroot,
+  kChroot,  ///< in the caller's own mount namespace, whose root stays as it is
+};
 struct Pivot {
   PivotKind kind = PivotKind::kPivot;
   unsigned long propagation = 0;  ///< of the new root (linux.rootfsPropagation); 0: as it is

@@ -52,7 +52,6 @@ std::vector<DeviceRule> read_device_rules(const JsonReader& resources) {
   for (const auto& item : resources.objects("devices")) {
     DeviceRule rule;
     rule.allow = item.boolean("allow");
-    if (!item.has("allow")) item.fail("allow", "is missing");
     if (item.has("type") && !item.string("type").empty()) rule.type = device_type(item, "acbu");
     // -1 and absence both mean every number.
     rule.major = item.integer<std::int64_t>("major");
@@ -100,8 +99,6 @@ void read_memory(const JsonReader& memory, Resources& to) {
   to.memory_swappiness = memory.integer<std::uint64_t>("swappiness");
   if (to.memory_swappiness.value_or(0) > 100) memory.fail("swappiness", "is above 100");
   to.check_before_update = memory.boolean("checkBeforeUpdate");
-  if (memory.has("useHierarchy") && !memory.boolean("useHierarchy"))
-    memory.fail("useHierarchy", "cannot be false: the kernel's memory groups are hierarchical");
   for (const char* name : {"limit", "reservation", "swap", "kernel", "kernelTCP"})
     if (memory.integer<std::int64_t>(name).value_or(0) < -1) memory.fail(name, "is below -1");
 }
@@ -154,7 +151,7 @@ SeccompRule read_rule(const JsonReader& item) {
   SeccompRule rule;
   rule.names = item.strings("names");
   if (item.has("name")) rule.names.push_back(item.string("name"));  // the form of old Docker profiles
-  if (rule.names.empty()) item.fail("names", "is empty");
+  if (rule.names.empty() && !item.has("names")) item.fail("names", "is missing");
   rule.action = read_name(item, "action", kActions);
   rule.errno_value = item.integer<std::uint32_t>("errnoRet");
   for (const auto& arg : item.objects("args")) {
@@ -226,8 +223,7 @@ void read_personality(const JsonReader& personality, ContainerSpec& spec) {
     personality.fail("domain", "has an unknown value '" + domain + "'");
   constexpr unsigned long kLinux32 = 8;  // PER_LINUX32 (personality(2))
   spec.personality = domain == "LINUX32" ? kLinux32 : 0;
-  // The specification names none so far.
-  personality.unsupported("flags");
+  // The specification names no flags so far, and other runtimes ignore what is there.
 }
 
 constexpr std::array<std::pair<std::string_view, int>, 7> kMemoryModes{{
@@ -280,6 +276,20 @@ std::vector<IdMapping> read_mappings(const JsonReader& parent, const char* name)
   return list;
 }
 
+namespace {
+
+/// From the container's root, also without the slash that the specification asks for.
+std::vector<std::string> read_paths(const JsonReader& linux, const char* name) {
+  std::vector<std::string> paths = linux.strings(name);
+  for (auto& path : paths) {
+    if (path.empty()) linux.fail(name, "has an empty path");
+    if (!path.starts_with('/')) path.insert(0, 1, '/');
+  }
+  return paths;
+}
+
+}  // namespace
+
 void read_linux(const JsonReader& linux, ContainerSpec& spec) {
   spec.namespaces = read_namespaces(linux);
   spec.uid_mappings = read_mappings(linux, "uidMappings");
@@ -288,10 +298,11 @@ void read_linux(const JsonReader& linux, ContainerSpec& spec) {
   spec.cgroups_path = linux.string("cgroupsPath");
   spec.resources = read_resources(linux.object("resources"));
   JsonReader seccomp = linux.object("seccomp");
-  if (seccomp.present()) spec.seccomp = read_seccomp(seccomp);
+  // An empty profile is none: what Go makes of a structure of which nothing was set.
+  if (seccomp.has("defaultAction") || seccomp.has("syscalls")) spec.seccomp = read_seccomp(seccomp);
   spec.sysctl = linux.string_map("sysctl");
-  spec.masked_paths = linux.strings("maskedPaths");
-  spec.readonly_paths = linux.strings("readonlyPaths");
+  spec.masked_paths = read_paths(linux, "maskedPaths");
+  spec.readonly_paths = read_paths(linux, "readonlyPaths");
   std::string propagation = linux.string("rootfsPropagation");
   if (!propagation.empty()) {
     auto found = find_propagation(propagation);

@@ -15,6 +15,19 @@ namespace {
 
 constexpr const char* kBreak = "has a line break";
 
+/// Without a mount namespace the caller's is shared: what would change mounts that are the caller's is
+/// refused.
+Result<void> check_shared_mounts(const ContainerSpec& spec) {
+  auto refused = [](const char* field) {
+    return invalid_error("field", field, "needs a mount namespace: it would change the caller's mounts");
+  };
+  if (!spec.masked_paths.empty()) return refused("linux.maskedPaths");
+  if (!spec.readonly_paths.empty()) return refused("linux.readonlyPaths");
+  if (spec.rootfs_propagation != Propagation::kUnset) return refused("linux.rootfsPropagation");
+  if (spec.root.read_only) return refused("root.readonly");
+  return {};
+}
+
 Result<void> check_namespaces(const ContainerSpec& spec) {
   std::set<NamespaceKind> seen;
   for (const auto& entry : spec.namespaces) {
@@ -32,9 +45,7 @@ Result<void> check_namespaces(const ContainerSpec& spec) {
   if (spec.makes(NamespaceKind::kUser) && (spec.uid_mappings.empty() || spec.gid_mappings.empty()))
     return invalid_error("field", spec.uid_mappings.empty() ? "linux.uidMappings" : "linux.gidMappings",
                          "is missing: a new user namespace needs mappings");
-  if (spec.find_namespace(NamespaceKind::kMount) == nullptr)
-    return unsupported_error("field", "linux.namespaces",
-                             "has no mount namespace: the runtime would change its caller's");
+  if (spec.find_namespace(NamespaceKind::kMount) == nullptr) LAYERFS_TRY(check_shared_mounts(spec));
   if (spec.find_namespace(NamespaceKind::kUts) == nullptr &&
       (!spec.hostname.empty() || !spec.domainname.empty()))
     return invalid_error("field", spec.hostname.empty() ? "domainname" : "hostname", "needs a uts namespace");
@@ -47,8 +58,6 @@ Result<void> validate(const Process& process) {
   if (!process.cwd.starts_with('/')) return invalid_error("field", "process.cwd", "must be absolute");
   if (process.oom_score_adj && (*process.oom_score_adj < -1000 || *process.oom_score_adj > 1000))
     return invalid_error("field", "process.oomScoreAdj", "must be between -1000 and 1000");
-  if (process.user.umask && *process.user.umask > 0777)
-    return invalid_error("field", "process.user.umask", "must be at most 0777");
   // 2^32 - 1 is "no id" to the kernel, which would leave the runtime's own (setresuid(2)).
   constexpr std::uint32_t kNoId = ~std::uint32_t{0};
   const User& user = process.user;
@@ -191,12 +200,6 @@ Result<void> check_linux(const ContainerSpec& spec) {
     if (!device.path.starts_with('/'))
       return invalid_error("field", "linux.devices",
                            "has a path that is not absolute: '" + device.path + "'");
-  for (const auto& path : spec.masked_paths)
-    if (!path.starts_with('/'))
-      return invalid_error("field", "linux.maskedPaths", "has a path that is not absolute: '" + path + "'");
-  for (const auto& path : spec.readonly_paths)
-    if (!path.starts_with('/'))
-      return invalid_error("field", "linux.readonlyPaths", "has a path that is not absolute: '" + path + "'");
   LAYERFS_TRY(check_sysctl(spec));
   LAYERFS_TRY(check_net_devices(spec));
   if (spec.intel_rdt) LAYERFS_TRY(check_intel_rdt(*spec.intel_rdt));

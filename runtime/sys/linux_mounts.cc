@@ -18,6 +18,7 @@ extern "C" int mount(const char* source, const char* target, const char* type, u
 extern "C" int umount2(const char* target, int flags);
 
 #include "fs/base/sys_file.h"
+#include "runtime/sys/mount_top.h"
 #include "runtime/sys/syscalls.h"
 
 namespace layerfs::sys {
@@ -128,12 +129,23 @@ Result<MountPlace> mount_place(int fd) {
   if (::syscall(SYS_statx, fd, "", kEmptyPath, STATX_INO | kMountId, &found) != 0)
     return system_error(errno, "find mount");
   if ((found.stx_mask & kMountId) == 0)
-    return unsupported_error("shared root", "", "needs a kernel of 5.8 or newer");
+    return unsupported_error("find mount", "", "needs a kernel of 5.8 or newer");
   return MountPlace{found.stx_mnt_id, std::uint64_t{found.stx_dev_major} << 32 | found.stx_dev_minor,
                     found.stx_ino};
 }
 
 }  // namespace
+
+Result<std::uint64_t> mount_id(const std::string& path) {
+  LAYERFS_ASSIGN(Fd fd, open_file(path, O_PATH));
+  LAYERFS_ASSIGN(MountPlace place, mount_place(fd.get()));
+  return place.mount;
+}
+
+Result<void> detach_mount(const std::string& path) {
+  if (::umount2(path.c_str(), kDetach) != 0) return system_error(errno, "unmount", path);
+  return {};
+}
 
 Result<void> LinuxSyscalls::mount_on(int target_fd, const MountCall& call) {
   const char* data = call.data.empty() ? nullptr : call.data.c_str();
@@ -207,10 +219,14 @@ Result<void> LinuxSyscalls::pivot_to_current() {
   return change_dir("/");
 }
 
-Result<void> LinuxSyscalls::move_to_root() {
-  if (::mount(".", "/", nullptr, MS_MOVE, nullptr) != 0) return system_error(errno, "move mount to '/'");
+Result<void> LinuxSyscalls::chroot_to_current() {
   if (::chroot(".") != 0) return system_error(errno, "chroot");
   return change_dir("/");
+}
+
+Result<void> LinuxSyscalls::move_to_root() {
+  if (::mount(".", "/", nullptr, MS_MOVE, nullptr) != 0) return system_error(errno, "move mount to '/'");
+  return chroot_to_current();
 }
 
 }  // namespace layerfs::sys

@@ -224,6 +224,7 @@ Result<void> RecordingSyscalls::set_propagation(const std::string& path, unsigne
 
 Result<void> RecordingSyscalls::pivot_to_current() { return record("pivot"); }
 Result<void> RecordingSyscalls::move_to_root() { return record("move to root"); }
+Result<void> RecordingSyscalls::chroot_to_current() { return record("chroot"); }
 Result<void> RecordingSyscalls::change_dir_fd(int fd) { return record("chdir " + name_of(fd)); }
 Result<void> RecordingSyscalls::change_dir(const std::string& path) { return record("chdir " + path); }
 Result<void> RecordingSyscalls::unshare(int flags) { return record(fmt::format("unshare {:#x}", flags)); }

@@ -58,6 +58,7 @@ class RecordingSyscalls : public Syscalls {
   Result<void> set_propagation(const std::string& path, unsigned long flags) override;
   Result<void> pivot_to_current() override;
   Result<void> move_to_root() override;
+  Result<void> chroot_to_current() override;
   Result<void> change_dir_fd(int fd) override;
   Result<void> change_dir(const std::string& path) override;
   Result<void> unshare(int flags) override;

@@ -83,6 +83,8 @@ class Syscalls {
   virtual Result<void> pivot_to_current() = 0;
   /// Without pivot_root(2), for a root on the initial ramfs: moves the mount onto '/' and chroots.
   virtual Result<void> move_to_root() = 0;
+  /// Makes the working directory the root of this process alone.
+  virtual Result<void> chroot_to_current() = 0;
   virtual Result<void> change_dir_fd(int fd) = 0;
   virtual Result<void> change_dir(const std::string& path) = 0;
 
@@ -118,6 +120,7 @@ class LinuxSyscalls : public Syscalls {
   Result<void> set_propagation(const std::string& path, unsigned long flags) override;
   Result<void> pivot_to_current() override;
   Result<void> move_to_root() override;
+  Result<void> chroot_to_current() override;
   Result<void> change_dir_fd(int fd) override;
   Result<void> change_dir(const std::string& path) override;
   Result<void> unshare(int flags) override;

@@ -138,6 +138,19 @@ TEST(ContainerPlan, AReadOnlyTmpfsIsFilledBeforeItIsReadOnly) {
   EXPECT_LT(position<plan::DeviceStep>(*plan), position<plan::ReadonlyStep>(*plan));
 }
 
+TEST(ContainerPlan, WithoutAMountNamespaceTheCallersRootStays) {
+  spec::ContainerSpec spec = usual_spec();
+  std::erase_if(spec.namespaces,
+                [](const spec::Namespace& entry) { return entry.kind == spec::NamespaceKind::kMount; });
+  PlanOptions options = usual_options();
+  options.no_pivot = true;
+  auto plan = plan::plan_container(spec, root_host(), options);
+  ASSERT_TRUE(plan) << plan.error().message();
+  EXPECT_EQ(find_step<plan::SetPropagation>(*plan), nullptr);
+  ASSERT_NE(find_step<plan::BindRoot>(*plan), nullptr) << "what holds all its mounts";
+  EXPECT_EQ(find_step<plan::Pivot>(*plan)->kind, plan::PivotKind::kChroot);
+}
+
 TEST(ContainerPlan, IdsMustBeMapped) {
   plan::RunOptions options;
   options.uid_map = options.gid_map = {{0, 1000, 1}};

@@ -135,7 +135,6 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"/process/user", R"({"uid": 4294967295})", "process.user.uid"},
         BadField{"/process/user", R"({"gid": 4294967295})", "process.user.gid"},
         BadField{"/process/user", R"({"additionalGids": [1, 4294967295]})", "process.user.additionalGids"},
-        BadField{"/process/user", R"({"umask": 4096})", "process.user.umask"},
         BadField{"/process/oomScoreAdj", "1001", "process.oomScoreAdj"},
         BadField{"/process/rlimits", R"([{"type": "RLIMIT_CPU", "soft": 2, "hard": 1}])", "process.rlimits"},
         BadField{"/process/rlimits", R"([{"type": "RLIMIT_CPU", "soft": 1}])", "process.rlimits[0].hard"},
@@ -154,7 +153,6 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"/annotations", R"({"a": 1})", "annotations.a"},
         BadField{"/linux/namespaces", R"([{"type": "what"}])", "linux.namespaces[0].type"},
         BadField{"/linux/namespaces", R"([{"type": "mount"}, {"type": "mount"}])", "linux.namespaces"},
-        BadField{"/linux/namespaces", R"([{"type": "pid"}])", "linux.namespaces"},
         BadField{"/linux/namespaces", R"([{"type": "mount"}, {"type": "pid", "path": "rel"}])",
                  "linux.namespaces"},
         BadField{"/linux/namespaces", R"([{"type": "mount"}, {"type": "user"}])", "linux.uidMappings"},
@@ -165,8 +163,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"/linux/devices", R"([{"path": "/dev/x", "type": "c", "minor": 1}])",
                  "linux.devices[0].major"},
         BadField{"/linux/devices", R"([{"path": "dev/x", "type": "p"}])", "linux.devices"},
-        BadField{"/linux/maskedPaths", R"(["proc/x"])", "linux.maskedPaths"},
-        BadField{"/linux/readonlyPaths", R"(["proc/x"])", "linux.readonlyPaths"},
+        BadField{"/linux/maskedPaths", R"([""])", "linux.maskedPaths"},
+        BadField{"/linux/readonlyPaths", R"([""])", "linux.readonlyPaths"},
         BadField{"/linux/sysctl", R"({"kernel.hostname": "x"})", "linux.sysctl.kernel.hostname"},
         BadField{"/linux/sysctl", R"({"kernel.msgmax": "1"})",
                  "linux.sysctl.kernel.msgmax': needs a namespace of its own: 'ipc'"},
@@ -211,13 +209,11 @@ INSTANTIATE_TEST_SUITE_P(
                  "linux.netDevices.eth1.name"},
         BadField{"/linux/netDevices", R"({"eth0": "x"})", "linux.netDevices"},
         BadField{"/linux/timeOffsets", R"({"boottime": {"secs": 1}})", "linux.timeOffsets"},
-        BadField{"/linux/resources", R"({"devices": [{"access": "r"}]})", "linux.resources.devices[0].allow"},
         BadField{"/linux/resources", R"({"devices": [{"allow": true, "access": "x"}]})", "devices[0].access"},
         BadField{"/linux/resources", R"({"memory": {"limit": "1m"}})", "linux.resources.memory.limit"},
         BadField{"/linux/resources", R"({"memory": {"limit": 2, "swap": 1}})", "linux.resources.memory.swap"},
         BadField{"/linux/resources", R"({"memory": {"swappiness": 500}})",
                  "linux.resources.memory.swappiness"},
-        BadField{"/linux/resources", R"({"memory": {"useHierarchy": false}})", "memory.useHierarchy"},
         BadField{"/linux/resources", R"({"cpu": {"idle": 2}})", "linux.resources.cpu.idle"},
         BadField{"/linux/resources", R"({"rdma": {"x": {}}})", "linux.resources.rdma"},
         BadField{"/linux/resources", R"({"unified": {"../x": "1"}})", "linux.resources.unified"},
@@ -267,6 +263,48 @@ TEST(ParseResources, ZeroIsNotSetAndMeaningfulZerosStay) {
   rest.block_io = {};
   rest.hugepages.clear();
   EXPECT_FALSE(rest.has_limits());
+}
+
+TEST(ParseSpec, WithoutAMountNamespaceTheCallersMountsStay) {
+  json config = minimal();
+  config["linux"] = {{"namespaces", {{{"type", "pid"}}}}};
+  EXPECT_TRUE(parse_spec(config.dump()));
+  struct Change {
+    const char* pointer;
+    json value;
+    const char* field;
+  };
+  for (const auto& change : {Change{"/linux/maskedPaths", {"/proc/kcore"}, "linux.maskedPaths"},
+                             Change{"/linux/readonlyPaths", {"/proc/sys"}, "linux.readonlyPaths"},
+                             Change{"/linux/rootfsPropagation", "shared", "linux.rootfsPropagation"},
+                             Change{"/root/readonly", true, "root.readonly"}}) {
+    json changed = config;
+    changed[json::json_pointer(change.pointer)] = change.value;
+    auto spec = parse_spec(changed.dump());
+    ASSERT_FALSE(spec) << change.field;
+    EXPECT_NE(spec.error().message().find(change.field), std::string::npos) << spec.error().message();
+  }
+}
+
+TEST(ParseSpec, TakesWhatOtherRuntimesTake) {
+  json config = minimal();
+  config["process"]["user"]["umask"] = 4096;
+  config["linux"]["maskedPaths"] = {"proc/kcore"};
+  config["linux"]["readonlyPaths"] = {"proc/sys"};
+  config["linux"]["seccomp"] = json::object();
+  config["linux"]["personality"] = {{"domain", "LINUX"}, {"flags", {"x"}}};
+  config["linux"]["resources"] = {{"memory", {{"useHierarchy", false}}}, {"devices", {{{"access", "rwm"}}}}};
+  auto spec = parse_spec(config.dump());
+  ASSERT_TRUE(spec) << spec.error().message();
+  EXPECT_EQ(spec->masked_paths, std::vector<std::string>{"/proc/kcore"});
+  EXPECT_EQ(spec->readonly_paths, std::vector<std::string>{"/proc/sys"});
+  EXPECT_FALSE(spec->seccomp) << "an empty profile is none";
+  EXPECT_FALSE(spec->resources.devices.at(0).allow) << "not allowed is what a missing word means";
+  config["linux"]["seccomp"] = {{"defaultAction", "SCMP_ACT_ALLOW"},
+                                {"syscalls", {{{"names", json::array()}, {"action", "SCMP_ACT_ERRNO"}}}}};
+  spec = parse_spec(config.dump());
+  ASSERT_TRUE(spec) << spec.error().message();
+  EXPECT_TRUE(spec->seccomp->rules.at(0).names.empty());
 }
 
 TEST(ParseSpec, ALimitWithSwapThatIsNotSet) {
