@@ -186,6 +186,7 @@ ContainerSpec read_spec(const JsonReader& root) {
   check_version(root, spec.oci_version);
   for (const char* name : {"windows", "vm", "solaris", "zos", "freebsd"})
     if (!root.has("linux")) root.unsupported(name);
+  if (!root.has("linux")) root.fail("linux", "is missing");
   JsonReader process = root.object("process");
   if (process.present()) spec.process = read_process(process);
   JsonReader rootfs = root.object("root");
