@@ -66,6 +66,25 @@ std::string zeros_with(std::uint64_t size, std::vector<DataRun> data) {
   return bytes;
 }
 
+TEST_F(FileContentTest, AnObjectThatIsDamagedIsNoContent) {
+  tree::Node node;
+  node.content = ContentKind::kObject;
+  node.object = blobs_.put(std::string(5000, 'a')).value();
+  node.size = 5000;
+  auto blob = blobs_.open(node.object);
+  ASSERT_TRUE(blob);
+  ASSERT_TRUE(pwrite_full(blob->file->get(), as_bytes("b"), blob->offset + 4000));
+  auto of_tree = FileContent::of_tree(Ino{2}, node, tree_, blobs_);
+  ASSERT_FALSE(of_tree);
+  EXPECT_EQ(of_tree.error().kind, ErrorKind::kCorrupt);
+  // What an upper lets show through of it, too: a commit would give it a name of its own.
+  Ino ino = upper_->allocate_ino();
+  ASSERT_TRUE(upper_->create_data(ino));
+  node.content = ContentKind::kData;
+  node.base_size = 5000;
+  EXPECT_EQ(FileContent::of_upper(ino, node, *upper_, tree_, blobs_).error().kind, ErrorKind::kCorrupt);
+}
+
 TEST_F(FileContentTest, SmallFilesAreWhole) {
   EXPECT_THAT(runs_of(std::string(kMiB - 1, '\0')), IsEmpty());
   EXPECT_THAT(runs_of(""), IsEmpty());
