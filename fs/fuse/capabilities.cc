@@ -71,9 +71,8 @@ void refuse_interrupts(Connection& connection) {
 
 void choose_features(fuse_conn_info& connection) {
   for (std::uint64_t flag : {
-           std::uint64_t{FUSE_CAP_ASYNC_READ}, std::uint64_t{FUSE_CAP_ASYNC_DIO},
-           std::uint64_t{FUSE_CAP_PARALLEL_DIROPS}, std::uint64_t{FUSE_CAP_READDIRPLUS},
-           std::uint64_t{FUSE_CAP_CACHE_SYMLINKS},
+           std::uint64_t{FUSE_CAP_ASYNC_READ}, std::uint64_t{FUSE_CAP_PARALLEL_DIROPS},
+           std::uint64_t{FUSE_CAP_READDIRPLUS}, std::uint64_t{FUSE_CAP_CACHE_SYMLINKS},
            std::uint64_t{FUSE_CAP_EXPORT_SUPPORT},  // the core answers "." and ".."
            std::uint64_t{FUSE_CAP_POSIX_ACL},       // the kernel enforces them, and caches what it asked for
            std::uint64_t{FUSE_CAP_DONT_MASK},  // the core applies the umask, unless there is a default ACL
@@ -85,6 +84,10 @@ void choose_features(fuse_conn_info& connection) {
     want(connection, flag);
   for (std::uint64_t flag : {
            std::uint64_t{FUSE_CAP_READDIRPLUS_AUTO},  // always plus: a cold walk is a message a directory
+           // With it the kernel lets a direct write of AIO or io_uring complete without dropping the pages
+           // that were read meanwhile (kiocb_invalidate_post_direct_write() is for synchronous ones), and
+           // they go on being read with the old bytes. libfuse asks for it by itself.
+           std::uint64_t{FUSE_CAP_ASYNC_DIO},
            // Opens are never seen, so a truncation has to come as SETATTR.
            std::uint64_t{FUSE_CAP_ATOMIC_O_TRUNC},
            // It would drop a file's pages after each write, for its new mtime.
