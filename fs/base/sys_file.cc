@@ -136,6 +136,20 @@ Result<std::string> read_all(int fd, std::size_t limit) {
   }
 }
 
+Result<std::size_t> pwrite_most(int fd, std::span<const std::byte> data, std::uint64_t offset) {
+  std::size_t done = 0;
+  while (done < data.size()) {
+    ssize_t put = retry([&] {
+      return ::pwrite(fd, data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
+    });
+    int code = put == 0 ? EIO : errno;
+    if (put <= 0 && done > 0) break;
+    if (put <= 0) return system_error(code, "write");
+    done += static_cast<std::size_t>(put);
+  }
+  return done;
+}
+
 Result<std::string> read_file(const std::string& path, std::size_t limit) {
   return read_file_at(AT_FDCWD, path, limit);
 }

@@ -36,6 +36,9 @@ Result<void> write_full(int fd, std::span<const std::byte> data);
 Result<void> pwrite_full(int fd, std::span<const std::byte> data, std::uint64_t offset);
 /// From where the descriptor stands to the end. Errors: kInvalid where that is more than `limit`.
 Result<std::string> read_all(int fd, std::size_t limit);
+/// Writes as much of `data`, which is not empty, as goes (write(2)): the count is never 0. Errors: where not
+/// a byte could be written.
+Result<std::size_t> pwrite_most(int fd, std::span<const std::byte> data, std::uint64_t offset);
 /// The whole file. Errors: kInvalid where it is longer than `limit`.
 Result<std::string> read_file(const std::string& path, std::size_t limit = std::size_t{64} << 20);
 Result<std::string> read_file_at(int dir_fd, const std::string& path,

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/fuse/adapter.h"
 
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <charconv>
+#include <string>
+#include <string_view>
+
 #include "fs/base/log.h"
+#include "fs/base/sys_file.h"
 #include "fs/fuse/convert.h"
 
 namespace layerfs::fuse {
@@ -9,6 +17,36 @@ namespace {
 
 /// Ten years: the kernel holds it for longer than any mount lives, and no conversion to jiffies overflows.
 constexpr double kForever = 10.0 * 365 * 24 * 3600;
+
+/// Unionfs's Caller::has_group, by the groups that /proc says. Those of a thread in another user namespace
+/// are told in this one's numbers, which are not the mount's: then they are taken for none.
+bool has_group(const unionfs::Caller& caller, unionfs::Gid gid) {
+  if (caller.thread == 0) return false;
+  const std::string process = fmt::format("/proc/{}/", caller.thread);
+  struct stat own{};
+  struct stat theirs{};
+  if (::stat("/proc/self/ns/user", &own) != 0 || ::stat((process + "ns/user").c_str(), &theirs) != 0 ||
+      own.st_ino != theirs.st_ino)
+    return false;
+  const auto status = read_file(process + "status");
+  if (!status) return false;
+  constexpr std::string_view kGroups = "\nGroups:";
+  const auto begin = status->find(kGroups);
+  if (begin == std::string::npos) return false;
+  std::string_view rest = std::string_view(*status).substr(begin + kGroups.size());
+  rest = rest.substr(0, rest.find('\n'));
+  while (!rest.empty()) {
+    const auto word = rest.find_first_not_of(" \t");
+    if (word == std::string_view::npos) break;
+    rest.remove_prefix(word);
+    std::uint32_t group = 0;
+    const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), group);
+    if (error != std::errc{}) break;
+    if (unionfs::Gid{group} == gid) return true;
+    rest.remove_prefix(static_cast<std::size_t>(end - rest.data()));
+  }
+  return false;
+}
 
 }  // namespace
 
@@ -22,6 +60,8 @@ unionfs::Caller caller_of(fuse_req_t req, const Adapter& adapter) {
           .gid = stored_gid(adapter.options.ids, context->gid),
           .umask = context->umask,
           .request = current_worker().details.unique + adapter.options.connection,
+          .thread = current_worker().details.caller,
+          .has_group = has_group,
           .kills_set_id = !is_from_root(req, adapter),
           .resent = current_worker().details.resent};
 }

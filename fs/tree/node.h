@@ -89,6 +89,9 @@ struct Node {
   /// kData: how much of `object` still shows through. Without an object, kShared too: up to where there may
   /// be holes; 0 where all of it was written.
   std::uint64_t base_size = 0;
+  /// kData, kShared: the data file reaches to the file's size, over an object to the end of its last extent,
+  /// so that one which is shorter is damaged. False where that is not known: files of older versions.
+  bool data_reaches = false;
   bool operator==(const Node&) const = default;
 };
 

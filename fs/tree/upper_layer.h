@@ -203,6 +203,9 @@ class UpperLayer {
   /// fdatasync(2): at least the data and what it takes to read them, so that times may be left behind.
   virtual Result<void> sync_node(Ino ino, FsyncKind kind) = 0;
   virtual Result<void> sync(SyncScope scope) = 0;
+  /// Gives back now what erased files still take on the disk: what they had goes only when their erasure
+  /// can't be lost any more (upper: a flush). False: there was nothing to give back, or it could not be done.
+  virtual bool give_back() { return false; }
   /// statvfs(3) of the file system that holds the upper.
   virtual Result<struct statvfs> stat_fs() const = 0;
   /// True where nothing may be changed (EROFS).

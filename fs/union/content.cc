@@ -214,6 +214,15 @@ Result<void> Content::cut_tail(const DataPlace& data, std::uint64_t size) const 
   return system_error(code, "truncate data file");
 }
 
+Result<void> Content::extend(const DataPlace& data, std::uint64_t size) {
+  if (data.is_shared()) return {};
+  LAYERFS_ASSIGN(struct stat attributes, stat_fd(data.fd()));
+  if (static_cast<std::uint64_t>(attributes.st_size) >= size) return {};
+  if (::ftruncate(data.fd(), static_cast<off_t>(size)) == 0) return {};
+  int code = errno;
+  return system_error(code, "extend data file");
+}
+
 Result<void> Content::cut_data(Ino ino, const Node& node) const {
   LAYERFS_ASSIGN(DataPlace data, open(ino, node));
   return cut_tail(data, node.size);

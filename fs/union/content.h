@@ -5,11 +5,14 @@
 // (1) Base and extents end within the file: base_size <= size over an object, and no extent reaches beyond
 //     size. So what grows by an extension is zeros without a change to either.
 // (2) A data file without a base may be longer than the file, after a write whose size was never
-//     recorded: who extends such a file first cuts the rest off (cut_tail). It may be shorter too: the
-//     rest is zeros.
+//     recorded: who extends such a file first cuts the rest off (cut_tail). It is as long as the file
+//     (extend) where Node::data_reaches says so; where an older version made it it may be shorter: the rest
+//     is zeros.
 // (3) Bytes in a place of a shared file beyond the file's size mean nothing either, with the same remedy.
 //     What others have in the file is never touched.
-// (4) A data file over a base is read only where an extent says so; what else lies in it means nothing.
+// (4) A data file over a base is read only where an extent says so; what else lies in it means nothing. It is
+// as
+//     long as the last extent wants it.
 // (5) A data file without a base, or a place, has no hole at or beyond Node::base_size, and takes no
 //     blocks beyond the file's end where that is 0: then blocks() need not ask for it.
 #pragma once
@@ -59,6 +62,9 @@ class Content {
   static bool would_copy(const Node& node, std::uint64_t reach);
   /// Takes away what lies beyond `size`: before an extension of the file from there (invariant 2).
   Result<void> cut_tail(const DataPlace& data, std::uint64_t size) const;
+  /// Makes a data file at least `size` long, by a hole (invariants 2 and 4); a shared one always is. Errors:
+  /// EFBIG: the file system below has no files of that size.
+  static Result<void> extend(const DataPlace& data, std::uint64_t size);
   /// Gives back what lies beyond the size in the node's data file.
   Result<void> cut_data(Ino ino, const Node& node) const;
 

@@ -65,6 +65,7 @@ Result<DataPlace> Content::make_data(Ino ino, Node& node, std::uint64_t keep, st
   keep = std::min(keep, node.size);
   Node copied = node;
   copied.base_size = 0;
+  copied.data_reaches = true;
   bool by_range = node.content == ContentKind::kObject && keep > whole_copy_limit_;
   DataPlace data;
   if (!by_range && reach <= tree::kSharedLimit) {
@@ -87,7 +88,10 @@ Result<DataPlace> Content::make_data(Ino ino, Node& node, std::uint64_t keep, st
     if (node.content != ContentKind::kNone) {
       LAYERFS_ASSIGN(sparse, copy_whole(ino, node, keep, data));
     }
-    if (sparse) note_holes(copied, keep);
+    if (sparse) {
+      LAYERFS_TRY(extend(data, keep));
+      note_holes(copied, keep);
+    }
   }
   node = copied;
   return data;

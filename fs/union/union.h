@@ -48,7 +48,9 @@ class Union final : public UnionFs {
   void forget(Ino ino, std::uint64_t count) override;
   Result<Node> getattr(Ino ino) override;
   std::uint64_t blocks(Ino ino, const Node& node) override { return content_.blocks(ino, node); }
-  Result<Node> setattr(Ino ino, const SetAttr& changes, const Caller& caller) override;
+  Result<Node> setattr(Ino ino, const SetAttr& changes, const Caller& caller) override {
+    return with_room([&] { return setattr_once(ino, changes, caller); });
+  }
   Result<std::string> readlink(Ino ino) override;
   Result<Entry> mknod(Ino dir, std::string_view name, mode_t mode, std::uint64_t rdev,
                       const Caller& caller) override;
@@ -64,12 +66,18 @@ class Union final : public UnionFs {
   Result<std::size_t> read(Ino ino, std::uint64_t offset, std::span<std::byte> buffer) override;
   Result<std::vector<ReadPiece>> read_pieces(Ino ino, std::uint64_t offset, std::uint64_t size) override;
   Result<std::size_t> write(Ino ino, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags,
-                            const Caller& caller) override;
+                            const Caller& caller) override {
+    return with_room([&] { return write_once(ino, offset, data, flags, caller); });
+  }
   Result<void> fallocate(Ino ino, int mode, std::uint64_t offset, std::uint64_t length,
-                         const Caller& caller) override;
+                         const Caller& caller) override {
+    return with_room([&] { return fallocate_once(ino, mode, offset, length, caller); });
+  }
   Result<std::uint64_t> lseek(Ino ino, std::uint64_t offset, int whence) override;
   Result<std::size_t> copy_file_range(Ino in, std::uint64_t in_offset, Ino out, std::uint64_t out_offset,
-                                      std::uint64_t length, const Caller& caller) override;
+                                      std::uint64_t length, const Caller& caller) override {
+    return with_room([&] { return copy_once(in, in_offset, out, out_offset, length, caller); });
+  }
   Result<void> fsync(Ino ino, FsyncKind kind) override;
   Result<void> fsyncdir(Ino ino) override;
   Result<void> sync() override;
@@ -126,6 +134,21 @@ class Union final : public UnionFs {
   Result<void> drop_link(tree::ChangeSet& set, Ino ino, Node node, Time time) const;
   // False: of a directory only some tombstones, as there are more than fit into one change.
   bool erase(tree::ChangeSet& set, Ino ino, const Node& node) const;
+  // Calls `attempt`; where the disk is full for it and erased files give something back, once more. Requires:
+  // no lock is held, the gate not passed; after an error nothing of the attempt has happened.
+  template <class F>
+  auto with_room(F&& attempt) -> decltype(attempt()) {
+    auto done = attempt();
+    bool is_full = !done && (done.error().code == ENOSPC || done.error().code == EDQUOT);
+    return is_full && upper_->give_back() ? attempt() : done;
+  }
+  Result<Node> setattr_once(Ino ino, const SetAttr& changes, const Caller& caller);
+  Result<std::size_t> write_once(Ino ino, std::uint64_t offset, std::span<const std::byte> data,
+                                 WriteFlags flags, const Caller& caller);
+  Result<void> fallocate_once(Ino ino, int mode, std::uint64_t offset, std::uint64_t length,
+                              const Caller& caller);
+  Result<std::size_t> copy_once(Ino in, std::uint64_t in_offset, Ino out, std::uint64_t out_offset,
+                                std::uint64_t length, const Caller& caller);
   // Applies, and closes the data files of what was erased.
   Result<void> apply(const tree::ChangeSet& set);
   // Some lookup of it is known, or, after a takeover, the kernel says so.
@@ -147,7 +170,8 @@ class Union final : public UnionFs {
   Result<void> apply_rename(RenamePlan& plan, const Caller& caller);
 
   // What a change of bytes does besides: times, set-id bits, capabilities.
-  Result<void> touch_content(tree::ChangeSet& set, Ino ino, Node& node, bool kill_suid_sgid) const;
+  // `killer`: who changes it without CAP_FSETID, so that set-id bits go; null: they stay.
+  Result<void> touch_content(tree::ChangeSet& set, Ino ino, Node& node, const Caller* killer) const;
   Result<void> drop_capability(tree::ChangeSet& set, Ino ino) const;
   Result<void> resize(tree::ChangeSet& set, Ino ino, Node& node, std::uint64_t size) const;
   Result<void> chown_neither(tree::ChangeSet& set, Ino ino, Node& node, const Caller& caller) const;
@@ -155,6 +179,7 @@ class Union final : public UnionFs {
   Result<void> zero_locked(tree::ChangeSet& set, Ino ino, Node& node, std::uint64_t offset,
                            std::uint64_t length) const;
   Result<void> allocate_locked(Ino ino, Node& node, std::uint64_t offset, std::uint64_t length) const;
+  Result<void> extend_locked(Ino ino, Node& node, std::uint64_t size) const;
   Result<bool> clone_object(const Node& from, Ino out, Node to, const Caller& caller);
   Result<std::size_t> copy_pieces(std::span<const ReadPiece> pieces, Ino out, Node to, std::uint64_t offset,
                                   const Caller& caller);

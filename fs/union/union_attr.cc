@@ -10,11 +10,22 @@ namespace layerfs::unionfs {
 
 namespace {
 
-// S_ISGID without group execution does not stand for set-gid (inode(7)); it stays.
-void clear_set_id(Node& node) {
-  node.mode &= static_cast<std::uint16_t>(~S_ISUID);
-  if ((node.mode & S_IXGRP) != 0) node.mode &= static_cast<std::uint16_t>(~S_ISGID);
+bool is_in_group(const Caller& caller, Gid gid) {
+  return caller.gid == gid || (caller.has_group != nullptr && caller.has_group(caller, gid));
 }
+
+// S_ISGID without group execution does not stand for set-gid (inode(7)): it stays for whoever could set it
+// (setattr_should_drop_sgid(), Linux 6.2), who has CAP_FSETID or is in the group.
+enum class Fsetid : std::uint8_t { kNo, kOfRoot };
+void clear_set_id(Node& node, const Caller& caller, Fsetid fsetid) {
+  node.mode &= static_cast<std::uint16_t>(~S_ISUID);
+  if ((node.mode & S_ISGID) == 0) return;
+  bool could_set = (fsetid == Fsetid::kOfRoot && caller.uid == Uid{0}) || is_in_group(caller, node.gid);
+  if ((node.mode & S_IXGRP) != 0 || !could_set) node.mode &= static_cast<std::uint16_t>(~S_ISGID);
+}
+
+// A file of this size can be on any file system below; of a larger one it is asked (EFBIG).
+constexpr std::uint64_t kSurelyFits = std::uint64_t{1} << 40;
 
 // What chown(2) sends where it is to leave both owner and group; and a write(2) that is to take set-id bits
 // or capabilities away, before the WRITE that says so itself.
@@ -31,9 +42,9 @@ Result<void> Union::drop_capability(tree::ChangeSet& set, Ino ino) const {
   return {};
 }
 
-Result<void> Union::touch_content(tree::ChangeSet& set, Ino ino, Node& node, bool kill_suid_sgid) const {
+Result<void> Union::touch_content(tree::ChangeSet& set, Ino ino, Node& node, const Caller* killer) const {
   node.mtime = node.ctime = now({node.ctime});
-  if (kill_suid_sgid) clear_set_id(node);
+  if (killer != nullptr) clear_set_id(node, *killer, Fsetid::kNo);
   return drop_capability(set, ino);
 }
 
@@ -45,18 +56,27 @@ Result<void> Union::resize(tree::ChangeSet& set, Ino ino, Node& node, std::uint6
     node.content = ContentKind::kNone;
     node.object = Digest{};
   } else if (elsewhere) {
-    LAYERFS_TRY(content_.make_data(ino, node, size, size));
-    if (size > node.size) note_holes(node, size);
+    LAYERFS_ASSIGN(DataPlace data, content_.make_data(ino, node, size, size));
+    if (size > node.size) {
+      if (node.object.is_zero() || size > kSurelyFits) LAYERFS_TRY(Content::extend(data, size));
+      note_holes(node, size);
+    }
   } else if (has_data_file(node.content)) {
     bool ranged = !node.object.is_zero();
     if (size < node.size && ranged) set.changes.emplace_back(tree::TrimExtents{ino, size});
     node.base_size = std::min(node.base_size, size);
     if (size == 0) node.object = Digest{};
-    if (size > node.size && !ranged) {
+    if (size > node.size && (!ranged || size > kSurelyFits)) {
       LAYERFS_ASSIGN(DataPlace data, content_.make_data(ino, node, node.size, size));
-      LAYERFS_TRY(content_.cut_tail(data, node.size));
+      if (!ranged) LAYERFS_TRY(content_.cut_tail(data, node.size));
+      LAYERFS_TRY(Content::extend(data, size));
       note_holes(node, size);
     }
+  } else if (size > kSurelyFits) {
+    // A hole needs no data file, but whether it may be written to only the file system below knows.
+    LAYERFS_ASSIGN(DataPlace data, content_.make_data(ino, node, 0, size));
+    LAYERFS_TRY(Content::extend(data, size));
+    note_holes(node, size);
   }
   node.size = size;
   return {};
@@ -77,11 +97,11 @@ Result<void> Union::change_mode(tree::ChangeSet& set, Ino ino, Node& node, std::
 Result<void> Union::chown_neither(tree::ChangeSet& set, Ino ino, Node& node, const Caller& caller) const {
   bool may_chmod = caller.uid == node.uid || caller.uid == Uid{0};
   if (node.kind == NodeKind::kDirectory || !may_chmod) return {};
-  clear_set_id(node);
+  clear_set_id(node, caller, Fsetid::kOfRoot);
   return drop_capability(set, ino);
 }
 
-Result<Node> Union::setattr(Ino ino, const SetAttr& changes, const Caller& caller) {
+Result<Node> Union::setattr_once(Ino ino, const SetAttr& changes, const Caller& caller) {
   FreezeGate::Pass pass(gate_);
   LAYERFS_TRY(check_writable());
   ExclusiveLocks locks(locks_, ino);
@@ -96,16 +116,17 @@ Result<Node> Union::setattr(Ino ino, const SetAttr& changes, const Caller& calle
     shrinks = *changes.size < node.size;
     if (*changes.size != node.size) set.written.reset();  // its data may be copied and cut
     LAYERFS_TRY(resize(set, ino, node, *changes.size));
-    LAYERFS_TRY(touch_content(set, ino, node, changes.kill_suid_sgid));
+    LAYERFS_TRY(touch_content(set, ino, node, changes.kill_suid_sgid ? &caller : nullptr));
   }
   if (changes.uid || changes.gid) {
-    node.uid = changes.uid.value_or(node.uid);
-    node.gid = changes.gid.value_or(node.gid);
-    // Whoever changes it (chown(2) of a file by root too, as Linux has it since 2.2.13).
+    // Whoever changes it (chown(2) of a file by root too, as Linux has it since 2.2.13); the group that
+    // counts is the one that the file had.
     if (node.kind != NodeKind::kDirectory) {
-      clear_set_id(node);
+      clear_set_id(node, caller, Fsetid::kOfRoot);
       if (!changes.size) LAYERFS_TRY(drop_capability(set, ino));
     }
+    node.uid = changes.uid.value_or(node.uid);
+    node.gid = changes.gid.value_or(node.gid);
   }
   if (asks_nothing(changes)) LAYERFS_TRY(chown_neither(set, ino, node, caller));
   if (changes.mode) LAYERFS_TRY(change_mode(set, ino, node, *changes.mode));

@@ -15,23 +15,26 @@ namespace {
 // A call copies no more than this at once: both files are locked meanwhile, and the caller comes back for the
 // rest.
 constexpr std::uint64_t kMostAtOnce = std::uint64_t{32} << 20;
+// The answer that a caller gets has 32 bits (fuse_write_out), in whole pages.
+constexpr std::uint64_t kMostAnswered = UINT32_MAX & ~std::uint64_t{4095};
 
-// How much of the piece could be copied: less only at the end of its file.
-Result<std::uint64_t> copy_through_buffer(const ReadPiece& piece, int out, std::uint64_t out_offset) {
+// Copies what it can of the piece from `done` on, and says in `done` how far it came, after an error too:
+// less than the piece without an error only at the end of its file.
+Result<void> copy_through_buffer(const ReadPiece& piece, int out, std::uint64_t out_offset,
+                                 std::uint64_t& done) {
   std::vector<std::byte> buffer(std::min<std::uint64_t>(piece.size, std::uint64_t{256} << 10));
-  std::uint64_t done = 0;
   while (done < piece.size) {
     auto part = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), piece.size - done));
     LAYERFS_ASSIGN(std::size_t count, pread_full(piece.file->get(), part, piece.offset + done));
     if (count == 0) break;
-    LAYERFS_TRY(pwrite_full(out, part.first(count), out_offset + done));
-    done += count;
+    LAYERFS_ASSIGN(std::size_t written, pwrite_most(out, part.first(count), out_offset + done));
+    done += written;
   }
-  return done;
+  return {};
 }
 
-Result<std::uint64_t> copy_by_kernel(const ReadPiece& piece, int out, std::uint64_t out_offset) {
-  std::uint64_t done = 0;
+// The same.
+Result<void> copy_by_kernel(const ReadPiece& piece, int out, std::uint64_t out_offset, std::uint64_t& done) {
   while (done < piece.size) {
     auto from = static_cast<off_t>(piece.offset + done);
     auto to = static_cast<off_t>(out_offset + done);
@@ -44,7 +47,7 @@ Result<std::uint64_t> copy_by_kernel(const ReadPiece& piece, int out, std::uint6
       return system_error(code, "copy file range");
     }
   }
-  return done;
+  return {};
 }
 
 // True for what only says that copy_file_range(2) can't do it between these two files.
@@ -53,18 +56,26 @@ bool is_refusal(int code) {
          code == EPERM || code == ETXTBSY;
 }
 
-Result<void> copy_piece(const ReadPiece& piece, int out, std::uint64_t out_offset) {
-  if (!piece.bytes.empty()) return pwrite_full(out, std::as_bytes(std::span(piece.bytes)), out_offset);
-  std::uint64_t done = 0;
+// `done`: how many bytes of the piece were copied, after an error too.
+Result<void> copy_piece(const ReadPiece& piece, int out, std::uint64_t out_offset, std::uint64_t& done) {
+  if (!piece.bytes.empty()) {
+    while (done < piece.bytes.size()) {
+      auto rest = std::as_bytes(std::span(piece.bytes)).subspan(done);
+      LAYERFS_ASSIGN(std::size_t written, pwrite_most(out, rest, out_offset + done));
+      done += written;
+    }
+    return {};
+  }
   if (piece.file) {
-    auto copied = copy_by_kernel(piece, out, out_offset);
-    if (!copied && is_refusal(copied.error().code)) copied = copy_through_buffer(piece, out, out_offset);
-    if (!copied) return std::unexpected(copied.error());
-    done = *copied;
+    auto copied = copy_by_kernel(piece, out, out_offset, done);
+    if (!copied && is_refusal(copied.error().code))
+      copied = copy_through_buffer(piece, out, out_offset, done);
+    if (!copied) return copied;
     if (done < piece.size && !piece.may_end_early)
       return corrupt_error("copy file range", "object", "its file is too short");
   }
-  if (done < piece.size) return zero_range(out, out_offset + done, piece.size - done);
+  if (done < piece.size) LAYERFS_TRY(zero_range(out, out_offset + done, piece.size - done));
+  done = piece.size;
   return {};
 }
 
@@ -79,7 +90,7 @@ Result<bool> Union::clone_object(const Node& from, Ino out, Node to, const Calle
   to.content = ContentKind::kObject;
   to.object = from.object;
   to.size = from.size;
-  LAYERFS_TRY(touch_content(set, out, to, caller.kills_set_id));
+  LAYERFS_TRY(touch_content(set, out, to, caller.kills_set_id ? &caller : nullptr));
   LAYERFS_TRY(put_node(set, out, to));
   LAYERFS_TRY(apply(set));
   return true;
@@ -97,24 +108,29 @@ Result<std::size_t> Union::copy_pieces(std::span<const ReadPiece> pieces, Ino ou
   }
   std::uint64_t done = 0;
   for (const ReadPiece& piece : pieces) {
-    auto copied = copy_piece(piece, data.fd(), data.offset + offset + done);
-    if (!copied && done == 0) return std::unexpected(copied.error());
-    if (!copied) break;
-    done += piece.size;
+    std::uint64_t count = 0;
+    auto copied = copy_piece(piece, data.fd(), data.offset + offset + done, count);
+    done += count;
     // A hole, or a file that may have some, which the file system below may share.
-    if (piece.bytes.empty()) note_holes(to, offset + done);
+    if (count > 0 && piece.bytes.empty()) {
+      LAYERFS_TRY(Content::extend(data, offset + done));
+      note_holes(to, offset + done);
+    }
+    if (!copied && done == 0) return std::unexpected(copied.error());
+    // What was copied before an error is answered for: the kernel drops its pages of what it is told of only.
+    if (!copied) break;
   }
   tree::ChangeSet set = change_of(caller);
   to.size = std::max(to.size, offset + done);
   if (ranged) set.changes.emplace_back(tree::AddExtent{out, offset, done});
-  LAYERFS_TRY(touch_content(set, out, to, caller.kills_set_id));
+  LAYERFS_TRY(touch_content(set, out, to, caller.kills_set_id ? &caller : nullptr));
   LAYERFS_TRY(put_node(set, out, to));
   LAYERFS_TRY(apply(set));
   return done;
 }
 
-Result<std::size_t> Union::copy_file_range(Ino in, std::uint64_t in_offset, Ino out, std::uint64_t out_offset,
-                                           std::uint64_t length, const Caller& caller) {
+Result<std::size_t> Union::copy_once(Ino in, std::uint64_t in_offset, Ino out, std::uint64_t out_offset,
+                                     std::uint64_t length, const Caller& caller) {
   FreezeGate::Pass pass(gate_);
   LAYERFS_TRY(check_writable());
   ExclusiveLocks locks(locks_);
@@ -128,6 +144,7 @@ Result<std::size_t> Union::copy_file_range(Ino in, std::uint64_t in_offset, Ino 
   if (in == out && in_offset < out_offset + length && out_offset < in_offset + length)
     return errno_error(EINVAL);
 
+  length = std::min(length, kMostAnswered);
   if (in != out && in_offset == 0 && out_offset == 0 && length == from.size) {
     LAYERFS_ASSIGN(bool cloned, clone_object(from, out, to, caller));
     if (cloned) return length;

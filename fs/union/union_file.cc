@@ -5,31 +5,13 @@
 
 #include <algorithm>
 
+#include "fs/base/log.h"
+#include "fs/base/sys_file.h"
 #include "fs/union/union.h"
 
 namespace layerfs::unionfs {
 
 using tree::ContentKind;
-
-namespace {
-
-// Writes as much as goes: what is written before an error counts (write(2)).
-Result<std::size_t> write_most(int fd, std::span<const std::byte> data, std::uint64_t offset) {
-  std::size_t done = 0;
-  while (done < data.size()) {
-    ssize_t count = ::pwrite(fd, data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
-    int code = errno;
-    if (count > 0) {
-      done += static_cast<std::size_t>(count);
-    } else if (count == 0 || code != EINTR) {
-      if (done > 0) return done;
-      return system_error(count == 0 ? EIO : code, "write data file");
-    }
-  }
-  return done;
-}
-
-}  // namespace
 
 Result<std::size_t> Union::read(Ino ino, std::uint64_t offset, std::span<std::byte> buffer) {
   LAYERFS_ASSIGN(Node node, get_regular(ino));
@@ -61,8 +43,8 @@ Result<std::uint64_t> Union::lseek(Ino ino, std::uint64_t offset, int whence) {
   return content_.seek(ino, node, offset, whence);
 }
 
-Result<std::size_t> Union::write(Ino ino, std::uint64_t offset, std::span<const std::byte> data,
-                                 WriteFlags flags, const Caller& caller) {
+Result<std::size_t> Union::write_once(Ino ino, std::uint64_t offset, std::span<const std::byte> data,
+                                      WriteFlags flags, const Caller& caller) {
   if (data.size() > kMaxFileSize || offset > kMaxFileSize - data.size()) return errno_error(EFBIG);
   FreezeGate::Pass pass(gate_);
   LAYERFS_TRY(check_writable());
@@ -82,7 +64,7 @@ Result<std::size_t> Union::write(Ino ino, std::uint64_t offset, std::span<const 
     note_holes(node, offset);
     only_writes = false;
   }
-  LAYERFS_ASSIGN(std::size_t count, write_most(place.fd(), data, place.offset + offset));
+  LAYERFS_ASSIGN(std::size_t count, pwrite_most(place.fd(), data, place.offset + offset));
   // A short write that was to cover everything: what it left of the old bytes is still wanted.
   if (covers_all && offset + count < node.size) return errno_error(ENOSPC);
 
@@ -90,7 +72,7 @@ Result<std::size_t> Union::write(Ino ino, std::uint64_t offset, std::span<const 
   if (only_writes) set.written = {ino, offset, count};
   node.size = std::max(node.size, offset + count);
   if (ranged) set.changes.emplace_back(tree::AddExtent{ino, offset, count});
-  LAYERFS_TRY(touch_content(set, ino, node, flags.kill_suid_sgid));
+  LAYERFS_TRY(touch_content(set, ino, node, flags.kill_suid_sgid ? &caller : nullptr));
   LAYERFS_TRY(put_node(set, ino, node));
   LAYERFS_TRY(apply(set));
   return count;
@@ -102,7 +84,10 @@ Result<void> Union::zero_locked(tree::ChangeSet& set, Ino ino, Node& node, std::
   if (node.content == ContentKind::kNone) return {};
   LAYERFS_ASSIGN(DataPlace place, content_.make_data(ino, node, node.size, node.size));
   LAYERFS_TRY(zero_range(place.fd(), place.offset + offset, length));
-  if (!node.object.is_zero()) set.changes.emplace_back(tree::AddExtent{ino, offset, length});
+  if (!node.object.is_zero()) {
+    LAYERFS_TRY(Content::extend(place, offset + length));
+    set.changes.emplace_back(tree::AddExtent{ino, offset, length});
+  }
   note_holes(node, offset + length);
   return {};
 }
@@ -118,11 +103,26 @@ Result<void> Union::allocate_locked(Ino ino, Node& node, std::uint64_t offset, s
   // Whether it is for the file's own bytes or beyond them, the size does not tell its blocks any more.
   note_holes(node, offset + length);
   if (result == 0) return {};
+  // What it got before the disk was full goes back, as far as it lies beyond the end (truncate(2) to the
+  // length that the file has): nobody would know of it.
+  auto attributes = stat_fd(place.fd());
+  if (attributes && ::ftruncate(place.fd(), attributes->st_size) != 0)
+    log_debug("give back the blocks of a failed allocation: {}", errno_text(errno));
   return system_error(code, "allocate data file");
 }
 
-Result<void> Union::fallocate(Ino ino, int mode, std::uint64_t offset, std::uint64_t length,
-                              const Caller& caller) {
+// The data file grows with the size that the node gets. Requires: allocate_locked() has given it one, if at
+// all.
+Result<void> Union::extend_locked(Ino ino, Node& node, std::uint64_t size) const {
+  if (!has_data_file(node.content) || !node.object.is_zero()) return {};
+  LAYERFS_ASSIGN(DataPlace place, content_.make_data(ino, node, node.size, size));
+  LAYERFS_TRY(Content::extend(place, size));
+  note_holes(node, size);
+  return {};
+}
+
+Result<void> Union::fallocate_once(Ino ino, int mode, std::uint64_t offset, std::uint64_t length,
+                                   const Caller& caller) {
   constexpr int kKnown = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
   bool punch = (mode & FALLOC_FL_PUNCH_HOLE) != 0;
   bool zero = (mode & FALLOC_FL_ZERO_RANGE) != 0;
@@ -137,15 +137,22 @@ Result<void> Union::fallocate(Ino ino, int mode, std::uint64_t offset, std::uint
 
   tree::ChangeSet set = change_of(caller);
   std::uint64_t end = offset + length;
-  if ((punch || zero) && offset < node.size)
-    LAYERFS_TRY(zero_locked(set, ino, node, offset, std::min(end, node.size) - offset));
+  // The blocks come first: where there are none, no byte may have changed, because the kernel keeps its pages
+  // of a call that failed.
   if (!punch) {
     auto allocated = allocate_locked(ino, node, offset, length);
     // A range of zeros is right without blocks too.
     if (!allocated && !(zero && allocated.error().code == EOPNOTSUPP)) return allocated;
-    if (!keep_size) node.size = std::max(node.size, end);
   }
-  LAYERFS_TRY(touch_content(set, ino, node, caller.kills_set_id));
+  if ((punch || zero) && offset < node.size)
+    LAYERFS_TRY(zero_locked(set, ino, node, offset, std::min(end, node.size) - offset));
+  // Zeroing gave them back. Where others have taken them meanwhile, the zeros are right without.
+  if (zero) static_cast<void>(allocate_locked(ino, node, offset, length));
+  if (!punch && !keep_size && end > node.size) {
+    LAYERFS_TRY(extend_locked(ino, node, end));
+    node.size = end;
+  }
+  LAYERFS_TRY(touch_content(set, ino, node, caller.kills_set_id ? &caller : nullptr));
   LAYERFS_TRY(put_node(set, ino, node));
   return apply(set);
 }

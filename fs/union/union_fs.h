@@ -46,6 +46,11 @@ struct Caller {
   Gid gid{0};
   mode_t umask = 0;           ///< applied here, unless the directory has a default ACL (acl(5))
   std::uint64_t request = 0;  ///< the request's number, for ChangeSet::request
+  /// Of which thread the request is; 0: not known.
+  std::uint32_t thread = 0;
+  /// Whether that thread has `gid` among its supplementary groups. Asked seldom: for a set-group-ID bit
+  /// without group execution. Null: it has none.
+  bool (*has_group)(const Caller& caller, Gid gid) = nullptr;
   /// Without CAP_FSETID: fallocate and copy_file_range, which have no flag for it, take set-id bits away.
   bool kills_set_id = false;
   /// The request came before: a server that died may have done it already.

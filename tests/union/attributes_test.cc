@@ -2,10 +2,10 @@
 // Modes, owners, times, ACLs and xattrs, and the file system as a whole: read-only, frozen; one sentence
 // each.
 #include <sys/stat.h>
-#include <functional>
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <thread>
 
 #include "fs/union/acl.h"
@@ -125,6 +125,44 @@ TEST_F(Attributes, WritesDropCapabilitiesAndSetIdBitsWhereAsked) {
   EXPECT_EQ(node("file").mode, 02745);
 }
 
+// setattr_should_drop_sgid() of Linux 6.2.
+TEST_F(Attributes, SetGidWithoutGroupExecutionStaysForMembersOfTheGroupOnly) {
+  const Caller stranger{.uid = Uid{7}, .gid = Gid{7}, .kills_set_id = true};
+  const Caller owner{.uid = Uid{5}, .gid = Gid{50}, .kills_set_id = true};
+  Caller member = stranger;
+  member.thread = 77;
+  member.has_group = [](const Caller& caller, Gid gid) { return caller.thread == 77 && gid == Gid{50}; };
+  ASSERT_EQ(make_file("other"), 0);
+  ASSERT_EQ(write("other", 0, "some bytes"), 0);
+  const Ino other = ino("other");
+  const std::vector<std::pair<const char*, std::function<int(const Caller&)>>> changes = {
+      {"write",
+       [&](const Caller& by) {
+         return code(fs().write(file_, 0, as_bytes("x"), {.kill_suid_sgid = true}, by));
+       }},
+      {"truncate",
+       [&](const Caller& by) { return code(fs().setattr(file_, {.size = 9, .kill_suid_sgid = true}, by)); }},
+      {"fallocate", [&](const Caller& by) { return code(fs().fallocate(file_, 0, 0, 20, by)); }},
+      {"copy_file_range",
+       [&](const Caller& by) { return code(fs().copy_file_range(other, 0, file_, 0, 4, by)); }},
+  };
+  for (const auto& [name, change] : changes) {
+    SCOPED_TRACE(name);
+    const auto mode_after = [&, &make = change](const Caller& by) -> int {
+      EXPECT_EQ(set("file", {.uid = Uid{5}, .gid = Gid{50}}), 0);
+      EXPECT_EQ(set("file", {.mode = 06666}), 0);
+      EXPECT_EQ(make(by), 0);
+      return node("file").mode;
+    };
+    EXPECT_EQ(mode_after(stranger), 0666);
+    EXPECT_EQ(mode_after(member), 02666);
+    EXPECT_EQ(mode_after(owner), 02666);
+  }
+  ASSERT_EQ(set("file", {.mode = 06666}), 0);
+  ASSERT_EQ(set("file", {.gid = Gid{51}}), 0);
+  EXPECT_EQ(node("file").mode, 02666) << "root has CAP_FSETID";
+}
+
 TEST_F(Attributes, AChangeOfOwnerClearsSetIdBitsOfFilesAndNotOfDirectories) {
   ASSERT_EQ(set("file", {.mode = 06755}), 0);
   ASSERT_EQ(set("file", {.gid = Gid{5}}), 0);
@@ -229,6 +267,22 @@ TEST_F(Attributes, XattrsHaveTheLimitsOfTheKernel) {
   EXPECT_LE(fs().listxattr(dir_)->size(), 65536U);
 }
 
+TEST_F(Attributes, AListOfXattrsMayBeAsLongAsTheKernelTakesIt) {
+  ASSERT_EQ(make_file("many"), 0);
+  const auto name = [](int number, std::size_t size) {
+    std::string text = "user." + std::to_string(number);
+    return text + std::string(size - text.size(), 'n');
+  };
+  for (int i = 0; i < 255; ++i) ASSERT_EQ(set_xattr("many", name(i, 255), ""), 0);  // 256 bytes each
+  EXPECT_EQ(set_xattr("many", name(255, 254), ""), 0);
+  EXPECT_EQ(fs().listxattr(ino("many"))->size(), 65535U);
+  EXPECT_EQ(set_xattr("many", "u", ""), ENOSPC);
+  EXPECT_EQ(code(fs().removexattr(ino("many"), name(255, 254), {})), 0);
+  EXPECT_EQ(set_xattr("many", name(256, 255), ""), 0) << "to the last byte";
+  EXPECT_EQ(fs().listxattr(ino("many"))->size(), 65536U);
+  EXPECT_EQ(set_xattr("many", name(256, 255), "another value"), 0);
+}
+
 TEST_F(Attributes, SpecialFilesAndSymlinksHaveXattrsToo) {
   ASSERT_EQ(forgotten(fs().symlink(tree::kRootIno, "l", "x", {})), 0);
   ASSERT_EQ(set_xattr("l", "trusted.t", "1"), 0);
@@ -286,6 +340,24 @@ TEST_F(Attributes, AFrozenFileSystemHoldsChangesBackAndAnswersReads) {
   writer.join();
   EXPECT_EQ(node("file").mode, 0600);
   ASSERT_TRUE(fs().freeze());
+  fs().thaw();
+}
+
+TEST_F(Attributes, AFreezeThatFailsLeavesNothingFrozen) {
+  FaultPlan plan{1, EIO};
+  upper_->plan = &plan;
+  EXPECT_EQ(code(fs().freeze()), EIO);
+  upper_->plan = nullptr;
+  std::atomic<bool> done{false};
+  std::thread writer([&] {
+    EXPECT_EQ(code(fs().setattr(file_, {.mode = 0600}, {})), 0);
+    done = true;
+  });
+  for (int i = 0; i < 500 && !done; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_TRUE(done);
+  if (!done) fs().thaw();
+  writer.join();
+  EXPECT_EQ(code(fs().freeze()), 0) << "it can be tried again";
   fs().thaw();
 }
 

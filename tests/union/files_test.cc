@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bytes: copy-up, ranges, holes, truncation, fallocate, lseek, copy_file_range; one sentence each.
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -238,6 +240,115 @@ TEST_F(Files, SeekFindsDataAndHolesAcrossObjectRangesAndEnd) {
   EXPECT_EQ(seek("inline", 2, SEEK_HOLE), 6U);
 }
 
+// A data file is as long as the file, and so are its holes: ext4's answers are those of its blocks.
+TEST_F(Files, HolesEndWhereBlocksDo) {
+  ASSERT_EQ(make_file("sparse"), 0);
+  ASSERT_EQ(set("sparse", {.size = 100'000}), 0);
+  ASSERT_EQ(write("sparse", 10'000, "x"), 0);
+  EXPECT_EQ(seek("sparse", 0, SEEK_DATA), 8192U);
+  EXPECT_EQ(seek("sparse", 9000, SEEK_HOLE), 12'288U);
+  EXPECT_EQ(code(fs().lseek(ino("sparse"), 12'288, SEEK_DATA)), ENXIO);
+  ASSERT_EQ(make_file("end"), 0);
+  ASSERT_EQ(set("end", {.size = 50'001}), 0);
+  ASSERT_EQ(write("end", 50'000, "x"), 0);
+  EXPECT_EQ(seek("end", 0, SEEK_DATA), 49'152U);
+  EXPECT_EQ(seek("end", 50'000, SEEK_HOLE), 50'001U);
+}
+
+/// The length of its data file; of one in a place 0.
+std::uint64_t data_length(tree::UpperLayer& upper, Ino file) {
+  auto data = upper.open_data(file);
+  return data ? static_cast<std::uint64_t>(stat_fd((*data)->get())->st_size) : 0;
+}
+
+// What tells a data file that was damaged from one that is as it was left.
+TEST_F(Files, DataFilesReachAsFarAsTheirNodesSay) {
+  const std::string kOwn(40'000, 'o');
+  const auto expect_reach = [&](const std::string& path, std::uint64_t length) {
+    SCOPED_TRACE(path);
+    EXPECT_TRUE(node(path).data_reaches);
+    EXPECT_GE(data_length(*upper_, ino(path)), length);
+  };
+  for (const char* name : {"own", "grown", "allocated", "zeroed", "copied", "empty"}) {
+    ASSERT_EQ(make_file(name), 0);
+    ASSERT_EQ(write(name, 0, kOwn), 0);
+    expect_reach(name, kOwn.size());
+  }
+  ASSERT_EQ(set("grown", {.size = 90'000}), 0);
+  expect_reach("grown", 90'000);
+  ASSERT_EQ(fallocate("allocated", 0, 50'000, 20'000), 0);
+  expect_reach("allocated", 70'000);
+  ASSERT_EQ(fallocate("zeroed", FALLOC_FL_ZERO_RANGE, 30'000, 60'000), 0);
+  expect_reach("zeroed", 90'000);
+  ASSERT_EQ(fs().copy_file_range(ino("grown"), 50'000, ino("copied"), 40'000, 30'000, {}).value_or(0),
+            30'000U);
+  expect_reach("copied", 70'000);
+  ASSERT_EQ(set("empty", {.size = 0}), 0);
+  ASSERT_EQ(set("empty", {.size = 60'000}), 0);
+  expect_reach("empty", 60'000);
+  // Over an object: to the end of the last extent.
+  ASSERT_EQ(fallocate("big", FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, kMiB, kMiB), 0);
+  expect_reach("big", 2 * kMiB);
+  ASSERT_EQ(fs().copy_file_range(ino("grown"), 50'000, big_ino_, 3 * kMiB, 30'000, {}).value_or(0), 30'000U);
+  expect_reach("big", 3 * kMiB + 30'000);
+  ASSERT_EQ(write("small", 0, "x"), 0);
+  EXPECT_TRUE(node("small").data_reaches);
+  // Copied up whole, with zeros at its end.
+  std::string zeros = "text" + std::string(50'000, '\0');
+  auto upper = std::make_shared<FaultyUpper>(upper::make_memory_upper());
+  upper_.swap(upper);
+  lower_file(tree::kRootIno, "zeros", zeros);
+  mount();
+  ASSERT_EQ(write("zeros", 0, "T"), 0);
+  expect_reach("zeros", zeros.size());
+}
+
+// truncate(2): EFBIG where the last byte could not be written.
+TEST_F(Files, NoSizeIsTakenThatCannotBeWritten) {
+  constexpr std::uint64_t kLimit = 64 * kMiB;
+  ASSERT_EQ(make_file("f"), 0);
+  // A process whose files may not be that large stands for a file system below that has no such files.
+  struct rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto old_handler = ::signal(SIGXFSZ, SIG_IGN);
+  struct rlimit limit = before;
+  limit.rlim_cur = kLimit;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  const int huge = set("f", {.size = std::uint64_t{1} << 45});
+  const int over = set("big", {.size = std::uint64_t{1} << 45});
+  const int fits = set("f", {.size = kLimit});
+  const int last_byte = write("f", kLimit - 1, "x");
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  ::signal(SIGXFSZ, old_handler);
+  EXPECT_EQ(huge, EFBIG);
+  EXPECT_EQ(over, EFBIG);
+  EXPECT_EQ(fits, 0);
+  EXPECT_EQ(last_byte, 0);
+  EXPECT_EQ(node("f").size, kLimit);
+  EXPECT_EQ(node("big").size, big_.size());
+  EXPECT_EQ(read("big"), big_);
+}
+
+// What is written over whole is not copied first; where less of it can be written the old bytes stay.
+TEST_F(Files, AShortWriteThatWasToCoverAllLeavesTheOldBytes) {
+  struct rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto old_handler = ::signal(SIGXFSZ, SIG_IGN);
+  const std::string bytes(5000, 'n');
+  auto place = upper_->create_shared(small_ino_);
+  ASSERT_TRUE(place);
+  struct rlimit limit = before;
+  limit.rlim_cur = place->offset + 5;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  const auto count = fs().write(small_ino_, 0, as_bytes(bytes), {}, {});
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  ::signal(SIGXFSZ, old_handler);
+  EXPECT_EQ(code(count), ENOSPC);
+  EXPECT_EQ(read("small"), "0123456789");
+  mount();
+  EXPECT_EQ(read("small"), "0123456789");
+}
+
 TEST_F(Files, FallocateAllocatesExtendsZeroesAndPunches) {
   ASSERT_EQ(fallocate("small", 0, 8, 8), 0);
   EXPECT_EQ(read("small"), "0123456789" + std::string(6, '\0'));
@@ -282,6 +393,62 @@ TEST_F(Files, CopyOfAWholeObjectNamesItAndMovesNoByte) {
   ASSERT_EQ(write("copy", 0, "X"), 0);
   EXPECT_EQ(read("big"), big_);
   EXPECT_EQ(read("copy"), "X" + big_.substr(1));
+}
+
+TEST_F(Files, CopyOfAWholeShorterFileLeavesTheTail) {
+  // The target has an object as well; then a data file.
+  EXPECT_EQ(fs().copy_file_range(small_ino_, 0, big_ino_, 0, 10, {}).value_or(0), 10U);
+  EXPECT_EQ(read("big"), "0123456789" + big_.substr(10));
+  ASSERT_EQ(make_file("longer"), 0);
+  ASSERT_EQ(write("longer", 0, std::string(50, 'l')), 0);
+  EXPECT_EQ(fs().copy_file_range(small_ino_, 0, ino("longer"), 0, 10, {}).value_or(0), 10U);
+  EXPECT_EQ(read("longer"), "0123456789" + std::string(40, 'l'));
+  ASSERT_EQ(set("small", {.size = 20}), 0);
+  ASSERT_EQ(make_file("hole"), 0);
+  ASSERT_EQ(set("hole", {.size = 5}), 0);
+  EXPECT_EQ(fs().copy_file_range(ino("hole"), 0, small_ino_, 0, 5, {}).value_or(0), 5U);
+  EXPECT_EQ(read("small"), std::string(5, '\0') + "56789" + std::string(10, '\0'));
+}
+
+// The answer is a number of 32 bits: of a whole object too, of which none are copied.
+TEST_F(Files, CopyOfMoreThanFourGigabytesIsNotAnsweredWithMoreThanFits) {
+  constexpr std::uint64_t kHuge = 5ULL << 30;
+  Node node;
+  node.mode = 0644;
+  node.content = tree::ContentKind::kNone;
+  node.size = kHuge;
+  const Ino huge = lower_->add_node(tree::kRootIno, "huge", node, {}, {});
+  node.content = tree::ContentKind::kObject;
+  node.object = blobs_->put("stands for five gigabytes").value();
+  const Ino object = lower_->add_node(tree::kRootIno, "object", node, {}, {});
+  mount();
+  for (const Ino from : {huge, object}) {
+    const std::string copy = "copy of " + std::to_string(to_number(from));
+    ASSERT_EQ(make_file(copy), 0);
+    const auto count = fs().copy_file_range(from, 0, ino(copy), 0, kHuge, {});
+    EXPECT_LE(count.value_or(0), UINT32_MAX);
+    EXPECT_EQ(this->node(copy).size, count.value_or(0)) << "not even where an object would be named";
+  }
+}
+
+// The kernel drops its pages of what it is told was copied, and of nothing else.
+TEST_F(Files, ACopyThatFailsHalfWayAnswersWhatIsCopied) {
+  ASSERT_EQ(make_file("from"), 0);
+  ASSERT_EQ(write("from", 0, std::string(200'000, 'f')), 0);
+  ASSERT_EQ(make_file("to"), 0);
+  ASSERT_EQ(write("to", 0, std::string(200'000, 't')), 0);
+  struct rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto old_handler = ::signal(SIGXFSZ, SIG_IGN);
+  struct rlimit limit = before;
+  limit.rlim_cur = 100'000;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  const auto count = fs().copy_file_range(ino("from"), 0, ino("to"), 0, 200'000, {});
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  ::signal(SIGXFSZ, old_handler);
+  const std::string bytes = read("to");
+  EXPECT_EQ(bytes.find('t'), count.value_or(0)) << "no byte beyond the answer has changed";
+  EXPECT_GT(count.value_or(0), 0U);
 }
 
 TEST_F(Files, CopyOfARangeTakesBytesHolesAndBothEnds) {

@@ -306,7 +306,7 @@ class ReferenceModel {
     if (uid) node->uid = *uid;
     if (gid) node->gid = *gid;
     if ((uid || gid) && !node->is_dir()) {
-      drop_set_id(node);
+      drop_set_id(node, true);
       node->xattrs.erase("security.capability");
     }
     touch(node->ctime);
@@ -361,9 +361,10 @@ class ReferenceModel {
       dir = up;
     }
   }
-  static void drop_set_id(const NodePtr& node) {
+  /// `could_set`: who changes the file might set its set-gid bit.
+  static void drop_set_id(const NodePtr& node, bool could_set) {
     node->mode &= ~mode_t{S_ISUID};
-    if ((node->mode & S_IXGRP) != 0) node->mode &= ~mode_t{S_ISGID};
+    if ((node->mode & S_IXGRP) != 0 || !could_set) node->mode &= ~mode_t{S_ISGID};
   }
 
   NodePtr new_node(const NodePtr& dir, mode_t type, mode_t mode, const Who& who) {
@@ -398,7 +399,7 @@ class ReferenceModel {
     touch(node->ctime);
   }
   void changed_bytes(const NodePtr& node, bool kill) {
-    if (kill) drop_set_id(node);
+    if (kill) drop_set_id(node, node->gid == 0);  // by user 0 of group 0, without CAP_FSETID
     node->xattrs.erase("security.capability");
     touch(node->mtime, node->ctime);
   }
