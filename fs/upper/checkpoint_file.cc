@@ -14,14 +14,16 @@
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
 #include "fs/upper/crc32c.h"
+#include "fs/upper/upper_file.h"
 
 namespace layerfs::upper {
 
 namespace {
 
 constexpr std::string_view kCheckpointMagic = "LFSCKPT1";
-constexpr std::uint32_t kCheckpointVersion = 2;
-constexpr std::uint32_t kOldestCheckpointVersion = 1;  // has no kShared; otherwise the same
+constexpr std::uint32_t kCheckpointVersion = 3;
+// Has no kShared; 2 has no lengths of data files; otherwise the same.
+constexpr std::uint32_t kOldestCheckpointVersion = 1;
 constexpr std::size_t kHeaderSize = 32;
 constexpr std::size_t kBlockHeaderSize = 24;
 constexpr std::uint32_t kFlagCommit = 1;
@@ -31,7 +33,7 @@ constexpr std::size_t kBlockSize = 256U << 10;
 constexpr std::size_t kLongestBlock = std::size_t{1} << 30;
 constexpr std::size_t kLongestKey = 1024;
 /// Blocks of the disk kept ready behind the end, so that a batch can still be written when it is full.
-constexpr off_t kReservedBytes = off_t{1} << 20;
+constexpr std::array kReservedBytes = {off_t{4} << 20, off_t{1} << 20};
 
 enum RecordOp : std::uint8_t { kPut = 1, kErase = 2, kErasePrefix = 3 };
 
@@ -177,7 +179,7 @@ Result<std::unique_ptr<CheckpointFile>> CheckpointFile::open(const std::string& 
                                                              SyncOps& sync) {
   std::unique_ptr<CheckpointFile> file(new CheckpointFile(path, mode, sync));
   const int flags = mode == CheckpointMode::kReadOnly ? O_RDONLY : O_RDWR | O_CREAT;
-  LAYERFS_ASSIGN(file->file_, open_file(path, flags, 0600));
+  LAYERFS_ASSIGN(file->file_, open_upper_file(path, flags, 0600));
   LAYERFS_TRY(file->find_end());
   return file;
 }
@@ -238,7 +240,8 @@ Result<void> CheckpointFile::flush_entry() {
 
 /// What can't be had now is not missed now: then the next batch on a full disk says so.
 void CheckpointFile::reserve() const {
-  static_cast<void>(fallocate(file_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(end_), kReservedBytes));
+  for (const off_t size : kReservedBytes)
+    if (fallocate(file_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(end_), size) == 0) return;
 }
 
 Result<void> CheckpointFile::append(Fill fill) {
@@ -279,7 +282,11 @@ Result<void> CheckpointFile::append_batch(Fill fill) {
 Result<void> CheckpointFile::replace(Fill fill) {
   if (mode_ == CheckpointMode::kReadOnly) return errno_error(EROFS);
   const std::string fresh_path = path_ + ".new";
-  LAYERFS_ASSIGN(Fd fresh, open_file(fresh_path, O_RDWR | O_CREAT | O_TRUNC, 0600));
+  LAYERFS_TRY(remove_tree(fresh_path));  // of an attempt that did not end, or whatever lies there
+  LAYERFS_ASSIGN(Fd fresh, open_upper_file(fresh_path, O_RDWR | O_CREAT | O_EXCL, 0600));
+  // What is kept ready behind the old one is for the new one.
+  if (ftruncate(file_.get(), static_cast<off_t>(end_)) != 0) return system_error(errno, "cut", path_);
+  has_tail_ = false;
   auto written = pwrite_full(fresh.get(), as_bytes(encode_header()), 0);
   Batch batch(fresh.get(), kHeaderSize, 1);
   if (written) written = fill(batch);
@@ -290,6 +297,7 @@ Result<void> CheckpointFile::replace(Fill fill) {
     // Its space is wanted where the disk is full; the first error is the one to tell.
     if (auto removed = unlink_at(AT_FDCWD, fresh_path, 0); !removed)
       log_debug("{}", removed.error().message());
+    if (mode_ == CheckpointMode::kDurable) reserve();
     return written;
   }
   // From here on the new file is the file, whatever the flush of the directory says.
@@ -304,7 +312,7 @@ Result<void> CheckpointFile::replace(Fill fill) {
 
 Result<bool> CheckpointFile::is_current() const {
   LAYERFS_ASSIGN(const auto here, stat_fd(file_.get()));
-  LAYERFS_ASSIGN(const auto there, find_stat_at(AT_FDCWD, path_, 0));
+  LAYERFS_ASSIGN(const auto there, find_stat_at(AT_FDCWD, path_, AT_SYMLINK_NOFOLLOW));
   if (!there || here.st_ino != there->st_ino || here.st_dev != there->st_dev) return false;
   BlockReader reader(file_.get(), static_cast<std::uint64_t>(here.st_size), end_ == 0 ? kHeaderSize : end_,
                      next_number_);

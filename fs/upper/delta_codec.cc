@@ -31,6 +31,7 @@ constexpr std::uint8_t kHasRdev = 1;
 constexpr std::uint8_t kHasParent = 2;
 constexpr std::uint8_t kHasObject = 4;
 constexpr std::uint8_t kHasBaseSize = 8;
+constexpr std::uint8_t kDataReaches = 16;  // has no field: it says so itself
 
 constexpr std::uint32_t kNanosecondsPerSecond = 1'000'000'000;
 constexpr std::uint64_t kMaxOffset = std::numeric_limits<std::int64_t>::max();
@@ -48,7 +49,8 @@ void append_value(std::string& to, std::string_view value) {
 std::uint8_t fields_of(const Node& node) {
   return static_cast<std::uint8_t>(
       (node.rdev != 0 ? kHasRdev : 0) | (to_number(node.parent) != 0 ? kHasParent : 0) |
-      (node.object.is_zero() ? 0 : kHasObject) | (node.base_size != 0 ? kHasBaseSize : 0));
+      (node.object.is_zero() ? 0 : kHasObject) | (node.base_size != 0 ? kHasBaseSize : 0) |
+      (node.data_reaches ? kDataReaches : 0));
 }
 
 /// What read_node will take back: a record that could not be read again would take the whole log with it.
@@ -257,7 +259,8 @@ bool read_node(ByteReader& from, Node& node) {
   const auto kind = from.le<std::uint8_t>();
   const auto content = from.le<std::uint8_t>();
   const auto zero = from.le<std::uint8_t>();
-  if (!from.ok() || fields > (kHasRdev | kHasParent | kHasObject | kHasBaseSize) || zero != 0) return false;
+  if (!from.ok() || fields > (kHasRdev | kHasParent | kHasObject | kHasBaseSize | kDataReaches) || zero != 0)
+    return false;
   if (!is_node_kind(kind) || content > static_cast<std::uint8_t>(tree::ContentKind::kShared)) return false;
   node.kind = static_cast<tree::NodeKind>(kind);
   node.content = static_cast<tree::ContentKind>(content);
@@ -278,6 +281,7 @@ bool read_node(ByteReader& from, Node& node) {
     if (object.size() == Digest::kSize) std::memcpy(node.object.bytes.data(), object.data(), Digest::kSize);
   }
   node.base_size = (fields & kHasBaseSize) != 0 ? from.le<std::uint64_t>() : 0;
+  node.data_reaches = (fields & kDataReaches) != 0;
   // One value has one form: a field that is there is not zero.
   return from.ok() && is_storable(node) && fields == fields_of(node);
 }

@@ -41,6 +41,9 @@ class RecentRequests {
   std::size_t next_ = 0;
 };
 
+/// Whether somebody appends to the log while it is read.
+enum class LogTail : std::uint8_t { kStays, kMoves };
+
 struct DeltaCore {
   std::string directory;
   DeltaOptions options;
@@ -52,6 +55,7 @@ struct DeltaCore {
   std::unique_ptr<DeltaData> data;
   std::unique_ptr<CheckpointFile> checkpoint;
   std::unique_ptr<RedoLog> log;  // null: read-only
+  LogTail tail = LogTail::kStays;
   /// What the checkpoint covers; the persister's.
   std::uint64_t covered = 0;
   /// To be flushed themselves before the log gives up what it has of them.
@@ -66,6 +70,9 @@ struct DeltaCore {
   bool changed_since_flush = false;
   std::uint64_t last_change = 0;  // the last record that is not a mark
   RecentRequests requests;
+
+  /// Something was removed since a checkpoint did not find room.
+  std::atomic<bool> has_freed{false};
 
   mutable std::shared_mutex state_mutex;
   DeltaState state;

@@ -10,7 +10,9 @@
 #include <map>
 #include <set>
 
+#include "fs/base/bytes.h"
 #include "fs/base/log.h"
+#include "fs/base/own_files.h"
 #include "fs/base/sys_file.h"
 
 namespace layerfs::upper {
@@ -52,7 +54,7 @@ Result<std::unique_ptr<DeltaData>> DeltaData::open(const std::string& directory,
   const std::string path = join_path(directory, "data");
   Fd dir;
   if (access == DataAccess::kReadWrite) LAYERFS_TRY(make_dir(path, 0700));
-  auto opened = open_file(path, O_RDONLY | O_DIRECTORY);
+  auto opened = open_file(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   // Read-only: a delta that never had a data file may not have the directory either.
   if (opened)
     dir = std::move(*opened);
@@ -87,13 +89,12 @@ Result<std::shared_ptr<const Fd>> DeltaData::open_locked(const DataFile& file, i
   if (!dir_) return errno_error(ENOENT);
   auto& held = held_[file];
   if (auto alive = held.lock()) return alive;
-  const int fd = openat(dir_.get(), name_of(file).c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0) {
-    const int code = errno;
+  auto fd = open_own_at(dir_.get(), name_of(file), flags, 0600);
+  if (!fd) {
     held_.erase(file);
-    return errno_error(code);
+    return std::unexpected(std::move(fd).error());
   }
-  auto opened = std::make_shared<const Fd>(fd);
+  auto opened = std::make_shared<const Fd>(std::move(*fd));
   held = opened;
   if (held_.size() >= sweep_at_) {
     std::erase_if(held_, [](const auto& one) { return one.second.expired(); });
@@ -141,6 +142,10 @@ Result<tree::DataPlace> DeltaData::create_shared(tree::Ino ino) {
     LAYERFS_TRY(give_back_locked(file, one));
   }
   LAYERFS_ASSIGN(auto opened, create_locked(file));
+  // As long as all its places from the start: whoever finds it shorter knows that something was lost.
+  LAYERFS_ASSIGN(const struct stat st, stat_fd(opened->get()));
+  constexpr auto kWhole = static_cast<off_t>(kSharers * tree::kSharedLimit);
+  if (st.st_size < kWhole && ftruncate(opened->get(), kWhole) != 0) return errno_error(errno);
   used_[file.number].set(index);
   return place_of(ino, std::move(opened));
 }
@@ -185,6 +190,11 @@ void DeltaData::doom(std::span<const DataName> names) {
   }
 }
 
+bool DeltaData::has_doomed() const {
+  const std::lock_guard lock(mutex_);
+  return !doomed_.empty() || !doomed_places_.empty();
+}
+
 Result<void> DeltaData::remove_doomed(std::span<const DataName> names) {
   std::map<std::uint64_t, Places> shared;
   for (const DataName& name : names) {
@@ -209,8 +219,13 @@ Result<void> DeltaData::remove_doomed(std::span<const DataName> names) {
 
 Result<void> DeltaData::remove_locked(const DataFile& file) {
   held_.erase(file);
-  if (unlinkat(dir_.get(), name_of(file).c_str(), 0) != 0 && errno != ENOENT)
-    return system_error(errno, "remove data file", name_of(file));
+  const std::string name = name_of(file);
+  const std::size_t slash = name.find('/');
+  auto sub = open_own_at(dir_.get(), name.substr(0, slash), O_PATH | O_DIRECTORY);
+  if (!sub && sub.error().code == ENOENT) return {};
+  if (!sub) return std::unexpected(std::move(sub).error());
+  if (unlinkat(sub->get(), name.c_str() + slash + 1, 0) != 0 && errno != ENOENT)
+    return system_error(errno, "remove data file", name);
   return {};
 }
 
@@ -257,7 +272,7 @@ Result<void> DeltaData::keep_used_places(const DataFile& file) {
 Result<void> DeltaData::remove_unless(FunctionRef<bool(tree::Ino ino)> is_wanted) {
   for (unsigned index = 0; index < 256; ++index) {
     const std::string name = directory_name(static_cast<std::uint8_t>(index));
-    auto sub = open_at(dir_.get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    auto sub = open_own_at(dir_.get(), name, O_RDONLY | O_DIRECTORY);
     if (!sub) {
       if (sub.error().code == ENOENT) continue;
       return std::unexpected(std::move(sub).error());
@@ -275,6 +290,36 @@ Result<void> DeltaData::remove_unless(FunctionRef<bool(tree::Ino ino)> is_wanted
       LAYERFS_TRY(unlink_at(sub->get(), name_there, 0));
     }
   }
+  return {};
+}
+
+Result<void> DeltaData::check_directories() const {
+  for (unsigned index = 0; dir_ && index < 256; ++index) {
+    const std::string name = directory_name(static_cast<std::uint8_t>(index));
+    LAYERFS_ASSIGN(const auto st, find_stat_at(dir_.get(), name, AT_SYMLINK_NOFOLLOW));
+    if (st && !S_ISDIR(st->st_mode)) return corrupt_error("open", "data/" + name, "it is no directory");
+  }
+  return {};
+}
+
+Result<bool> DeltaData::reaches(const DataName& name, std::uint64_t length) const {
+  const std::string path = name_of(file_of(name));
+  std::optional<struct stat> st;
+  if (dir_) {
+    LAYERFS_ASSIGN(st, find_stat_at(dir_.get(), path, AT_SYMLINK_NOFOLLOW));
+  }
+  if (!st) return corrupt_error("open", "data/" + path, "the data file is lost");
+  if (!S_ISREG(st->st_mode)) return corrupt_error("open", "data/" + path, "it is no regular file");
+  return static_cast<std::uint64_t>(st->st_size) >= start_of(name) + length;
+}
+
+Result<void> DeltaData::make_reach(const DataName& name, std::uint64_t length) {
+  LAYERFS_ASSIGN(const bool is_long, reaches(name, length));
+  if (is_long) return {};
+  const std::lock_guard lock(mutex_);
+  LAYERFS_ASSIGN(const auto file, open_locked(file_of(name), open_flags()));
+  if (ftruncate(file->get(), static_cast<off_t>(start_of(name) + length)) != 0)
+    return system_error(errno, "extend data file", name_of(file_of(name)));
   return {};
 }
 
@@ -308,7 +353,8 @@ Result<void> DeltaData::flush_new_directories() {
   Result<void> first;
   for (std::size_t index = 0; index < new_in.size() && first; ++index) {
     if (!new_in.test(index)) continue;
-    auto sub = open_at(dir_.get(), directory_name(static_cast<std::uint8_t>(index)), O_RDONLY | O_DIRECTORY);
+    auto sub =
+        open_own_at(dir_.get(), directory_name(static_cast<std::uint8_t>(index)), O_RDONLY | O_DIRECTORY);
     if (sub)
       first = sync_.sync_all(sub->get());
     else if (sub.error().code != ENOENT)

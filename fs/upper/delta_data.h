@@ -37,6 +37,8 @@ class DeltaData {
   static Result<std::unique_ptr<DeltaData>> open(const std::string& directory, DataAccess access,
                                                  SyncOps& sync);
 
+  DataAccess access() const { return access_; }
+
   /// Errors: ENOSPC, EDQUOT, EMFILE, EIO.
   Result<std::shared_ptr<const Fd>> create(tree::Ino ino);
   /// Errors: ENOENT, EMFILE, EIO.
@@ -53,6 +55,8 @@ class DeltaData {
 
   /// What is to be removed once that is durable; for the functions above it is gone.
   void doom(std::span<const DataName> names);
+  /// True while something is.
+  bool has_doomed() const;
   /// Removes those that are still doomed; nothing there is success.
   Result<void> remove_doomed(std::span<const DataName> names);
   /// Calls `is_wanted` for the inode of each file of one inode and removes those that are not, shared files
@@ -63,6 +67,14 @@ class DeltaData {
   Result<std::string> read(const DataName& name, std::uint64_t offset, std::size_t length) const;
   /// Puts bytes back that a crash took, in a file that may have gone as well. Errors: ENOSPC, EDQUOT, EIO.
   Result<void> restore(const DataName& name, std::uint64_t offset, std::string_view bytes);
+
+  /// Errors: kCorrupt: something else lies at the name of a directory of data files; EIO...
+  Result<void> check_directories() const;
+  /// True where the data file is at least as long as it takes for `length` bytes of that data. Errors:
+  /// kCorrupt: it is not there, or is no regular file; EIO...
+  Result<bool> reaches(const DataName& name, std::uint64_t length) const;
+  /// Makes it so, by a hole. Errors: kCorrupt, EFBIG, EIO...
+  Result<void> make_reach(const DataName& name, std::uint64_t length);
 
   /// Flushes the files of these and the directories of those that are new: one by one, or, where they are
   /// many, by a flush of the file system. A file that is not there is not missed.

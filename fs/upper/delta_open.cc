@@ -3,6 +3,7 @@
 #include "fs/upper/delta_open.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +19,7 @@
 #include "fs/upper/delta_records.h"
 #include "fs/upper/delta_snapshot.h"
 #include "fs/upper/delta_upper_impl.h"
+#include "fs/upper/upper_file.h"
 
 namespace layerfs::upper {
 
@@ -79,14 +81,37 @@ void apply_body(DeltaCore& core, std::uint64_t seq, const LogBody& body, DataEff
   }
 }
 
+/// Where there is no log. It is made before the directory of the data files and before anything is in the
+/// checkpoint, on disk too. Errors: kCorrupt: there was one.
+Result<void> check_never_used(const DeltaCore& core) {
+  LAYERFS_ASSIGN(const auto data,
+                 find_stat_at(AT_FDCWD, join_path(core.directory, "data"), AT_SYMLINK_NOFOLLOW));
+  if (!data && (!core.checkpoint || core.checkpoint->size() == 0)) return {};
+  return corrupt_error("open", log_path(core.directory), "the redo log is lost");
+}
+
+/// After a power failure, whose last record that can be reached is `reached`: what lies behind was written
+/// early, unless a mark says that it must be there. The flush of one may have been under way, so it takes a
+/// second: that one was appended when the flush of the first had ended. Errors: kCorrupt.
+Result<void> check_marks_beyond(const DeltaCore& core, const RedoScan& scan, std::uint64_t reached) {
+  int marks = 0;
+  LAYERFS_TRY(scan.for_each_beyond(reached, [&](std::uint64_t, std::string_view body) -> Result<void> {
+    const auto decoded = decode_body(body);
+    const auto* mark = decoded ? std::get_if<LogMark>(&*decoded) : nullptr;
+    if (mark != nullptr && mark->flushed_to > reached) ++marks;
+    return {};
+  }));
+  if (marks < 2) return {};
+  return corrupt_error("open", log_path(core.directory), "records that were flushed are damaged");
+}
+
 /// Applies what counts of the log to the state. Errors: kCorrupt.
 Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, const CheckpointMeta& meta,
                       const BootId& boot_id) {
   Replay found;
   found.last_seq = meta.covered;
   if (!scan) {
-    if (meta.needs > meta.covered)
-      return corrupt_error("open", log_path(core.directory), "the redo log is lost");
+    LAYERFS_TRY(check_never_used(core));
     return found;
   }
   if (scan->header().start > meta.covered + 1)
@@ -95,7 +120,8 @@ Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, cons
   found.has_log = true;
   found.header = scan->header();
   found.is_clean = scan->segment_count() == 0;
-  found.power_failed = !found.is_clean && (boot_id == BootId{} || found.header.boot_id != boot_id);
+  const bool is_other_boot = boot_id == BootId{} || found.header.boot_id != boot_id;
+  found.power_failed = !found.is_clean && is_other_boot;
   std::uint64_t limit = UINT64_MAX;
   if (found.power_failed) {
     LAYERFS_ASSIGN(Marked marked, read_marks(*scan, meta.covered));
@@ -115,7 +141,8 @@ Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, cons
       }));
   for (const std::uint64_t request : latest) core.requests.add(request);
   DataEffects effects;
-  LAYERFS_TRY(
+  LAYERFS_ASSIGN(
+      const std::uint64_t reached,
       scan->for_each_from(meta.covered + 1, [&](std::uint64_t seq, std::string_view body) -> Result<void> {
         if (seq > limit) return {};
         LAYERFS_ASSIGN(const LogBody decoded, decode_body(body));
@@ -130,8 +157,14 @@ Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, cons
   });
   if (found.last_seq < meta.needs)
     return corrupt_error("open", log_path(core.directory), "it ends before what the checkpoint needs");
-  if (!found.power_failed && scan->has_records_beyond(found.last_seq))
-    return corrupt_error("open", log_path(core.directory), "records in the middle are damaged");
+  if (core.tail == LogTail::kMoves) {
+    if (!is_other_boot && scan->has_records_beyond(reached))
+      return corrupt_error("open", log_path(core.directory), "records in the middle are damaged");
+  } else if (is_other_boot) {
+    LAYERFS_TRY(check_marks_beyond(core, *scan, reached));
+  } else if (const char* damage = scan->find_damage(reached)) {
+    return corrupt_error("open", log_path(core.directory), damage);
+  }
   return found;
 }
 
@@ -149,8 +182,14 @@ Result<CheckpointMeta> load_checkpoint(DeltaCore& core) {
 
 /// The bytes of the log; empty where there is none.
 Result<std::string> read_log(const std::string& directory) {
-  auto bytes = read_file(log_path(directory), kLongestLog);
-  if (!bytes && bytes.error().code == ENOENT) return std::string();
+  auto log = open_upper_file(log_path(directory), O_RDONLY);
+  if (!log && log.error().code == ENOENT) return std::string();
+  if (!log) return std::unexpected(std::move(log).error());
+  LAYERFS_ASSIGN(const struct stat st, stat_fd(log->get()));
+  std::string bytes(std::min(static_cast<std::size_t>(st.st_size), kLongestLog), '\0');
+  LAYERFS_ASSIGN(const std::size_t count,
+                 pread_full(log->get(), std::as_writable_bytes(std::span(bytes)), 0));
+  bytes.resize(count);
   return bytes;
 }
 
@@ -181,7 +220,8 @@ Result<void> start_over(DeltaCore& core, const RedoLog::Settings& settings, cons
     core.covered = found.last_seq;
   }
   LAYERFS_ASSIGN(core.log, RedoLog::start(log_path(core.directory), settings, found.last_seq + 1));
-  return {};
+  // Or a header that says volatile would go on standing for what has been flushed now.
+  return settings.is_volatile ? Result<void>{} : core.log->flush();
 }
 
 /// Puts the data of the log where it would be had the power not failed.
@@ -195,26 +235,55 @@ Result<void> restore_data(DeltaCore& core, const std::vector<LogData>& data) {
   return core.data->flush(names);
 }
 
-/// The log to write on with, after what was found.
-Result<void> begin_log(DeltaCore& core, const RedoLog::Settings& settings,
-                       const std::optional<RedoScan>& scan, const Replay& found, const CheckpointMeta& meta) {
+/// Holds what the state says of data files against what is there. A power failure leaves those shorter that
+/// were cut after the last mark: where it is put right, they become as long as they are to be. Errors:
+/// kCorrupt.
+Result<void> check_data(DeltaCore& core, const Replay& found) {
+  LAYERFS_TRY(core.data->check_directories());
+  std::vector<DataName> short_ones;
+  LAYERFS_TRY(core.state.for_each_length([&](const DataName& name, std::uint64_t length) -> Result<void> {
+    LAYERFS_ASSIGN(const bool reaches, core.data->reaches(name, length));
+    if (reaches) return {};
+    if (!found.power_failed)
+      return corrupt_error("open", fmt::format("data of inode {}", to_number(name.ino)),
+                           "the data file is shorter than what was written to it");
+    short_ones.push_back(name);
+    return core.data->access() == DataAccess::kReadOnly ? Result<void>{}
+                                                        : core.data->make_reach(name, length);
+  }));
+  if (short_ones.empty() || core.data->access() == DataAccess::kReadOnly) return {};
+  return core.data->flush(short_ones);
+}
+
+/// The log to write on with, after what was found of one.
+Result<void> continue_log(DeltaCore& core, const RedoLog::Settings& settings,
+                          const std::optional<RedoScan>& scan, const Replay& found,
+                          const CheckpointMeta& meta) {
   const std::string path = log_path(core.directory);
-  core.covered = meta.covered;
-  if (!found.has_log || found.is_clean) {
+  if (found.is_clean) {
     LAYERFS_ASSIGN(core.log, RedoLog::start(path, settings, meta.covered + 1));
     return {};
   }
-  if (found.power_failed || found.header.is_volatile != settings.is_volatile)
+  if (found.power_failed || found.header.is_volatile != settings.is_volatile ||
+      found.header.version != kRedoVersion)
     return start_over(core, settings, *scan, found, meta.covered);
-  LAYERFS_ASSIGN(core.log, RedoLog::resume(path, settings, *scan, found.last_seq, meta.covered));
-  return {};
+  if (auto resumed = RedoLog::resume(path, settings, *scan, found.last_seq, meta.covered)) {
+    core.log = std::move(*resumed);
+    return {};
+  } else if (resumed.error().kind != ErrorKind::kSystem) {
+    return std::unexpected(std::move(resumed).error());
+  } else {
+    // It can't be flushed, or has no room: a checkpoint needs nothing of it.
+    log_warning("go on with the redo log: {}; beginning a new one", resumed.error().message());
+  }
+  return start_over(core, settings, *scan, found, meta.covered);
 }
 
 Result<void> lock_delta(DeltaCore& core) {
   LAYERFS_TRY(make_dir(core.directory, 0700));
   LAYERFS_ASSIGN(core.dir, open_file(core.directory, O_RDONLY | O_DIRECTORY));
   const std::string path = lock_path(core.directory);
-  LAYERFS_ASSIGN(core.lock, open_file(path, O_RDWR | O_CREAT, 0600));
+  LAYERFS_ASSIGN(core.lock, open_upper_file(path, O_RDWR | O_CREAT, 0600));
   LAYERFS_ASSIGN(const bool locked, lock_file(core.lock.get(), LockMode::kExclusive, LockWait::kNo));
   if (!locked) return system_error(EBUSY, "lock", path);
   return {};
@@ -234,15 +303,20 @@ Result<std::unique_ptr<tree::UpperLayer>> open_for_writing(std::unique_ptr<Delta
   LAYERFS_ASSIGN(core->checkpoint, CheckpointFile::open(checkpoint, mode, *core->sync));
   LAYERFS_ASSIGN(const CheckpointMeta meta, named(load_checkpoint(*core), checkpoint));
   LAYERFS_ASSIGN(const Replay found, named(replay(*core, scan, meta, boot_id), log_path(core->directory)));
-  LAYERFS_ASSIGN(core->data, DeltaData::open(core->directory, DataAccess::kReadWrite, *core->sync));
-  LAYERFS_TRY(restore_data(*core, found.data));
+  core->covered = meta.covered;
   RedoLog::Settings settings;
   settings.is_volatile = core->options.is_volatile;
   settings.max_segments = core->tuning.max_segments;
   settings.segment_size = core->tuning.segment_size;
   settings.sync = core->sync;
   settings.boot_id = boot_id;
-  LAYERFS_TRY(begin_log(*core, settings, scan, found, meta));
+  if (!found.has_log) {
+    LAYERFS_ASSIGN(core->log, RedoLog::start(log_path(core->directory), settings, meta.covered + 1));
+  }
+  LAYERFS_ASSIGN(core->data, DeltaData::open(core->directory, DataAccess::kReadWrite, *core->sync));
+  LAYERFS_TRY(restore_data(*core, found.data));
+  LAYERFS_TRY(named(check_data(*core, found), core->directory));
+  if (found.has_log) LAYERFS_TRY(continue_log(*core, settings, scan, found, meta));
   core->data->note_shared(core->state.sharers());
   if (!found.is_clean)
     LAYERFS_TRY(core->data->remove_unless([&](tree::Ino ino) {
@@ -257,7 +331,7 @@ Result<std::unique_ptr<tree::UpperLayer>> open_for_writing(std::unique_ptr<Delta
 }
 
 bool has_writer(const std::string& directory) {
-  const auto lock = open_file(lock_path(directory), O_RDONLY);
+  const auto lock = open_upper_file(lock_path(directory), O_RDONLY);
   if (!lock) return false;
   const auto free = lock_file(lock->get(), LockMode::kShared, LockWait::kNo);
   return free && !*free;
@@ -269,6 +343,8 @@ struct ReadDelta {
 
 /// One attempt at reading what a writer may be changing. EAGAIN: it did.
 Result<ReadDelta> read_once(DeltaCore& core, const BootId& boot_id) {
+  // What a writer appends meanwhile may be seen without what it appended before.
+  if (has_writer(core.directory)) core.tail = LogTail::kMoves;
   LAYERFS_ASSIGN(core.dir, open_file(core.directory, O_RDONLY | O_DIRECTORY));
   LAYERFS_ASSIGN(core.data, DeltaData::open(core.directory, DataAccess::kReadOnly, *core.sync));
   CheckpointMeta meta;
@@ -289,6 +365,7 @@ Result<ReadDelta> read_once(DeltaCore& core, const BootId& boot_id) {
   if (found.power_failed && found.header.is_volatile)
     return corrupt_error("open", core.directory,
                          "it was in use without flushing (volatile) when the machine went down; remove it");
+  if (found.data.empty()) LAYERFS_TRY(named(check_data(core, found), core.directory));
   core.next_ino = core.state.next_ino();
   return ReadDelta{!found.data.empty()};
 }

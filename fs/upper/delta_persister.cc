@@ -25,11 +25,10 @@ namespace {
 /// Erased files are removed early where they hold more than this, or a quarter of the free space.
 constexpr std::uint64_t kErasedLimit = std::uint64_t{256} << 20;
 
-/// A checkpoint file longer than twice what it was when written whole, and this, is written whole again.
-constexpr std::uint64_t kCheckpointSlack = std::uint64_t{16} << 20;
-
 /// Data goes into the log in records of at most this many bytes.
 constexpr std::size_t kLongestPiece = std::size_t{64} << 10;
+
+bool is_full_disk(const Error& error) { return error.code == ENOSPC || error.code == EDQUOT; }
 
 }  // namespace
 
@@ -157,11 +156,16 @@ Result<void> DeltaPersister::persist(Extent extent, std::optional<tree::Ino> ino
 }
 
 Result<void> DeltaPersister::make_room() {
+  // What erased files still hold may be all the room that there is.
+  const bool gives_back = core_.data->has_doomed() && persist(Extent::kFlush, std::nullopt);
   {
     const std::lock_guard lock(mutex_);
-    if (no_room_until_ && Clock::now() < *no_room_until_) return errno_error(no_room_error_);
+    if (!gives_back && !core_.has_freed && no_room_until_ && Clock::now() < *no_room_until_)
+      return errno_error(no_room_error_);
   }
   auto made = persist(Extent::kCheckpoint, std::nullopt);
+  // It may have come as far as to give some segments back.
+  if (!made && is_full_disk(made.error()) && core_.log->has_room()) made = Result<void>();
   const std::lock_guard lock(mutex_);
   no_room_until_.reset();
   if (!made) {
@@ -343,6 +347,25 @@ Result<void> DeltaPersister::checkpoint(const std::vector<tree::Ino>& inos) {
     covered = core_.last_change;
   }
   if (covered <= core_.covered) return flush(inos, DataTo::kFiles);
+  const auto done = checkpoint_to(covered, inos);
+  // Its reserve is for when something was removed: filling the disk must not use it up.
+  if (done || !is_full_disk(done.error()) || log_failed_ || !core_.has_freed.exchange(false)) return done;
+  // There is room for a few records, and each segment of the log that is given back for them takes changes.
+  for (Result<void> part; part;) {
+    const std::uint64_t oldest = core_.log->oldest_end();
+    if (oldest <= core_.covered || oldest >= covered) break;
+    part = checkpoint_to(oldest, inos);
+  }
+  if (core_.log->has_room()) return done;
+  // Without what was removed all of it may have room beside the old file.
+  wants_whole_ = true;
+  const auto whole = checkpoint_to(covered, inos);
+  wants_whole_ = false;
+  return whole ? whole : done;
+}
+
+/// A checkpoint of the records up to `covered`.
+Result<void> DeltaPersister::checkpoint_to(std::uint64_t covered, const std::vector<tree::Ino>& inos) {
   const auto finish_batch = [&](RecordSink& sink) -> Result<void> {
     CheckpointMeta meta;
     meta.covered = covered;
@@ -368,8 +391,8 @@ Result<void> DeltaPersister::checkpoint(const std::vector<tree::Ino>& inos) {
 Result<void> DeltaPersister::save(std::uint64_t covered, FunctionRef<Result<void>(RecordSink& sink)> finish) {
   const auto walk = [&](BodyVisitor visit) { return core_.log->walk(core_.covered + 1, covered, visit); };
   if (whole_size_ == 0) whole_size_ = core_.checkpoint->size();
-  const bool whole =
-      core_.checkpoint->needs_replace() || core_.checkpoint->size() > 2 * whole_size_ + kCheckpointSlack;
+  const bool whole = wants_whole_ || core_.checkpoint->needs_replace() ||
+                     core_.checkpoint->size() > 2 * whole_size_ + core_.tuning.checkpoint_slack;
   const auto fill = [&](RecordSink& sink) -> Result<void> {
     LAYERFS_TRY(whole ? write_all_records(core_, sink) : write_changed_records(core_, sink, walk));
     return finish(sink);

@@ -56,6 +56,7 @@ void DeltaState::store_node(Item& item, const Node& node) {
   item.mode = node.mode;
   item.kind = node.kind;
   item.content = node.content;
+  item.data_reaches = node.data_reaches;
   item.has_node = true;
   if (!item.extra && (!node.object.is_zero() || node.base_size != 0 || node.rdev != 0))
     item.extra = std::make_unique<Extra>();
@@ -71,6 +72,7 @@ Node DeltaState::load_node(const Item& item) {
   Node node;
   node.kind = item.kind;
   node.content = item.content;
+  node.data_reaches = item.data_reaches;
   node.mode = item.mode;
   node.uid = tree::Uid{item.uid};
   node.gid = tree::Gid{item.gid};
@@ -203,7 +205,11 @@ class DeltaState::Applier {
       const auto content = found == state_.inodes_.end() ? tree::ContentKind::kNone : found->second.content;
       effects_.erased.push_back(
           {change.ino, content == tree::ContentKind::kShared ? content : tree::ContentKind::kData});
-      if (has_data_file(content)) effects_.erased_bytes += found->second.size;
+      // What was allocated beyond the size is told by base_size, as holes are.
+      const Extra* extra = found == state_.inodes_.end() ? nullptr : found->second.extra.get();
+      if (has_data_file(content))
+        effects_.erased_bytes +=
+            std::max(found->second.size, extra != nullptr && extra->object.is_zero() ? extra->base_size : 0);
     }
     if (found != state_.inodes_.end()) state_.inodes_.erase(found);
   }
@@ -321,6 +327,21 @@ std::vector<Ino> DeltaState::sharers() const {
   for (const auto& [ino, one] : inodes_)
     if (one.has_node && one.content == tree::ContentKind::kShared) found.push_back(Ino{ino});
   return found;
+}
+
+Result<void> DeltaState::for_each_length(
+    FunctionRef<Result<void>(const DataName& name, std::uint64_t length)> visit) const {
+  for (const auto& [ino, one] : inodes_) {
+    if (!one.has_node || one.kind != NodeKind::kRegular || !one.data_reaches || !has_data_file(one.content))
+      continue;
+    std::uint64_t length = one.size;
+    if (one.extra && !one.extra->object.is_zero()) {
+      const auto extents = one.extra->extents.list();
+      length = extents.empty() ? 0 : extents.back().offset + extents.back().length;
+    }
+    LAYERFS_TRY(visit({Ino{ino}, one.content}, length));
+  }
+  return {};
 }
 
 std::vector<DataName> DeltaState::data_names(std::span<const Ino> inos) const {

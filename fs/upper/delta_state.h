@@ -53,6 +53,9 @@ class DeltaState {
   std::uint64_t needed_record(tree::Ino ino) const;
   /// Where the data of these is; those that have none (any more) are left out.
   std::vector<DataName> data_names(std::span<const tree::Ino> inos) const;
+  /// Calls `visit` for each data file or place of which is known how long it is, with that length.
+  Result<void> for_each_length(
+      FunctionRef<Result<void>(const DataName& name, std::uint64_t length)> visit) const;
   void for_each_changed(FunctionRef<bool(tree::Ino, const tree::ChangedParts&)> visit) const;
   /// One above the greatest number of a node born here, at least kFirstUpperIno.
   std::uint64_t next_ino() const { return next_ino_; }
@@ -103,6 +106,7 @@ class DeltaState {
     tree::NodeKind kind = tree::NodeKind::kRegular;
     tree::ContentKind content = tree::ContentKind::kNone;
     bool has_node = false;
+    bool data_reaches = false;
     bool written = false;  // in the list of files to flush
   };
 

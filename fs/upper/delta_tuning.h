@@ -27,6 +27,9 @@ struct DeltaTuning {
   std::uint32_t max_segments = kMaxSegments;
   /// Segments in use from which a checkpoint is made in the background.
   std::uint32_t checkpoint_segments = 16;
+  /// A checkpoint that is longer than twice what it was when it was written whole, and this, is written whole
+  /// again.
+  std::uint64_t checkpoint_slack = std::uint64_t{16} << 20;
   /// The longest that a change waits for its flush to begin.
   std::chrono::milliseconds flush_period{4000};
   /// The pause before a failed flush or checkpoint is tried again.

@@ -144,6 +144,7 @@ Result<void> DeltaUpper::apply(const tree::ChangeSet& change) {
       break;
     }
   }
+  if (done && kind == AppendKind::kFreeing) core_->has_freed.store(true, std::memory_order_relaxed);
   if (body.capacity() > kKeptBuffer) body = std::string();
   return done;
 }
@@ -151,6 +152,11 @@ Result<void> DeltaUpper::apply(const tree::ChangeSet& change) {
 Result<void> DeltaUpper::append_and_apply_locked(std::string_view body, std::uint32_t body_crc,
                                                  AppendKind kind, const tree::ChangeSet& change) {
   LAYERFS_ASSIGN(core_->last_change, core_->log->append(body, body_crc, kind));
+  apply_appended_locked(change);
+  return {};
+}
+
+void DeltaUpper::apply_appended_locked(const tree::ChangeSet& change) noexcept {
   core_->requests.add(change.request);
   DataEffects effects;
   {
@@ -173,7 +179,6 @@ Result<void> DeltaUpper::append_and_apply_locked(std::string_view body, std::uin
   }
   if (!std::exchange(core_->changed_since_flush, true)) persister_.note_change();
   if (wake) persister_.wake();
-  return {};
 }
 
 bool DeltaUpper::was_applied(std::uint64_t request) const {
@@ -232,6 +237,11 @@ Result<void> DeltaUpper::sync(tree::SyncScope scope) {
   const auto extent =
       scope == tree::SyncScope::kAll ? DeltaPersister::Extent::kCheckpoint : DeltaPersister::Extent::kFlush;
   return persister_.persist(extent, std::nullopt);
+}
+
+bool DeltaUpper::give_back() {
+  return !read_only() && core_->data->has_doomed() &&
+         persister_.persist(DeltaPersister::Extent::kFlush, std::nullopt).has_value();
 }
 
 Result<struct statvfs> DeltaUpper::stat_fs() const {

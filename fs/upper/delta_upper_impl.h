@@ -2,7 +2,9 @@
 // DeltaUpper: the UpperLayer over a DeltaCore. Any thread. Read-only where the core has no log.
 //
 // (1) apply(): the bytes are made without a lock; then, under the write lock, into the log, then into the
-// state. (2) The destructor is the clean close. What it can't bring to disk stays in the log.
+//     state. What is in the log is in the state: a server without the memory for that dies, and the next one
+//     takes it from the log (noexcept). Half a change in the state would go into a checkpoint.
+// (2) The destructor is the clean close. What it can't bring to disk stays in the log.
 #pragma once
 
 #include <memory>
@@ -47,12 +49,14 @@ class DeltaUpper final : public tree::UpperLayer {
   Result<tree::DataPlace> open_shared(tree::Ino ino) const override;
   Result<void> sync_node(tree::Ino ino, tree::FsyncKind kind) override;
   Result<void> sync(tree::SyncScope scope) override;
+  bool give_back() override;
   Result<struct statvfs> stat_fs() const override;
   bool read_only() const override { return core_->log == nullptr; }
 
  private:
   Result<void> append_and_apply_locked(std::string_view body, std::uint32_t body_crc, AppendKind kind,
                                        const tree::ChangeSet& change);
+  void apply_appended_locked(const tree::ChangeSet& change) noexcept;
   void reserve_numbers(std::uint64_t number);
 
   std::unique_ptr<DeltaCore> core_;

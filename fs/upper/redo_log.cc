@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstring>
 #include <vector>
 
@@ -14,6 +16,7 @@
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
 #include "fs/upper/crc32c.h"
+#include "fs/upper/upper_file.h"
 
 namespace layerfs::upper {
 
@@ -88,15 +91,51 @@ Result<void> RedoLog::write_header(std::uint64_t start) {
   return pwrite_full(file_.get(), as_bytes(encode_log_header(header)), 0);
 }
 
+/// A file with a header and nothing else, beside the place and then in it.
+Result<void> RedoLog::create() {
+  const std::string fresh = path_ + ".new";
+  LAYERFS_TRY(remove_tree(fresh));
+  LAYERFS_ASSIGN(file_, open_upper_file(fresh, O_RDWR | O_CREAT | O_EXCL, 0600));
+  LAYERFS_TRY(write_header(1));
+  if (!settings_.is_volatile) LAYERFS_TRY(sync_.sync_data(file_.get()));
+  LAYERFS_TRY(rename_file(fresh, path_));
+  if (settings_.is_volatile) return {};
+  LAYERFS_ASSIGN(const Fd dir, layerfs::open_file(path_.substr(0, path_.rfind('/')), O_RDONLY | O_DIRECTORY));
+  return sync_.sync_all(dir.get());
+}
+
+/// Throws the records away. The file says no longer how long it must be, then its segments go, then comes the
+/// header that would not have known them: with either header, what a crash leaves has no record that counts.
+Result<void> RedoLog::empty(std::uint64_t next_seq) {
+  constexpr std::array<std::byte, 8> kNotTold{};
+  LAYERFS_TRY(pwrite_full(file_.get(), kNotTold, kSegmentsAt));
+  if (ftruncate(file_.get(), static_cast<off_t>(kLogHeaderSize)) != 0)
+    return system_error(errno, "empty", path_);
+  return write_header(next_seq);
+}
+
+/// For whoever finds the file shorter. Requires: they are there.
+void RedoLog::note_segments(std::uint32_t segments) {
+  std::uint64_t value = encode_segments(log_id_, segments);
+  if constexpr (std::endian::native == std::endian::big) value = std::byteswap(value);
+  auto* at = reinterpret_cast<std::uint64_t*>(mapping_ + kSegmentsAt);
+  std::atomic_ref<std::uint64_t>(*at).store(value, std::memory_order_relaxed);
+}
+
 Result<std::unique_ptr<RedoLog>> RedoLog::start(const std::string& path, const Settings& settings,
                                                 std::uint64_t next_seq) {
   std::unique_ptr<RedoLog> log(new RedoLog(path, settings));
-  LAYERFS_ASSIGN(log->file_, layerfs::open_file(path, O_RDWR | O_CREAT, 0600));
   log->log_id_ = random_id();
-  // The old segments go before the header that would have refused them is overwritten: with either header,
-  // what a crash leaves has no record of theirs that counts.
-  if (ftruncate(log->file_.get(), 0) != 0) return system_error(errno, "empty", path);
-  LAYERFS_TRY(log->write_header(next_seq));
+  auto opened = open_upper_file(path, O_RDWR);
+  if (!opened && opened.error().code != ENOENT) return std::unexpected(std::move(opened).error());
+  bool has_header = false;
+  if (opened) {
+    log->file_ = std::move(*opened);
+    LAYERFS_ASSIGN(const struct stat st, stat_fd(log->file_.get()));
+    has_header = st.st_size >= static_cast<off_t>(kLogHeaderSize);
+  }
+  if (!has_header) LAYERFS_TRY(log->create());
+  LAYERFS_TRY(log->empty(next_seq));
   LAYERFS_TRY(log->map());
   log->last_seq_ = next_seq - 1;
   for (int ready = 0; ready < 2; ++ready) LAYERFS_TRY(log->add_segment());
@@ -107,7 +146,7 @@ Result<std::unique_ptr<RedoLog>> RedoLog::resume(const std::string& path, const 
                                                  const RedoScan& scan, std::uint64_t last_seq,
                                                  std::uint64_t covered) {
   std::unique_ptr<RedoLog> log(new RedoLog(path, settings));
-  LAYERFS_ASSIGN(log->file_, layerfs::open_file(path, O_RDWR));
+  LAYERFS_ASSIGN(log->file_, open_upper_file(path, O_RDWR));
   log->segment_size_ = scan.header().segment_size;
   log->log_id_ = scan.header().log_id;
   log->total_ = std::min(scan.segment_count(), settings.max_segments);
@@ -115,9 +154,10 @@ Result<std::unique_ptr<RedoLog>> RedoLog::resume(const std::string& path, const 
   const off_t whole = static_cast<off_t>(kLogHeaderSize + std::size_t{log->total_} * log->segment_size_);
   if (fallocate(log->file_.get(), 0, 0, whole) != 0 && errno != EOPNOTSUPP && errno != ENOSYS)
     return system_error(errno, "allocate", path);
-  // An older version's file gets this one's number before it gets its records.
   LAYERFS_TRY(log->write_header(scan.header().start));
+  if (!settings.is_volatile) LAYERFS_TRY(log->flush());
   LAYERFS_TRY(log->map());
+  log->note_segments(log->total_);
   log->last_seq_ = last_seq;
   // Segments not in use first, then those whose records are covered, oldest first (invariant 3).
   std::vector<bool> in_use(scan.segment_count(), false);
@@ -182,8 +222,14 @@ Result<std::uint64_t> RedoLog::append(std::string_view body, std::uint32_t body_
     LAYERFS_TRY(next_segment(kind));
   const std::uint64_t seq = last_seq_.load(std::memory_order_relaxed) + 1;
   std::memcpy(at_ + kRecordHeaderSize, body.data(), body.size());
-  const auto header = encode_record_header(body_crc, static_cast<std::uint32_t>(body.size()), seq);
-  std::memcpy(at_, header.data(), header.size());
+  const auto header = encode_record_header(body_crc, static_cast<std::uint32_t>(body.size()), seq ^ log_id_);
+  // The number last, at once: where the process dies before it, there is no record; where it is there, all is
+  // (RedoScan::is_damaged_record()).
+  std::memcpy(at_, header.data(), 8);
+  std::uint64_t number = 0;
+  std::memcpy(&number, header.data() + 8, sizeof number);
+  std::atomic_ref<std::uint64_t>(*reinterpret_cast<std::uint64_t*>(at_ + 8))
+      .store(number, std::memory_order_release);
   at_ += size;
   last_seq_.store(seq, std::memory_order_release);
   if (at_ >= half_) {
@@ -209,7 +255,7 @@ Result<void> RedoLog::walk(std::uint64_t from, std::uint64_t to,
     std::string_view rest(segment_start(segment.index), segment_size_);
     rest.remove_prefix(kSegmentHeaderSize);
     for (std::uint64_t seq = segment.first_seq; seq <= std::min(segment.last_seq, to); ++seq) {
-      const auto body = find_record(rest, seq);
+      const auto body = find_record(rest, seq ^ log_id_);
       if (!body) return corrupt_error("read", path_, "a record is damaged");
       if (seq >= from) LAYERFS_TRY(visit(seq, *body));
       rest.remove_prefix(record_size(body->size()));
@@ -225,6 +271,16 @@ void RedoLog::release(std::uint64_t covered) {
     used_.pop_front();
   }
   if (!free_.empty()) reserve_refilled_ = true;
+}
+
+std::uint64_t RedoLog::oldest_end() const {
+  const std::lock_guard lock(segments_mutex_);
+  return used_.empty() ? 0 : used_.front().last_seq;
+}
+
+bool RedoLog::has_room() const {
+  const std::lock_guard lock(segments_mutex_);
+  return free_.size() >= 2;
 }
 
 std::size_t RedoLog::used_segments() const {
@@ -249,6 +305,7 @@ Result<void> RedoLog::add_segment() {
   }
   const std::lock_guard lock(segments_mutex_);
   ++total_;
+  note_segments(total_);
   free_.push_back(index);
   reserve_refilled_ = true;
   return {};
@@ -262,9 +319,7 @@ Result<void> RedoLog::flush() { return sync_.sync_data(file_.get()); }
 
 Result<void> RedoLog::close_empty(std::uint64_t next_seq) {
   at_ = nullptr;
-  if (ftruncate(file_.get(), static_cast<off_t>(kLogHeaderSize)) != 0)
-    return system_error(errno, "cut", path_);
-  return write_header(next_seq);
+  return empty(next_seq);
 }
 
 }  // namespace layerfs::upper

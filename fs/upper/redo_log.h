@@ -46,11 +46,15 @@ class RedoLog {
   };
 
   /// A log without records in `path` (created or emptied), under a new log id; the next record is `next_seq`.
-  /// Errors: ENOSPC, EDQUOT, EIO...
+  /// A new file is on disk with its name before there is anything of the log, and never without its header,
+  /// unless the log is volatile: whoever finds none where there was one knows that it was lost. Errors:
+  /// ENOSPC, EDQUOT, EIO...
   static Result<std::unique_ptr<RedoLog>> start(const std::string& path, const Settings& settings,
                                                 std::uint64_t next_seq);
   /// Goes on with the log that `scan` was made of, behind its last record `last_seq`. Records up to `covered`
-  /// are not needed any more. Requires: same boot, `scan` read under the lock of the delta.
+  /// are not needed any more. What there is of it is flushed first, so that of two marks the later says that
+  /// the flush of the earlier has ended. Requires: same boot, `scan` of this version, read under the delta's
+  /// lock.
   static Result<std::unique_ptr<RedoLog>> resume(const std::string& path, const Settings& settings,
                                                  const RedoScan& scan, std::uint64_t last_seq,
                                                  std::uint64_t covered);
@@ -72,6 +76,10 @@ class RedoLog {
                     FunctionRef<Result<void>(std::uint64_t seq, std::string_view body)> visit) const;
   /// Gives back the segments whose records are all <= `covered`.
   void release(std::uint64_t covered);
+  /// The last record of the oldest segment that is full; 0: there is none.
+  std::uint64_t oldest_end() const;
+  /// True where a normal record can be appended without growth.
+  bool has_room() const;
   /// Segments in use, the one being written included.
   std::size_t used_segments() const;
   /// True where the segment being written is half full and no second one is ready behind it.
@@ -102,6 +110,9 @@ class RedoLog {
   RedoLog(std::string path, const Settings& settings);
   Result<void> map();
   Result<void> write_header(std::uint64_t start);
+  Result<void> create();
+  Result<void> empty(std::uint64_t next_seq);
+  void note_segments(std::uint32_t segments);
   char* segment_start(std::uint32_t index) const;
   Result<void> next_segment(AppendKind kind);
   bool take_free_locked(AppendKind kind);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <map>
 
 #include "fs/base/bytes.h"
 #include "fs/upper/crc32c.h"
@@ -15,11 +16,15 @@ namespace layerfs::upper {
 namespace {
 
 constexpr std::string_view kRedoMagic = "LFSREDO1";
-constexpr std::uint32_t kRedoVersion = 3;
-constexpr std::uint32_t kOldestRedoVersion = 1;  // has no kShared; 2 has no data in it; otherwise the same
+// Has no kShared; 2 has no data in it; up to 3 records bear their plain numbers, and segments are not
+// counted.
+constexpr std::uint32_t kOldestRedoVersion = 1;
 constexpr std::uint32_t kFlagVolatile = 1;
 constexpr std::uint32_t kSegmentMagic = 0x47455352;  // "RSEG"
 constexpr std::size_t kHeaderFields = 56;
+/// More than a log can have: what claims to lie further behind the last record is not one.
+constexpr std::uint64_t kMostRecords =
+    kMaxSegments * std::uint64_t{kMaxSegmentSize} / (kRecordHeaderSize + 8);
 
 std::unexpected<Error> bad_log(std::string_view reason) { return corrupt_error("read redo log", {}, reason); }
 
@@ -27,9 +32,9 @@ Result<LogHeader> parse_header(std::string_view page) {
   if (page.substr(0, kRedoMagic.size()) != kRedoMagic) return bad_log("not a redo log");
   ByteReader from(page.substr(kRedoMagic.size(), kHeaderFields + 4 - kRedoMagic.size()));
   LogHeader header;
-  const auto version = from.le<std::uint32_t>();
-  if (version < kOldestRedoVersion || version > kRedoVersion)
-    return unsupported_error("read redo log", {}, fmt::format("version {} is not known", version));
+  header.version = from.le<std::uint32_t>();
+  if (header.version < kOldestRedoVersion || header.version > kRedoVersion)
+    return unsupported_error("read redo log", {}, fmt::format("version {} is not known", header.version));
   const auto flags = from.le<std::uint32_t>();
   const std::string_view boot_id = from.take(header.boot_id.size());
   header.log_id = from.le<std::uint64_t>();
@@ -45,6 +50,12 @@ Result<LogHeader> parse_header(std::string_view page) {
       !std::has_single_bit(header.segment_size) || header.segment_size < kMinSegmentSize ||
       header.segment_size > kMaxSegmentSize)
     return bad_log("the header makes no sense");
+  if (header.version >= 4) {
+    const auto segments = load_le<std::uint64_t>(page.data() + kSegmentsAt);
+    header.segments = static_cast<std::uint32_t>(segments);
+    if (segments != 0 && segments != encode_segments(header.log_id, header.segments))
+      return bad_log("the number of its segments is damaged");
+  }
   return header;
 }
 
@@ -64,7 +75,7 @@ std::optional<std::uint64_t> find_segment(std::string_view segment, std::uint64_
 
 std::string encode_log_header(const LogHeader& header) {
   std::string page(kRedoMagic);
-  append_le(page, kRedoVersion);
+  append_le(page, header.version);
   append_le(page, header.is_volatile ? kFlagVolatile : std::uint32_t{0});
   page.append(reinterpret_cast<const char*>(header.boot_id.data()), header.boot_id.size());
   append_le(page, header.log_id);
@@ -72,8 +83,17 @@ std::string encode_log_header(const LogHeader& header) {
   append_le(page, std::uint32_t{0});
   append_le(page, header.start);
   append_le(page, crc32c(page));
+  page.resize(kSegmentsAt, '\0');
+  if (header.segments != 0) append_le(page, encode_segments(header.log_id, header.segments));
   page.resize(kLogHeaderSize, '\0');
   return page;
+}
+
+std::uint64_t encode_segments(std::uint64_t log_id, std::uint32_t segments) {
+  std::string fields;
+  append_le(fields, log_id);
+  append_le(fields, segments);
+  return std::uint64_t{crc32c(fields)} << 32 | segments;
 }
 
 std::string encode_segment_header(std::uint64_t log_id, std::uint64_t first_seq) {
@@ -89,26 +109,26 @@ std::string encode_segment_header(std::uint64_t log_id, std::uint64_t first_seq)
 }
 
 std::array<char, kRecordHeaderSize> encode_record_header(std::uint32_t body_crc, std::uint32_t body_size,
-                                                         std::uint64_t seq) {
+                                                         std::uint64_t mark) {
   std::array<char, kRecordHeaderSize> header;
   if constexpr (std::endian::native == std::endian::big) {
     body_size = std::byteswap(body_size);
-    seq = std::byteswap(seq);
+    mark = std::byteswap(mark);
   }
   std::memcpy(header.data() + 4, &body_size, sizeof body_size);
-  std::memcpy(header.data() + 8, &seq, sizeof seq);
+  std::memcpy(header.data() + 8, &mark, sizeof mark);
   std::uint32_t crc = crc32c({header.data() + 4, kRecordHeaderSize - 4}, body_crc);
   if constexpr (std::endian::native == std::endian::big) crc = std::byteswap(crc);
   std::memcpy(header.data(), &crc, sizeof crc);
   return header;
 }
 
-std::optional<std::string_view> find_record(std::string_view bytes, std::uint64_t seq) {
+std::optional<std::string_view> find_record(std::string_view bytes, std::uint64_t mark) {
   ByteReader from(bytes);
   const auto crc = from.le<std::uint32_t>();
   const auto size = from.le<std::uint32_t>();
   // The number first: at the end of a log it tells old bytes from a record without a checksum of them.
-  if (from.le<std::uint64_t>() != seq || size == 0) return std::nullopt;
+  if (from.le<std::uint64_t>() != mark || size == 0) return std::nullopt;
   const std::string_view body = from.take(size);
   if (!from.ok() || crc != crc32c(bytes.substr(4, kRecordHeaderSize - 4), crc32c(body))) return std::nullopt;
   return body;
@@ -132,12 +152,12 @@ Result<std::optional<RedoScan>> RedoScan::scan(std::string_view bytes) {
     const std::string_view segment = scan.segment_bytes(index);
     const auto first = find_segment(segment, scan.header_.log_id);
     if (!first) continue;
-    ScannedSegment found{index, *first, *first};
-    for (std::size_t at = kSegmentHeaderSize; at < segment.size();) {
-      const auto body = find_record(segment.substr(at), found.end_seq);
+    ScannedSegment found{index, *first, *first, kSegmentHeaderSize};
+    while (found.end_at < segment.size()) {
+      const auto body = find_record(segment.substr(found.end_at), scan.header_.record_mark(found.end_seq));
       if (!body) break;
       ++found.end_seq;
-      at += record_size(body->size());
+      found.end_at += record_size(body->size());
     }
     scan.segments_.push_back(found);
   }
@@ -189,6 +209,62 @@ bool RedoScan::has_records_beyond(std::uint64_t last) const {
   return std::any_of(segments_.begin(), segments_.end(), [&](const ScannedSegment& segment) {
     return segment.end_seq > segment.first_seq && segment.first_seq > last + 1;
   });
+}
+
+Result<void> RedoScan::for_each_beyond(
+    std::uint64_t last, FunctionRef<Result<void>(std::uint64_t seq, std::string_view body)> visit) const {
+  if (header_.version < 4) return {};
+  std::map<std::uint64_t, std::string_view> found;
+  for (std::uint32_t index = 0; index < segment_count_; ++index) {
+    const std::string_view segment = segment_bytes(index);
+    std::size_t at = kSegmentHeaderSize;
+    // What a segment that is whole so far has up to `last` need not be looked at again.
+    for (const ScannedSegment& one : segments_)
+      if (one.index == index && one.first_seq <= last + 1 && one.end_seq <= last + 1) at = one.end_at;
+    while (at + kRecordHeaderSize < segment.size()) {
+      const std::uint64_t seq = load_le<std::uint64_t>(segment.data() + at + 8) ^ header_.log_id;
+      std::optional<std::string_view> body;
+      if (seq > last && seq - last <= kMostRecords)
+        body = find_record(segment.substr(at), header_.record_mark(seq));
+      if (body) found.emplace(seq, *body);
+      at += body ? record_size(body->size()) : 8;
+    }
+  }
+  for (const auto& [seq, body] : found) LAYERFS_TRY(visit(seq, body));
+  return {};
+}
+
+/// What is here is record `seq` but for a few bytes. Its number was stored last, so no death of the process
+/// leaves that with another checksum; and where only the number is wrong, the checksum is that of the right
+/// one.
+bool RedoScan::is_damaged_record(std::string_view bytes, std::uint64_t seq) const {
+  ByteReader from(bytes);
+  const auto crc = from.le<std::uint32_t>();
+  const auto size = from.le<std::uint32_t>();
+  const auto mark = from.le<std::uint64_t>();
+  if (!from.ok()) return false;
+  if (mark == header_.record_mark(seq)) return !find_record(bytes, mark);
+  const std::string_view body = from.take(size);
+  if (size == 0 || !from.ok()) return false;
+  const auto whole = encode_record_header(crc32c(body), size, header_.record_mark(seq));
+  return load_le<std::uint32_t>(whole.data()) == crc;
+}
+
+const char* RedoScan::find_damage(std::uint64_t last) const {
+  if (has_records_beyond(last)) return "records in the middle are damaged";
+  if (header_.version < 4) return nullptr;
+  if (segment_count_ < header_.segments) return "it was cut short";
+  bool beyond = false;
+  static_cast<void>(for_each_beyond(last, [&](std::uint64_t, std::string_view) -> Result<void> {
+    beyond = true;
+    return {};
+  }));
+  if (beyond) return "records in the middle are damaged";
+  for (const ScannedSegment& segment : segments_)
+    if (segment.end_seq == last + 1 &&
+        is_damaged_record(segment_bytes(segment.index).substr(segment.end_at), last + 1))
+      return "its last record is damaged";
+  return nullptr;
 }
 
 }  // namespace layerfs::upper

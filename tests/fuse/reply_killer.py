@@ -37,7 +37,7 @@ def scan_log(data):
         number, at = struct.unpack_from("<Q", data, base + 16)[0], base + 32
         while at + 25 <= base + size:
             _, length, sequence = struct.unpack_from("<IIQ", data, at)
-            if length == 0 or sequence != number:
+            if length == 0 or sequence ^ log_id != number:
                 break
             found.append((number, struct.unpack_from("<Q", data, at + 17)[0] if data[at + 16] == 1 else 0))
             number, at = number + 1, at + (16 + length + 7) // 8 * 8

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 #include <string_view>
 
 #include "fs/base/bytes.h"
+#include "fs/base/scope_exit.h"
 #include "fs/base/sys_file.h"
 #include "fs/upper/checkpoint_file.h"
 #include "fs/upper/crc32c.h"
@@ -62,14 +64,16 @@ void try_log(std::string_view bytes) {
       });
   require(last && *last == next - 1);
   (*scan)->has_records_beyond(*last);
+  (*scan)->find_damage(*last);
 }
 
 void try_checkpoint(std::string_view bytes) {
-  const Fd file(memfd_create("checkpoint", MFD_CLOEXEC));
+  const std::string path = fmt::format("/dev/shm/layerfs-fuzz-checkpoint-{}", getpid());
+  const Fd file(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  const ScopeExit remove_file([&] { unlink(path.c_str()); });
   require(write_full(file.get(), as_bytes(bytes)).has_value());
   SyncOps sync;
-  const auto opened =
-      CheckpointFile::open(fmt::format("/proc/self/fd/{}", file.get()), CheckpointMode::kReadOnly, sync);
+  const auto opened = CheckpointFile::open(path, CheckpointMode::kReadOnly, sync);
   if (!opened) return;
   require((*opened)->size() <= bytes.size());
   DeltaState state;

@@ -3,8 +3,6 @@
 // trusted is refused, and the process lives on.
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sched.h>
-#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -334,128 +332,6 @@ TEST_F(DeltaFaultTest, AVolatileDeltaIsRefusedAfterAPowerFailure) {
   EXPECT_EQ(open_delta_with(copy, {}, tuning_).error().kind, ErrorKind::kCorrupt);
   EXPECT_EQ(open_delta_with(copy, {.read_only = true}, tuning_).error().kind, ErrorKind::kCorrupt);
   EXPECT_EQ(test::dump(*open()), model_.dump()) << "it was closed cleanly";
-}
-
-/// Runs `body` in a child process with a tmpfs of `size` of its own on `mountpoint`; gives what it returns,
-/// "skip: ..." where there can't be one.
-std::string with_small_disk(const std::string& mountpoint, const std::string& size,
-                            const std::function<std::string(const std::string&)>& body) {
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return "no pipe";
-  Fd read_end(ends[0]);
-  Fd write_end(ends[1]);
-  const pid_t child = fork();
-  if (child == 0) {
-    std::string answer;
-    const int spaces = CLONE_NEWNS | (geteuid() == 0 ? 0 : CLONE_NEWUSER);
-    if (unshare(spaces) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        mount("tmpfs", mountpoint.c_str(), "tmpfs", 0, ("size=" + size).c_str()) != 0)
-      answer = std::string("skip: no tmpfs of its own: ") + strerror(errno);
-    else
-      answer = body(mountpoint);
-    static_cast<void>(write_full(write_end.get(), as_bytes(answer)));
-    _exit(0);
-  }
-  write_end.reset();
-  std::string answer;
-  char buffer[4096];
-  for (ssize_t got; (got = read(read_end.get(), buffer, sizeof buffer)) > 0;)
-    answer.append(buffer, static_cast<std::size_t>(got));
-  int status = 0;
-  waitpid(child, &status, 0);
-  if (!WIFEXITED(status)) return "the child died of signal " + std::to_string(WTERMSIG(status));
-  return answer;
-}
-
-#define REQUIRE_THAT(condition)                                                \
-  do {                                                                         \
-    if (!(condition)) return fmt::format("line {}: {}", __LINE__, #condition); \
-  } while (false)
-
-/// The disk fills up under a delta, is cleared by removing files through it, then gets room.
-std::string fill_and_clear(const std::string& mountpoint) {
-  DeltaTuning tuning;
-  tuning.segment_size = 64U << 10;
-  tuning.max_segments = 32;
-  tuning.retry_period = std::chrono::milliseconds(5);
-  const std::string path = mountpoint + "/delta";
-  const std::string ballast_path = mountpoint + "/ballast";
-  test::ChangeMaker maker(33, 500);
-  test::Model model;
-  std::uint64_t counter = 0;
-  auto upper = open_delta_with(path, {}, tuning);
-  REQUIRE_THAT(upper);
-  auto file = (*upper)->create_data(Ino{900});
-  REQUIRE_THAT(file);
-  const std::string megabyte(1U << 20, 'x');
-  REQUIRE_THAT(pwrite_full((*file)->get(), as_bytes(megabyte), 0));
-  file->reset();
-  tree::Node node;
-  node.content = tree::ContentKind::kData;
-  node.size = megabyte.size();
-  const ChangeSet put_file{{tree::PutNode{Ino{900}, node}}};
-  REQUIRE_THAT((*upper)->apply(put_file));
-  model.apply(put_file);
-
-  auto ballast = open_file(ballast_path, O_WRONLY | O_CREAT, 0600);
-  REQUIRE_THAT(ballast);
-  const std::string page(4096, 'b');
-  while (write(ballast->get(), page.data(), page.size()) > 0) continue;
-  int error = 0;
-  while (error == 0) {
-    test::ChangeMaker before = maker;
-    ChangeSet set = maker.next(counter + 1);
-    std::erase_if(set.changes, [](const tree::Change& one) {  // nothing that removes: that may go on
-      return std::holds_alternative<tree::EraseNode>(one) || std::holds_alternative<tree::EraseEntry>(one) ||
-             std::holds_alternative<tree::PutTombstone>(one) ||
-             std::holds_alternative<tree::TrimExtents>(one);
-    });
-    // Ever new names, so that the checkpoint grows as well.
-    set.changes.push_back(tree::PutXattr{Ino{5000 + counter}, "user.big", std::string(300, 'v')});
-    if (auto applied = (*upper)->apply(set); !applied) {
-      error = applied.error().code;
-      maker = before;
-      break;
-    }
-    ++counter;
-    model.apply(set);
-    REQUIRE_THAT(counter < 1'000'000);
-  }
-  REQUIRE_THAT(error == ENOSPC);
-  REQUIRE_THAT(counter > 10);
-  REQUIRE_THAT(test::dump(**upper) == model.dump());
-  REQUIRE_THAT(test::dump(**open_delta_with(path, {.read_only = true}, tuning)) == model.dump());
-
-  // Removing a file goes through, and its space lets everything go on.
-  const ChangeSet erase{{tree::EraseNode{Ino{900}}}};
-  REQUIRE_THAT((*upper)->apply(erase));
-  model.apply(erase);
-  // The file itself goes when a checkpoint no longer names it.
-  const auto file_is_there = [&] { return access((path + "/data/0e/900").c_str(), F_OK) == 0; };
-  bool goes_on = false;
-  for (int i = 0; i < 400 && (!goes_on || file_is_there()); ++i) {
-    const ChangeSet set{{tree::PutXattr{Ino{500}, "user.after", "x"}}};
-    goes_on = (*upper)->apply(set).has_value();
-    if (goes_on) model.apply(set);
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  REQUIRE_THAT(goes_on);
-  REQUIRE_THAT(!file_is_there());
-  REQUIRE_THAT(test::dump(**upper) == model.dump());
-
-  // Full again, and then the process ends without a close: another opens it on the full disk.
-  while (write(ballast->get(), page.data(), page.size()) > 0) continue;
-  static_cast<void>(upper->release());
-  REQUIRE_THAT(test::dump(**open_delta_with(path, {.read_only = true}, tuning)) == model.dump());
-  return "";
-}
-
-TEST_F(DeltaFaultTest, AFullDiskLosesNothingAndCanBeCleared) {
-  const std::string mountpoint = dir_ / "small";
-  ASSERT_TRUE(make_dir(mountpoint, 0700));
-  const std::string answer = with_small_disk(mountpoint, "6m", fill_and_clear);
-  if (answer.starts_with("skip")) GTEST_SKIP() << answer;
-  EXPECT_EQ(answer, "");
 }
 
 /// Opens a damaged copy in a child process, so that a crash is seen as one. True: it was opened.

@@ -2,9 +2,10 @@
 // Samples of every version of the delta's files that was released (tests/data/good/delta-VERSION of the log):
 // they open, and say what they said then.
 //
-// delta-3 is the delta of a process that died: a checkpoint, then changes, and a flush that put the bytes of
-// two files into the log. Made by upper_test --gtest_also_run_disabled_tests --gtest_filter='*WritesASample'
-// with the place in $LAYERFS_SAMPLE; do so for a new version before it is changed again.
+// delta-3 and delta-4 are the delta of a process that died: a checkpoint, then changes, and a flush that put
+// the bytes of two files into the log. Made by upper_test --gtest_also_run_disabled_tests
+// --gtest_filter='*WritesASample' with the place in $LAYERFS_SAMPLE; do so for a new version before it is
+// changed again.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -59,6 +60,7 @@ Result<void> write_text(tree::UpperLayer& upper, Ino ino, const tree::DataPlace&
   node.content = content;
   node.nlink = 1;
   node.size = text.size();
+  node.data_reaches = true;
   tree::ChangeSet set;
   set.request = to_number(ino) * 2;
   set.changes.push_back(tree::PutNode{ino, node});
@@ -86,31 +88,36 @@ TEST_P(DeltaFormatTest, ASampleOfVersion1SaysWhatItSaid) {
     for (const char* name : {"/checkpoint", "/redo.log"}) {
       const auto bytes = read_file(path + name);
       ASSERT_TRUE(bytes && bytes->size() > 12);
-      EXPECT_EQ(load_le<std::uint32_t>(bytes->data() + 8), name == std::string_view("/redo.log") ? 3U : 2U)
+      EXPECT_EQ(load_le<std::uint32_t>(bytes->data() + 8), name == std::string_view("/redo.log") ? 4U : 3U)
           << name;
     }
   }
 }
 
-TEST_P(DeltaFormatTest, ASampleOfVersion3SaysWhatItSaid) {
-  const std::string samples = LAYERFS_TEST_DATA "/good/delta-3";
-  const ScratchDir dir;
-  const std::string path = dir / "delta";
-  std::filesystem::copy(samples, path, std::filesystem::copy_options::recursive);
-  DeltaTuning tuning;
-  tuning.boot_id = [] { return boot_of(GetParam()); };
-  if (GetParam() != 7) {
-    // The power failed: of the data that the log has nothing had reached the files.
-    for (const auto& file : std::filesystem::recursive_directory_iterator(path + "/data"))
-      if (file.is_regular_file()) std::filesystem::resize_file(file.path(), 0);
-  }
-  for (int life = 0; life < 2; ++life) {
-    const auto upper = open_delta_with(path, {}, tuning);
-    ASSERT_TRUE(upper) << upper.error().message();
-    EXPECT_EQ(listing(**upper), *read_file(samples + "/dump.txt"));
-    EXPECT_EQ(text_of(**upper, kSmall), kSmallText);
-    EXPECT_EQ(text_of(**upper, kLarge), kLargeText);
-    EXPECT_EQ((*upper)->was_applied(to_number(kLarge) * 2), life == 0);
+TEST_P(DeltaFormatTest, SamplesOfLaterVersionsSayWhatTheySaid) {
+  for (const char* version : {"3", "4"}) {
+    SCOPED_TRACE(version);
+    const std::string samples = std::string(LAYERFS_TEST_DATA "/good/delta-") + version;
+    ASSERT_EQ(read_file(samples + "/redo.log")->substr(8, 1),
+              std::string(1, static_cast<char>(*version - '0')));
+    const ScratchDir dir;
+    const std::string path = dir / "delta";
+    std::filesystem::copy(samples, path, std::filesystem::copy_options::recursive);
+    DeltaTuning tuning;
+    tuning.boot_id = [] { return boot_of(GetParam()); };
+    if (GetParam() != 7) {
+      // The power failed: of the data that the log has nothing had reached the files.
+      for (const auto& file : std::filesystem::recursive_directory_iterator(path + "/data"))
+        if (file.is_regular_file()) std::filesystem::resize_file(file.path(), 0);
+    }
+    for (int life = 0; life < 2; ++life) {
+      const auto upper = open_delta_with(path, {}, tuning);
+      ASSERT_TRUE(upper) << upper.error().message();
+      EXPECT_EQ(listing(**upper), *read_file(samples + "/dump.txt"));
+      EXPECT_EQ(text_of(**upper, kSmall), kSmallText);
+      EXPECT_EQ(text_of(**upper, kLarge), kLargeText);
+      EXPECT_EQ((*upper)->was_applied(to_number(kLarge) * 2), life == 0);
+    }
   }
 }
 

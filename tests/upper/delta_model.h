@@ -36,11 +36,11 @@ inline void write_whole(const std::string& path, std::string_view bytes) {
 inline std::string describe(const tree::Node& node) {
   return fmt::format(
       "kind {} content {} mode {:o} uid {} gid {} nlink {} size {} rdev {} m {}.{} c {}.{} a {}.{} parent {} "
-      "object {} base {}",
+      "object {} base {}{}",
       static_cast<int>(node.kind), static_cast<int>(node.content), node.mode, to_number(node.uid),
       to_number(node.gid), node.nlink, node.size, node.rdev, node.mtime.seconds, node.mtime.nanoseconds,
       node.ctime.seconds, node.ctime.nanoseconds, node.atime.seconds, node.atime.nanoseconds,
-      to_number(node.parent), node.object.hex(), node.base_size);
+      to_number(node.parent), node.object.hex(), node.base_size, node.data_reaches ? " reaches" : "");
 }
 
 /// One line for each thing: what is it of -> what it is.

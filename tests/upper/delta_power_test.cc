@@ -5,8 +5,10 @@
 
 #include <chrono>
 #include <filesystem>
+#include <memory>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "fs/base/bytes.h"
 #include "fs/base/sys_file.h"
@@ -30,6 +32,7 @@ class DeltaPowerTest : public ::testing::TestWithParam<std::uint64_t> {
   DeltaPowerTest() : random_(GetParam()), maker_(GetParam(), kBase), shadow_(dir_ / "delta") {
     tuning_.segment_size = kMinSegmentSize;
     tuning_.checkpoint_segments = 2 + static_cast<std::uint32_t>(random_() % 4);
+    if (random_() % 2 == 0) tuning_.checkpoint_slack = 2000;  // so that it is written whole often
     // The test is the only one to flush, so that it knows what is running when it takes a picture.
     tuning_.flush_period = std::chrono::hours(1);
     tuning_.sync = &shadow_;
@@ -42,6 +45,7 @@ class DeltaPowerTest : public ::testing::TestWithParam<std::uint64_t> {
     ChangeSet set = maker_.next(counter);
     tree::Node node;
     node.size = counter * 8;
+    node.data_reaches = true;
     LAYERFS_ASSIGN(const auto data, test::place_of_record(upper, kFile, counter, node));
     set.changes.push_back(tree::PutNode{kFile, node});
     std::string bytes;
@@ -56,48 +60,90 @@ class DeltaPowerTest : public ::testing::TestWithParam<std::uint64_t> {
   }
 
   /// Leaves in `path` what is on disk after a failure now; returns the tuning of a machine that opens it.
-  DeltaTuning take_picture(const std::string& path) {
+  DeltaTuning take_picture(const Shadow& shadow, const std::string& path, std::uint8_t machine) {
     stdfs::remove_all(path);
-    shadow_.picture(path, random_);
+    shadow.picture(path, random_);
     DeltaTuning other;
     other.segment_size = kMinSegmentSize;
-    other.boot_id = [] { return boot(2); };
+    other.flush_period = std::chrono::hours(1);
+    other.boot_id = [machine] { return boot(machine); };
     return other;
   }
 
-  /// Opens a picture on another machine and compares; then closes and opens it once more.
+  /// Opens a picture on another machine and compares, fails once more while that puts it right, closes and
+  /// opens it again.
   void check_picture(std::uint64_t acknowledged) {
     const std::string path = dir_ / "after";
-    DeltaTuning other = take_picture(path);
-    struct NoSync : SyncOps {
-      Result<void> sync_data(int) override { return {}; }
-      Result<void> sync_all(int) override { return {}; }
-      Result<void> sync_file_system(int) override { return {}; }
-    } no_sync;
-    other.sync = &no_sync;
+    DeltaTuning other = take_picture(shadow_, path, 2);
+    if (!stdfs::exists(path)) {
+      ASSERT_EQ(acknowledged, 0U) << "the delta has gone";
+      return;
+    }
+    Shadow second(path);
+    other.sync = &second;
     test::Dump before;
     {
       const auto reader = open_delta_with(path, {.read_only = true}, other);
+      if (!reader && may_be_refused_ && reader.error().kind == ErrorKind::kCorrupt) return;
       ASSERT_TRUE(reader) << reader.error().message();
       before = test::dump(**reader);
     }
+    second.on_sync = [&] {
+      if (random_() % 4 == 0 && !HasFatalFailure()) check_second_picture(second, before);
+    };
     for (int life = 0; life < 2; ++life) {
       const auto upper = open_delta_with(path, {}, other);
       ASSERT_TRUE(upper) << upper.error().message();
-      const std::uint64_t found = test::ChangeMaker::counter_of(**upper, kBase);
-      ASSERT_GE(found, acknowledged);
-      ASSERT_LT(found, dumps_.size());
-      ASSERT_EQ(test::dump(**upper), dumps_[found]);
-      ASSERT_EQ(before, dumps_[found]);
-      if (found == 0) continue;
-      const auto data = test::find_place(**upper, kFile);
-      ASSERT_TRUE(data) << data.error().message();
-      std::string bytes(found * 8, '\0');
-      ASSERT_EQ(*pread_full(data->fd(), std::as_writable_bytes(std::span(bytes)), data->offset),
-                bytes.size());
-      for (std::uint64_t k = 1; k <= found; ++k)
-        ASSERT_EQ(load_le<std::uint64_t>(bytes.data() + (k - 1) * 8), record(k))
-            << "record " << k << " of " << found;
+      check_state(**upper, acknowledged, before);
+      if (HasFatalFailure()) return;
+    }
+  }
+  /// The power fails again: while a first failure is put right, or in the close after that.
+  void check_second_picture(const Shadow& second, const test::Dump& expected) {
+    const std::string path = dir_ / "after that";
+    const DeltaTuning third = take_picture(second, path, 3);
+    const auto upper = open_delta_with(path, {}, third);
+    ASSERT_TRUE(upper) << upper.error().message();
+    check_state(**upper, 0, expected);
+  }
+  void check_state(const tree::UpperLayer& upper, std::uint64_t acknowledged, const test::Dump& expected) {
+    const std::uint64_t found = test::ChangeMaker::counter_of(upper, kBase);
+    ASSERT_GE(found, acknowledged);
+    ASSERT_LT(found, dumps_.size());
+    ASSERT_EQ(test::dump(upper), dumps_[found]);
+    ASSERT_EQ(expected, dumps_[found]);
+    if (found == 0) return;
+    const auto data = test::find_place(upper, kFile);
+    ASSERT_TRUE(data) << data.error().message();
+    std::string bytes(found * 8, '\0');
+    ASSERT_EQ(*pread_full(data->fd(), std::as_writable_bytes(std::span(bytes)), data->offset), bytes.size());
+    for (std::uint64_t k = 1; k <= found; ++k)
+      ASSERT_EQ(load_le<std::uint64_t>(bytes.data() + (k - 1) * 8), record(k))
+          << "record " << k << " of " << found;
+  }
+  /// Some steps and flushes, with pictures between and during them; says in `acknowledged` what must be kept.
+  void live(tree::UpperLayer& upper, int steps, std::uint64_t& acknowledged) {
+    for (int i = 0; i < steps; ++i) {
+      ASSERT_TRUE(step(upper));
+      const std::uint64_t before = acknowledged;
+      // A picture may be taken in the middle of any flush.
+      const bool during = random_() % 8 == 0;
+      shadow_.on_sync = [&, during] {
+        if (during && random_() % 2 == 0) check_picture(before);
+      };
+      const std::uint64_t what = random_() % 20;
+      if (what < 2) {
+        ASSERT_TRUE(upper.sync_node(what == 0 ? kFile : Ino{kBase}, tree::FsyncKind::kAll));
+        acknowledged = dumps_.size() - 1;
+        may_be_refused_ = false;
+      } else if (what == 2) {
+        ASSERT_TRUE(upper.sync(tree::SyncScope::kAll));
+        acknowledged = dumps_.size() - 1;
+        may_be_refused_ = false;
+      }
+      shadow_.on_sync = nullptr;
+      if (random_() % 40 == 0) check_picture(acknowledged);
+      if (HasFatalFailure()) return;
     }
   }
 
@@ -108,37 +154,55 @@ class DeltaPowerTest : public ::testing::TestWithParam<std::uint64_t> {
   std::vector<test::Dump> dumps_{test::Dump{}};  // the state after each counter
   Shadow shadow_;
   DeltaTuning tuning_;
+  bool may_be_refused_ = false;  // it was in use without flushing, and what says so may be on disk still
 };
 
 TEST_P(DeltaPowerTest, WhatIsLeftIsOneMomentWithAllThatWasAcknowledged) {
   std::uint64_t acknowledged = 0;
   for (int life = 0; life < 3; ++life) {
+    shadow_.on_sync = [&] { check_picture(acknowledged); };
     auto upper = open_delta_with(dir_ / "delta", {}, tuning_);
+    shadow_.on_sync = nullptr;
     ASSERT_TRUE(upper) << upper.error().message();
-    for (int i = 0; i < 80; ++i) {
-      ASSERT_TRUE(step(**upper));
-      const std::uint64_t before = acknowledged;
-      // A picture may be taken in the middle of any flush.
-      const bool during = random_() % 8 == 0;
-      shadow_.on_sync = [&, during] {
-        if (during && random_() % 2 == 0) check_picture(before);
-      };
-      const std::uint64_t what = random_() % 20;
-      if (what < 2) {
-        ASSERT_TRUE((*upper)->sync_node(what == 0 ? kFile : Ino{kBase}, tree::FsyncKind::kAll));
-        acknowledged = dumps_.size() - 1;
-      } else if (what == 2) {
-        ASSERT_TRUE((*upper)->sync(tree::SyncScope::kAll));
-        acknowledged = dumps_.size() - 1;
-      }
-      shadow_.on_sync = nullptr;
-      if (random_() % 40 == 0) check_picture(acknowledged);
-      if (HasFatalFailure()) return;
-    }
+    live(**upper, 80, acknowledged);
+    if (HasFatalFailure()) return;
     // A clean close is durable too.
     upper->reset();
     acknowledged = dumps_.size() - 1;
     check_picture(acknowledged);
+  }
+}
+
+// The process dies, another goes on with what the page cache has, and then the power fails: while that one
+// opens the delta, or later. Some lives do not flush.
+TEST_P(DeltaPowerTest, AlsoWhereTheProcessHadDiedBefore) {
+  // The delta's own thread has nothing to do, so that a death is at one moment.
+  tuning_.checkpoint_segments = 60;
+  std::string path = dir_ / "delta";
+  std::uint64_t acknowledged = 0;
+  std::vector<std::unique_ptr<tree::UpperLayer>> dead;  // what they still do nobody sees
+  for (int life = 0; life < 6; ++life) {
+    SCOPED_TRACE(fmt::format("life {}", life));
+    const bool is_volatile = random_() % 3 == 0;
+    shadow_.on_sync = [&] {
+      if (!HasFatalFailure()) check_picture(acknowledged);
+    };
+    auto upper = open_delta_with(path, {.is_volatile = is_volatile}, tuning_);
+    shadow_.on_sync = nullptr;
+    ASSERT_TRUE(upper) << upper.error().message();
+    if (HasFatalFailure()) return;
+    ASSERT_EQ(test::dump(**upper), dumps_.back()) << "the death of a process loses nothing";
+    if (is_volatile) {
+      for (int i = 0; i < 20; ++i) ASSERT_TRUE(step(**upper));
+      may_be_refused_ = true;
+    } else {
+      check_picture(acknowledged);
+      live(**upper, 25, acknowledged);
+    }
+    if (HasFatalFailure()) return;
+    path = dir_ / fmt::format("delta {}", life);
+    shadow_.move_to(path);
+    dead.push_back(std::move(*upper));
   }
 }
 
@@ -151,6 +215,7 @@ TEST_P(DeltaPowerTest, AFlushOfDataAloneKeepsTheData) {
   ASSERT_TRUE(file);
   tree::Node node;
   node.content = tree::ContentKind::kData;
+  node.data_reaches = true;
   std::vector<std::uint64_t> rows;
   std::vector<std::uint64_t> acknowledged;
   std::uint64_t flushes_of_data_alone = 0;
@@ -186,7 +251,7 @@ TEST_P(DeltaPowerTest, AFlushOfDataAloneKeepsTheData) {
     }
     if (random_() % 16 != 0) continue;
     const std::string path = dir_ / "after";
-    const DeltaTuning other = take_picture(path);
+    const DeltaTuning other = take_picture(shadow_, path, 2);
     const auto after = open_delta_with(path, {.read_only = true}, other);
     ASSERT_TRUE(after) << after.error().message();
     if (acknowledged.empty()) continue;

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shadow: what a power failure leaves of a delta. The flushing calls are recorded: it has each file as it was
-// when that was last flushed. The disk after a failure is that, with any newer pages of those files and any
-// newer data files, because the kernel may have written them early.
+// when that was last flushed, and each directory as it was when that was. The disk after a failure is that,
+// with any newer pages of the files and any newer entries of the directories, because the kernel may have
+// written them early.
 #pragma once
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <random>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -35,26 +39,25 @@ class Shadow final : public SyncOps {
  public:
   /// What is in `real` already, if it is there, counts as flushed.
   explicit Shadow(std::string real) : real_(std::move(real)) {
-    if (stdfs::exists(real_)) keep_all();
+    if (!stdfs::exists(real_)) return;
+    has_own_entry_ = true;
+    keep_all();
   }
 
   Result<void> sync_data(int fd) override {
     begin_sync();
     const std::lock_guard lock(mutex_);
-    const std::string path = stdfs::read_symlink("/proc/self/fd/" + std::to_string(fd)).string();
+    const std::string path = path_of(fd);
     if (std::this_thread::get_id() == maker_ && on_flush) on_flush(path);
-    keep(path);
+    if (path.starts_with(real_ + "/")) keep_bytes(fd);
     return {};
   }
   Result<void> sync_all(int fd) override {
     begin_sync();
     const std::lock_guard lock(mutex_);
-    // A file that was renamed has its new name from here on.
-    if (stdfs::read_symlink("/proc/self/fd/" + std::to_string(fd)) != real_) return {};
-    const auto fresh = flushed_.find("/checkpoint.new");
-    if (fresh == flushed_.end() || stdfs::exists(real_ + "/checkpoint.new")) return {};
-    flushed_["/checkpoint"] = fresh->second;
-    flushed_.erase(fresh);
+    const std::string path = path_of(fd);
+    if (path == stdfs::path(real_).parent_path()) has_own_entry_ = true;
+    if (path == real_ || path.starts_with(real_ + "/")) keep_entries(path.substr(real_.size()));
     return {};
   }
   Result<void> sync_file_system(int) override {
@@ -63,26 +66,27 @@ class Shadow final : public SyncOps {
     keep_all();
     return {};
   }
-  /// What is on disk after a failure now, in `to`.
+  /// What is on disk after a failure now, in `to`. Nothing is there where the delta's own name may be lost.
   void picture(const std::string& to, std::mt19937_64& random) const {
     const std::lock_guard lock(mutex_);
-    stdfs::create_directories(to);
-    for (const auto& [name, flushed] : flushed_) {
-      const bool gone = !stdfs::exists(real_ + name);
-      if (gone && random() % 2 == 0) continue;  // the removal reached the disk
-      std::string bytes = flushed;
-      if (!gone) mix_in(bytes, *read_file(real_ + name), random);
-      write_sparse(to + name, bytes);
-    }
-    // Files that were never flushed may be there as well, and a rename may have been written early.
-    for (const auto& file : stdfs::recursive_directory_iterator(real_)) {
-      if (!file.is_regular_file()) continue;
-      const std::string name = file.path().string().substr(real_.size());
-      if (name == "/checkpoint" && flushed_.contains("/checkpoint.new") && random() % 2 == 0)
-        write_sparse(to + name, flushed_.at("/checkpoint.new"));
-      if (name.starts_with("/data/") && !flushed_.contains(name) && random() % 2 == 0)
-        write_sparse(to + name, *read_file(real_ + name));
-    }
+    if (!has_own_entry_ && random() % 2 == 0) return;
+    picture_directory("", to, random);
+  }
+  /// The process dies, and another begins with what the page cache has: a copy of the delta in `next`. What
+  /// the first still does is not seen any more. Requires: nothing is under way.
+  void move_to(const std::string& next) {
+    const std::lock_guard lock(mutex_);
+    stdfs::copy(real_, next, stdfs::copy_options::recursive);
+    std::map<ino_t, std::shared_ptr<File>> files;
+    const auto take_along = [&](const std::string& name) {
+      if (const auto known = files_.find(inode_of(real_ + name)); known != files_.end())
+        files[inode_of(next + name)] = known->second;
+    };
+    take_along("");
+    for (const auto& entry : stdfs::recursive_directory_iterator(real_))
+      take_along(entry.path().string().substr(real_.size()));
+    files_ = std::move(files);
+    real_ = next;
   }
   /// Called before a flush by the thread that made this: the delta's own thread flushes too, when segments
   /// are full.
@@ -91,16 +95,100 @@ class Shadow final : public SyncOps {
   std::function<void(const std::string&)> on_flush;
 
  private:
+  /// A file or directory, whatever its names are.
+  struct File {
+    bool is_directory = false;
+    Fd held;  ///< so that its number is nobody else's
+    std::string flushed;
+    std::map<std::string, std::shared_ptr<File>> entries;  ///< of a directory, as they were flushed
+  };
+
   void begin_sync() const {
     if (std::this_thread::get_id() == maker_ && on_sync) on_sync();
   }
-  void keep_all() {
-    for (const auto& file : stdfs::recursive_directory_iterator(real_))
-      if (file.is_regular_file()) keep(file.path().string());
+  static std::string path_of(int fd) {
+    return stdfs::read_symlink("/proc/self/fd/" + std::to_string(fd)).string();
   }
-  void keep(const std::string& path) {
-    if (path.starts_with(real_) && stdfs::exists(path))
-      flushed_[path.substr(real_.size())] = *read_file(path);
+  static ino_t inode_of(const std::string& path) {
+    struct stat st{};
+    return lstat(path.c_str(), &st) == 0 ? st.st_ino : 0;
+  }
+  std::shared_ptr<File> file_at(const std::string& path) {
+    auto& file = files_[inode_of(path)];
+    if (!file) {
+      file = std::make_shared<File>();
+      file->is_directory = stdfs::is_directory(path);
+      file->held = Fd(::open(path.c_str(), O_PATH | O_CLOEXEC | O_NOFOLLOW));
+    }
+    return file;
+  }
+  static std::string bytes_of(const std::string& path) {
+    auto bytes = read_file(path, std::size_t{1} << 30);
+    return bytes ? *bytes : std::string();
+  }
+  void keep_bytes(int fd) {
+    const std::string proc = "/proc/self/fd/" + std::to_string(fd);
+    struct stat st{};
+    ASSERT_EQ(fstat(fd, &st), 0);
+    auto& file = files_[st.st_ino];
+    if (!file) {
+      file = std::make_shared<File>();
+      file->held = Fd(::open(proc.c_str(), O_PATH | O_CLOEXEC));
+    }
+    file->flushed = bytes_of(proc);
+  }
+  void keep_entries(const std::string& name) {
+    const auto directory = file_at(real_ + name);
+    directory->entries.clear();
+    for (const auto& entry : stdfs::directory_iterator(real_ + name))
+      directory->entries[entry.path().filename().string()] = file_at(entry.path().string());
+  }
+  void keep_all() {
+    keep_entries("");
+    for (const auto& entry : stdfs::recursive_directory_iterator(real_)) {
+      const std::string path = entry.path().string();
+      if (entry.is_directory())
+        keep_entries(path.substr(real_.size()));
+      else if (entry.is_regular_file())
+        file_at(path)->flushed = bytes_of(path);
+    }
+  }
+
+  void picture_directory(const std::string& name, const std::string& to, std::mt19937_64& random) const {
+    stdfs::create_directories(to + name);
+    std::map<std::string, std::shared_ptr<File>> flushed;
+    if (const auto known = files_.find(inode_of(real_ + name)); known != files_.end())
+      flushed = known->second->entries;
+    std::set<std::string> names;
+    for (const auto& [entry, file] : flushed) names.insert(entry);
+    if (stdfs::is_directory(real_ + name))
+      for (const auto& entry : stdfs::directory_iterator(real_ + name))
+        names.insert(entry.path().filename().string());
+    for (const std::string& entry : names) {
+      const std::string path = name + "/" + entry;
+      const auto before = flushed.find(entry);
+      const ino_t now = inode_of(real_ + path);
+      const auto known = files_.find(now);
+      const std::shared_ptr<File> file = known == files_.end() ? nullptr : known->second;
+      const bool is_same = before != flushed.end() && now != 0 && before->second == file;
+      // The removal, the new name or the new file behind it may have reached the disk or not.
+      const bool is_early = is_same || random() % 2 == 0;
+      if (is_early) {
+        if (now == 0) continue;
+        if (stdfs::is_directory(real_ + path))
+          picture_directory(path, to, random);
+        else
+          write_mixed(to + path, file ? file->flushed : std::string(), bytes_of(real_ + path), random);
+      } else if (before != flushed.end() && !before->second->is_directory) {
+        // The file that had the name, as far as it was flushed: nobody knows what else became of it.
+        write_sparse(to + path, before->second->flushed);
+      }
+    }
+  }
+  static void write_mixed(const std::string& path, std::string bytes, const std::string& newer,
+                          std::mt19937_64& random) {
+    mix_in(bytes, newer, random);
+    write_sparse(path, bytes);
   }
   /// Pages of zeros stay holes.
   static void write_sparse(const std::string& path, std::string_view bytes) {
@@ -127,9 +215,10 @@ class Shadow final : public SyncOps {
       }
   }
   const std::thread::id maker_ = std::this_thread::get_id();
+  mutable std::mutex mutex_;  // guards all below
   std::string real_;
-  mutable std::mutex mutex_;
-  std::map<std::string, std::string> flushed_;  // guarded by mutex_
+  std::map<ino_t, std::shared_ptr<File>> files_;  // by the number of what is there
+  bool has_own_entry_ = false;
 };
 
 }  // namespace layerfs::upper

@@ -189,7 +189,7 @@ TEST_F(RedoLogTest, NoHeaderIsNoLogAndAWrongOneIsCorrupt) {
     EXPECT_FALSE(RedoScan::scan(bad)) << at;
   }
   std::string other = good;
-  other[8] = 4;
+  other[8] = 5;
   EXPECT_EQ(RedoScan::scan(other).error().kind, ErrorKind::kUnsupported);
   EXPECT_FALSE(RedoScan::scan(good.substr(0, 100)));
 }
