@@ -102,6 +102,28 @@ def kill_and_wait(pid, number=signal.SIGKILL):
     wait_until(lambda: not is_running(pid))
 
 
+def parent_of(pid):
+    with open("/proc/%d/stat" % pid, encoding="utf-8") as file:
+        return int(file.read().rsplit(")", 1)[1].split()[1])
+
+
+def server_of(fs, directory):
+    """The server once it answers: it has done by then what it does at its start."""
+    found = []
+
+    def answers():
+        try:
+            connection, answer = fs.ask(directory, "stats")
+            connection.close()
+            found.append(json.loads(answer)["pid"])
+            return True
+        except (OSError, ValueError):
+            return False
+
+    wait_until(answers, 60)
+    return found[0]
+
+
 def write(path, text):
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)

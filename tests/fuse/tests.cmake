@@ -20,6 +20,8 @@ set_tests_properties(fuse/mount-life fuse/smoke-root fuse/smoke-userns fuse/smok
   PROPERTIES LABELS fuse TIMEOUT 600 SKIP_RETURN_CODE 77)
 add_test(NAME fuse/resent COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode root $<TARGET_FILE:layerfs> resent)
 set_tests_properties(fuse/resent PROPERTIES LABELS fuse TIMEOUT 900 SKIP_RETURN_CODE 77)
+add_test(NAME fuse/set-id COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode root $<TARGET_FILE:layerfs> set_id)
+set_tests_properties(fuse/set-id PROPERTIES LABELS fuse TIMEOUT 900 SKIP_RETURN_CODE 77)
 add_test(NAME fuse/page-cache COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode root $<TARGET_FILE:layerfs> page_cache)
 set_tests_properties(fuse/page-cache PROPERTIES LABELS fuse TIMEOUT 600 SKIP_RETURN_CODE 77)
 add_test(NAME fuse/faults COMMAND ${CMAKE_CURRENT_LIST_DIR}/as_mode root $<TARGET_FILE:layerfs> faults)
