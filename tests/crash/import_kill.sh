@@ -53,7 +53,8 @@ for i in 0 1; do "$layerfs" import -q "${sources[$i]}" --name "whole$i" >/dev/nu
 "$layerfs" store gc >/dev/null || fail "gc"
 "$layerfs" store check --contents >"$work/check" || fail "after gc: $(cat "$work/check")"
 # Nothing that is not needed is left: a second gc finds nothing, and without images nothing remains.
-"$layerfs" store gc --json | grep -Eq '"(Objects|Layers|Trees|Blobs|Leftovers)Removed": [1-9]' && fail "the second gc found something"
+again=$("$layerfs" store gc --json) || fail "the second gc"
+[ "$(grep -Ec '"(Objects|Layers|Trees|Blobs|Leftovers)Removed": 0,?$' <<<"$again")" = 5 ] || fail "the second gc found something: $again"
 for name in $("$layerfs" images --json | grep -o '"localhost/[^"]*"' | tr -d '"' | sort -u); do "$layerfs" rmi "$name" >/dev/null; done
 "$layerfs" store gc >/dev/null
 left=$(cd "$LAYERFS_ROOT" && find objects packs layers trees blobs tmp -type f)
