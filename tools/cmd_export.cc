@@ -6,6 +6,9 @@
 
 #include "fs/image/exporter.h"
 #include "fs/store/store.h"
+#include "tools/cmd_interrupt.h"
+#include "tools/cmd_progress.h"
+#include "tools/cmd_store_access.h"
 
 namespace layerfs::tools {
 
@@ -16,15 +19,22 @@ struct ExportArguments {
   std::string destination;
   std::string compression;
   int level = 0;
+  bool quiet = false;
 };
 
-Result<void> run_export(const Tool& tool, const ExportArguments& arguments) {
+Result<void> run_export(const Tool& tool, const ExportArguments& arguments, const InterruptWatch* interrupt) {
   image::ExportOptions options;
+  ProgressLine line(arguments.quiet ? ProgressLine::Shown::kNever : ProgressLine::Shown::kWhereTerminal);
+  options.progress = [&](const image::ExportProgress& progress) -> Result<void> {
+    line.draw(progress.bytes_done, progress.bytes_total, {});
+    if (interrupt == nullptr) return {};
+    return interrupt->check();
+  };
   options.level = arguments.level;
   if (!arguments.compression.empty()) {
     LAYERFS_ASSIGN(options.compression, image::parse_compression(arguments.compression));
   }
-  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kWrite));
+  LAYERFS_ASSIGN(auto store, open_store(tool, store::StoreAccess::kWrite));
   // gc must not take away what is being read.
   LAYERFS_ASSIGN(auto lease, store->lease());
   LAYERFS_ASSIGN(auto image, store::get_image_by_name(*store, arguments.reference));
@@ -50,7 +60,15 @@ void add_export_commands(CLI::App& app, Tool& tool) {
       ->check(CLI::IsMember({"gzip", "zstd", "none"}));
   command->add_option("--compression-level", arguments->level, "gzip: 1 to 9, zstd: 1 to 22; 0: the default")
       ->check(CLI::Range(0, 22));
-  command->callback([arguments, &tool] { finish(tool, run_export(tool, *arguments)); });
+  command->add_flag("-q,--quiet", arguments->quiet, "No progress line");
+  command->callback([arguments, &tool] {
+    // Standard output may make the command wait for ever for its reader, and has nothing to clean up.
+    if (arguments->destination == "tar:-") return finish(tool, run_export(tool, *arguments, nullptr));
+    InterruptWatch interrupt;
+    auto done = run_export(tool, *arguments, &interrupt);
+    finish(tool, done);
+    if (!done) interrupt.end_if_interrupted();
+  });
 }
 
 }  // namespace layerfs::tools

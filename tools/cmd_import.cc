@@ -2,16 +2,15 @@
 #include "tools/cmd_import.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 
-#include "fs/base/process_start.h"
 #include "fs/image/importer.h"
 #include "fs/image/manifest.h"
 #include "fs/store/store.h"
+#include "tools/cmd_interrupt.h"
+#include "tools/cmd_progress.h"
 
 namespace layerfs::tools {
 
@@ -25,45 +24,8 @@ struct ImportArguments {
   bool quiet = false;
 };
 
-/// One line on standard error, written over again; only where that is a terminal.
-class ProgressBar {
- public:
-  explicit ProgressBar(bool wanted) : shows_(wanted && ::isatty(STDERR_FILENO) == 1) {}
-  ~ProgressBar() {
-    if (drawn_) write_standard_error("\r\x1b[K");
-  }
-  ProgressBar(const ProgressBar&) = delete;
-  ProgressBar& operator=(const ProgressBar&) = delete;
-
-  bool shows() const { return shows_; }
-
-  void draw(const image::ImportProgress& progress) {
-    auto now = std::chrono::steady_clock::now();
-    if (drawn_ && now - last_ < std::chrono::milliseconds(50)) return;
-    last_ = now;
-    drawn_ = true;
-    std::string line = human_size(progress.bytes_done);
-    if (progress.bytes_total > 0) {
-      constexpr std::size_t kWidth = 30;
-      double part =
-          std::min(1.0, static_cast<double>(progress.bytes_done) / static_cast<double>(progress.bytes_total));
-      auto filled = static_cast<std::size_t>(part * kWidth);
-      line =
-          fmt::format("[{}{}] {:3.0f}%  {} of {}", std::string(filled, '='),
-                      std::string(kWidth - filled, ' '), part * 100, line, human_size(progress.bytes_total));
-    }
-    write_standard_error(fmt::format("\r\x1b[K{}, layer {} of {}", line,
-                                     std::min(progress.layers_done + 1, progress.layers_total),
-                                     progress.layers_total));
-  }
-
- private:
-  bool shows_;
-  bool drawn_ = false;
-  std::chrono::steady_clock::time_point last_;
-};
-
-Result<store::ImageRecord> run_import(const Tool& tool, const ImportArguments& arguments) {
+Result<store::ImageRecord> run_import(const Tool& tool, const ImportArguments& arguments,
+                                      const InterruptWatch& interrupt) {
   image::ImportOptions options;
   options.name = arguments.name;
   options.limits = arguments.limits;
@@ -74,8 +36,13 @@ Result<store::ImageRecord> run_import(const Tool& tool, const ImportArguments& a
     options.platform_variant = platform.variant;
   }
   LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kWrite));
-  ProgressBar bar(!arguments.quiet);
-  if (bar.shows()) options.progress = [&bar](const image::ImportProgress& progress) { bar.draw(progress); };
+  ProgressLine line(arguments.quiet ? ProgressLine::Shown::kNever : ProgressLine::Shown::kWhereTerminal);
+  options.progress = [&](const image::ImportProgress& progress) {
+    std::size_t layer = std::min(progress.layers_done + 1, progress.layers_total);
+    line.draw(progress.bytes_done, progress.bytes_total,
+              fmt::format(", layer {} of {}", layer, progress.layers_total));
+    return interrupt.check();
+  };
   return image::import_image(*store, arguments.source, options);
 }
 
@@ -128,9 +95,11 @@ void add_import_commands(CLI::App& app, Tool& tool) {
       ->capture_default_str();
   command->add_flag("-q,--quiet", arguments->quiet, "No progress bar");
   command->callback([arguments, &tool] {
-    auto imported = run_import(tool, *arguments);
+    InterruptWatch interrupt;
+    auto imported = run_import(tool, *arguments, interrupt);
     if (!imported) {
       tool.status = report_error(tool, imported.error());
+      interrupt.end_if_interrupted();
       return;
     }
     if (auto printed = print(imported->config.hex() + "\n"); !printed)

@@ -73,15 +73,33 @@ std::string_view layer_type(Compression compression) {
   return media::kOciLayerTar;
 }
 
+/// What export_image() was asked for, and how far it is.
+struct Export {
+  store::Store& store;
+  const store::ImageRecord& image;
+  const ExportOptions& options;
+  Compression compression;
+  ExportProgress progress;
+
+  Result<void> report(std::size_t bytes) {
+    progress.bytes_done += bytes;
+    if (!options.progress) return {};
+    return options.progress(progress);
+  }
+};
+
 /// One image on its way into an ImageOutput.
 class ImageExport {
  public:
-  ImageExport(store::Store& store, const store::ImageRecord& image, Compression compression, int level,
-              ImageOutput& output)
-      : store_(store), image_(image), compression_(compression), level_(level), output_(output) {}
+  ImageExport(Export& asked, ImageOutput& output)
+      : export_(asked), store_(asked.store), image_(asked.image), output_(output) {}
 
   /// Blobs, config and manifest; the manifest's descriptor.
   Result<Descriptor> write() {
+    for (const auto& layer : image_.layers) {
+      LAYERFS_ASSIGN(auto stored, store_.get_layer(layer.diff_id));
+      export_.progress.bytes_total += stored->info().tar_bytes;
+    }
     for (const auto& layer : image_.layers) {
       LAYERFS_ASSIGN(Descriptor descriptor, write_layer(layer));
       layers_.push_back(std::move(descriptor));
@@ -107,10 +125,13 @@ class ImageExport {
  private:
   Result<Descriptor> write_layer(const store::ImageLayer& layer) {
     auto done = written_.find(layer.diff_id);
-    if (done != written_.end()) return done->second;
     LAYERFS_ASSIGN(auto stored, store_.get_layer(layer.diff_id));
+    if (done != written_.end()) {
+      LAYERFS_TRY(export_.report(stored->info().tar_bytes));
+      return done->second;
+    }
     Descriptor descriptor;
-    descriptor.media_type = layer_type(compression_);
+    descriptor.media_type = layer_type(export_.compression);
     Sha256 hash;
     LAYERFS_TRY(output_.begin_blob());
     ByteSink sink = [&](std::string_view bytes) {
@@ -118,10 +139,14 @@ class ImageExport {
       descriptor.size += bytes.size();
       return output_.write(bytes);
     };
-    EncoderOptions options{.compression = compression_, .level = level_, .size = stored->info().tar_bytes};
+    EncoderOptions options{
+        .compression = export_.compression, .level = export_.options.level, .size = stored->info().tar_bytes};
     LAYERFS_ASSIGN(auto encoder, make_encoder(options, sink));
-    LAYERFS_TRY(
-        stream_layer(store_, layer.diff_id, [&](std::string_view bytes) { return encoder->write(bytes); }));
+    auto take = [&](std::string_view bytes) -> Result<void> {
+      LAYERFS_TRY(export_.report(bytes.size()));
+      return encoder->write(bytes);
+    };
+    LAYERFS_TRY(stream_layer(store_, layer.diff_id, take));
     LAYERFS_TRY(encoder->finish());
     descriptor.digest = hash.finish();
     LAYERFS_TRY(output_.end_blob(descriptor.digest));
@@ -151,22 +176,20 @@ class ImageExport {
     return true;
   }
 
+  Export& export_;
   store::Store& store_;
   const store::ImageRecord& image_;
-  const Compression compression_;
-  const int level_;
   ImageOutput& output_;
   Descriptor config_;
   std::vector<Descriptor> layers_;
   std::unordered_map<Digest, Descriptor> written_;
 };
 
-Result<void> export_layout(store::Store& store, const store::ImageRecord& image, const Destination& to,
-                           Compression compression, int level) {
+Result<void> export_layout(Export& asked, const Destination& to) {
   LAYERFS_ASSIGN(auto output, OciLayoutWriter::open(to.path));
-  ImageExport image_export(store, image, compression, level, *output);
+  ImageExport image_export(asked, *output);
   LAYERFS_ASSIGN(Descriptor manifest, image_export.write());
-  LAYERFS_TRY(output->put_index_entry(manifest, to.name.empty() ? tag_of(image.reference) : to.name));
+  LAYERFS_TRY(output->put_index_entry(manifest, to.name.empty() ? tag_of(asked.image.reference) : to.name));
   return output->finish();
 }
 
@@ -188,19 +211,21 @@ Result<void> put_docker_documents(const ImageExport& image, const std::string& r
   OrderedJson entry = {{"Config", blob_path(image.config().digest)}, {"RepoTags", tags}, {"Layers", layers}};
   OrderedJson manifest = OrderedJson::array();
   manifest.push_back(std::move(entry));
-  LAYERFS_TRY(output.put_document("manifest.json", manifest.dump()));
-  return output.put_document("repositories", repositories.dump());
+  auto text_of = [](const OrderedJson& json) {
+    return json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  };
+  LAYERFS_TRY(output.put_document("manifest.json", text_of(manifest)));
+  return output.put_document("repositories", text_of(repositories));
 }
 
-Result<void> export_archive(store::Store& store, const store::ImageRecord& image, const Destination& to,
-                            Compression compression, int level) {
+Result<void> export_archive(Export& asked, const Destination& to) {
   bool docker = to.transport == "docker-archive";
-  std::string reference = image.reference;
+  std::string reference = asked.image.reference;
   if (docker && !to.name.empty()) {
     LAYERFS_ASSIGN(reference, store::normalise_reference(to.name));
   }
   LAYERFS_ASSIGN(auto output, make_archive_writer(to.path));
-  ImageExport image_export(store, image, compression, level, *output);
+  ImageExport image_export(asked, *output);
   LAYERFS_ASSIGN(Descriptor manifest, image_export.write());
   std::string tag = docker || to.name.empty() ? tag_of(reference) : to.name;
   manifest.annotations.emplace(kRefNameAnnotation, tag);
@@ -212,13 +237,13 @@ Result<void> export_archive(store::Store& store, const store::ImageRecord& image
   return output->finish();
 }
 
-Result<void> write_tree(store::Store& store, const store::ImageRecord& image, Compression compression,
-                        int level, const ByteSink& sink) {
+Result<void> write_tree(Export& asked, const ByteSink& sink) {
   std::vector<Digest> diff_ids;
-  diff_ids.reserve(image.layers.size());
-  for (const auto& layer : image.layers) diff_ids.push_back(layer.diff_id);
-  LAYERFS_ASSIGN(auto tree, store.get_tree(diff_ids));
-  LAYERFS_ASSIGN(auto encoder, make_encoder({.compression = compression, .level = level, .size = {}}, sink));
+  diff_ids.reserve(asked.image.layers.size());
+  for (const auto& layer : asked.image.layers) diff_ids.push_back(layer.diff_id);
+  LAYERFS_ASSIGN(auto tree, asked.store.get_tree(diff_ids));
+  EncoderOptions options{.compression = asked.compression, .level = asked.options.level, .size = {}};
+  LAYERFS_ASSIGN(auto encoder, make_encoder(options, sink));
   // Headers are small and many: gathered, they cost one write(2) for a few hundred entries.
   constexpr std::size_t kBuffer = 256 * 1024;
   std::string buffer;
@@ -228,20 +253,20 @@ Result<void> write_tree(store::Store& store, const store::ImageRecord& image, Co
     return result;
   };
   auto gather = [&](std::string_view bytes) -> Result<void> {
+    LAYERFS_TRY(asked.report(bytes.size()));
     if (buffer.size() + bytes.size() > kBuffer) LAYERFS_TRY(flush());
     if (bytes.size() > kBuffer) return encoder->write(bytes);
     buffer += bytes;
     return {};
   };
-  LAYERFS_TRY(write_tree_tar(*tree, store.objects(), gather));
+  LAYERFS_TRY(write_tree_tar(*tree, asked.store.objects(), gather));
   LAYERFS_TRY(flush());
   return encoder->finish();
 }
 
-Result<void> export_tar(store::Store& store, const store::ImageRecord& image, const Destination& to,
-                        Compression compression, int level) {
+Result<void> export_tar(Export& asked, const Destination& to) {
   auto write_to = [&](int fd) {
-    return write_tree(store, image, compression, level, [&, fd](std::string_view bytes) -> Result<void> {
+    return write_tree(asked, [&, fd](std::string_view bytes) -> Result<void> {
       if (auto written = write_full(fd, std::as_bytes(std::span(bytes))); !written)
         return with_context(std::move(written).error(), "write", to.path);
       return {};
@@ -270,15 +295,18 @@ Result<void> export_image(store::Store& store, const store::ImageRecord& image, 
                           const ExportOptions& options) {
   LAYERFS_ASSIGN(Destination to, parse_destination(destination));
   bool compressed = to.transport == "oci" || to.transport == "oci-archive";
-  Compression compression =
-      options.compression.value_or(compressed ? Compression::kGzip : Compression::kNone);
+  Export asked{store,
+               image,
+               options,
+               options.compression.value_or(compressed ? Compression::kGzip : Compression::kNone),
+               {}};
   Result<void> result;
   if (to.transport == "oci") {
-    result = export_layout(store, image, to, compression, options.level);
+    result = export_layout(asked, to);
   } else if (to.transport == "tar") {
-    result = export_tar(store, image, to, compression, options.level);
+    result = export_tar(asked, to);
   } else {
-    result = export_archive(store, image, to, compression, options.level);
+    result = export_archive(asked, to);
   }
   if (!result) return with_context(std::move(result).error(), "export to", destination);
   return {};

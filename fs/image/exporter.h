@@ -8,6 +8,8 @@
 // (3) The same image and options give the same bytes.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <optional>
 #include <string_view>
 
@@ -17,11 +19,19 @@
 
 namespace layerfs::image {
 
+struct ExportProgress {
+  std::uint64_t bytes_done = 0;   ///< uncompressed
+  std::uint64_t bytes_total = 0;  ///< 0: unknown
+};
+
 struct ExportOptions {
   /// Of the layers; of the whole file with `tar:`. Not given: gzip for layouts and OCI archives, none for the
   /// others.
   std::optional<Compression> compression;
   int level = 0;  ///< 0: the format's default
+  /// Called again and again while bytes go out, from the calling thread; an error ends the export, which
+  /// leaves nothing behind. May be empty.
+  std::function<Result<void>(const ExportProgress&)> progress;
 };
 
 /// `destination`: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:REF]` or `tar:FILE` (the

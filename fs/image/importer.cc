@@ -230,11 +230,13 @@ std::string make_config(const ImportedLayer& layer, const ImageChoice& choice, s
       {"history", {{{"created", created}, {"created_by", "layerfs import"}, {"comment", comment}}}},
   };
   if (!choice.platform.variant.empty()) config["variant"] = choice.platform.variant;
-  return config.dump();
+  return config.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-void report(const ImportOptions& options, std::uint64_t done, std::uint64_t total, std::size_t layers_done) {
-  if (options.progress) options.progress({done, total, layers_done, 1});
+Result<void> report(const ImportOptions& options, std::uint64_t done, std::uint64_t total,
+                    std::size_t layers_done) {
+  if (!options.progress) return {};
+  return options.progress({done, total, layers_done, 1});
 }
 
 Result<ImportedLayer> import_directory(store::Store& store, const std::string& path,
@@ -243,7 +245,7 @@ Result<ImportedLayer> import_directory(store::Store& store, const std::string& p
   return import_layer(store, options.limits, TarEnd::kMarked, std::nullopt, [&](ChunkRing& ring) {
     return write_directory_tar(path, [&](std::string_view bytes) -> Result<void> {
       done += bytes.size();
-      report(options, done, 0, 0);
+      LAYERFS_TRY(report(options, done, 0, 0));
       return ring.write(as_bytes(bytes));
     });
   });
@@ -256,7 +258,7 @@ Result<ImportedLayer> import_tar(store::Store& store, int fd, const ImportOption
   std::uint64_t total = S_ISREG(st.st_mode) ? static_cast<std::uint64_t>(st.st_size) : 0;
   StreamSource source(fd);
   BlobWatch watch;
-  watch.report = [&](std::uint64_t done) { report(options, done, total, 0); };
+  watch.report = [&](std::uint64_t done) { return report(options, done, total, 0); };
   return import_layer(store, options.limits, TarEnd::kMarked, std::nullopt,
                       [&](ChunkRing& ring) { return produce_blob(source, watch, options.limits, ring); });
 }
@@ -274,7 +276,7 @@ Result<store::ImageRecord> import_root(store::Store& store, const SourceSpec& sp
     return import_tar(store, fd.get(), options);
   }();
   if (!layer) return with_context(layer.error(), "import", source);
-  report(options, layer->info.tar_bytes, layer->info.tar_bytes, 1);
+  LAYERFS_TRY(report(options, layer->info.tar_bytes, layer->info.tar_bytes, 1));
 
   SourceImage image;
   image.config = make_config(*layer, choice_of(spec, options),

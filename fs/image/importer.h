@@ -40,7 +40,8 @@ struct ImportOptions {
   std::string platform_architecture;  ///< empty: this machine's, in Go's names (amd64)
   std::string platform_variant;
   ImportLimits limits;
-  std::function<void(const ImportProgress&)> progress;  ///< from the calling thread
+  /// From the calling thread; an error ends the import, which leaves nothing behind.
+  std::function<Result<void>(const ImportProgress&)> progress;
 };
 
 /// `source`: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:REF]`, `tar:FILE`, `dir:PATH`

@@ -92,8 +92,9 @@ class BlobMeter {
   }
   std::uint64_t total() const { return total_.load(std::memory_order_relaxed); }
   /// From the thread that produces.
-  void report() const {
-    if (watch_.report) watch_.report(total());
+  Result<void> report() const {
+    if (!watch_.report) return {};
+    return watch_.report(total());
   }
   Result<void> verify() {
     if (!watch_.digest) return {};
@@ -119,7 +120,7 @@ Result<void> pump(ByteSource& plain, const BlobMeter& meter, Codec codec, const 
     total += got;
     LAYERFS_TRY(check_expansion("layer size", total, codec == Codec::kPlain ? total : meter.total(), limits));
     ring.commit(got);
-    meter.report();
+    LAYERFS_TRY(meter.report());
   }
 }
 

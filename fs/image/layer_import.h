@@ -43,7 +43,8 @@ struct BlobWatch {
   std::optional<Digest> digest;                      ///< verified where set
   std::atomic<std::uint64_t>* bytes_done = nullptr;  ///< counts compressed bytes
   const std::atomic<bool>* stop = nullptr;           ///< ECANCELED once it is true
-  std::function<void(std::uint64_t)> report;         ///< compressed bytes so far, from the calling thread
+  /// Compressed bytes so far, from the calling thread; an error ends the reading.
+  std::function<Result<void>(std::uint64_t)> report;
 };
 
 /// Reads `source` to its end, decompresses it into `ring`. Errors: kCorrupt (digest, compression), kInvalid

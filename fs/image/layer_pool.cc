@@ -133,8 +133,10 @@ class LayerPool {
       progress_.bytes_done = bytes_done_;
       progress_.layers_done = layers_done_;
       lock.unlock();
-      options_.progress(progress_);
+      auto go_on = options_.progress(progress_);
       lock.lock();
+      // Where a layer has failed already, that is what is told.
+      if (!go_on && !stop_.exchange(true)) error_ = go_on.error();
     }
   }
 

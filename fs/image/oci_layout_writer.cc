@@ -98,7 +98,9 @@ class LayoutDirectory final : public OciLayoutWriter {
 
   Result<void> finish() override {
     LAYERFS_TRY(sync_dir(join_path(work_, "blobs/sha256")));
-    LAYERFS_TRY(write_file_atomic(join_path(work_, "index.json"), index_.dump(), 0644));
+    // The tag may be any bytes.
+    std::string index = index_.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+    LAYERFS_TRY(write_file_atomic(join_path(work_, "index.json"), index, 0644));
     if (is_new()) {
       // rename(2) puts a directory over an empty one, which open() allowed.
       LAYERFS_TRY(rename_file(work_, target_));

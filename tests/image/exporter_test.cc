@@ -170,6 +170,34 @@ TEST_F(Exporter, EmptyDirectoryBecomesTheLayout) {
   expect_comes_back("oci:" + (dir_ / "out"));
 }
 
+TEST_F(Exporter, ProgressEndsWithEverythingDone) {
+  for (const char* destination : {"oci:", "oci-archive:", "docker-archive:"}) {
+    ExportProgress last;
+    ExportOptions options;
+    options.progress = [&](const ExportProgress& progress) {
+      EXPECT_GE(progress.bytes_done, last.bytes_done);
+      last = progress;
+      return Result<void>();
+    };
+    export_to(destination + dir_ / "out", options);
+    EXPECT_GT(last.bytes_total, 300000U);
+    EXPECT_EQ(last.bytes_done, last.bytes_total) << destination;
+    EXPECT_TRUE(remove_tree(dir_ / "out"));
+  }
+}
+
+TEST_F(Exporter, AnErrorOfProgressLeavesNothing) {
+  ExportOptions options;
+  options.progress = [](const ExportProgress& progress) -> Result<void> {
+    if (progress.bytes_done < 200000) return {};
+    return system_error(EINTR, "signal", "15");
+  };
+  for (const char* destination : {"oci:", "oci-archive:", "docker-archive:", "tar:"}) {
+    EXPECT_NE(export_error(destination + dir_ / "out", options).find("signal '15'"), std::string::npos);
+    EXPECT_TRUE(leftovers({}).empty()) << destination;
+  }
+}
+
 TEST_F(Exporter, OciArchiveComesBack) {
   export_to("oci-archive:" + (dir_ / "out.tar") + ":tag");
   expect_comes_back("oci-archive:" + (dir_ / "out.tar"));

@@ -479,6 +479,26 @@ TEST_F(ImportLayer, TwoImportsAtOnceOfTheSameImageAreBothRight) {
   expect_sound();
 }
 
+TEST_F(ImportLayer, AnErrorOfProgressEndsTheImportAndLeavesNothing) {
+  options_.progress = [&](const ImportProgress&) -> Result<void> {
+    return system_error(EINTR, "signal", "2");
+  };
+  LayoutBuilder layout;
+  Json image = layout.add_image({small_tar(), small_tar("two")});
+  for (const std::string& source :
+       {"oci:" + write_layout(layout.finish({image})), "dir:" + scratch_.path()}) {
+    auto imported = import(source);
+    ASSERT_FALSE(imported) << source;
+    EXPECT_EQ(imported.error().code, EINTR) << source;
+    auto images = store_->list_images();
+    ASSERT_TRUE(images);
+    EXPECT_TRUE(images->empty());
+    auto collected = store_->gc();
+    ASSERT_TRUE(collected);
+    EXPECT_EQ(collected->leftovers_removed, 0U) << source;
+  }
+}
+
 TEST_F(ImportLayer, ProgressEndsWithEverythingDone) {
   LayoutBuilder layout;
   Json image = layout.add_image({small_tar(), small_tar("two")});
@@ -489,6 +509,7 @@ TEST_F(ImportLayer, ProgressEndsWithEverythingDone) {
     EXPECT_EQ(std::this_thread::get_id(), caller);
     EXPECT_GE(progress.bytes_done, last.bytes_done);
     last = progress;
+    return Result<void>();
   };
   ASSERT_TRUE(import(source));
   EXPECT_EQ(last.layers_done, 2U);
