@@ -8,11 +8,14 @@
 #include <string>
 
 #include "fs/base/process_start.h"
+#include "fs/base/log.h"
 #include "fs/image/commit.h"
 #include "fs/mount/control.h"
 #include "fs/mount/mount_table.h"
 #include "fs/store/store.h"
 #include "fs/upper/delta_upper.h"
+#include "runtime/run/write_back.h"
+#include "tools/cmd_store_access.h"
 
 namespace layerfs::tools {
 
@@ -42,15 +45,19 @@ Result<store::ContainerRecord> find_subject(store::Store& store, const std::stri
       return *container;
     }
   }
-  LAYERFS_ASSIGN(auto container, store.find_container(subject));
+  LAYERFS_ASSIGN(auto container, find_container_or_upper(store, subject));
   if (!container) return invalid_error("commit", subject, "no such mount, upper or container");
   return *container;
 }
 
 Result<store::ImageRecord> run_commit(const Tool& tool, const CommitArguments& arguments) {
-  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kWrite));
+  LAYERFS_ASSIGN(auto store, open_store(tool, store::StoreAccess::kWrite));
   LAYERFS_ASSIGN(store::ContainerRecord container, find_subject(*store, arguments.subject));
   std::string directory = store->container_dir(container.id);
+  // Before the mount is held still, for then what is written back would wait for the end of the commit.
+  if (auto written = run::write_back(tool.store_root, container.id); !written)
+    log_warning("what is changed through mappings and not synced may be missing: {}",
+                written.error().message());
   // A live mount holds changes back until `frozen` is closed. Where nothing is mounted the delta is opened
   // for writing, which takes its lock: nobody mounts it while it is read.
   LAYERFS_ASSIGN(Fd frozen, mount::freeze_upper(directory));

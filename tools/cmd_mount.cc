@@ -8,8 +8,8 @@
 #include <array>
 #include <ctime>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,6 +20,9 @@
 #include "fs/mount/mount_options.h"
 #include "fs/mount/mount_table.h"
 #include "fs/store/store.h"
+#include "tools/cmd_containers.h"
+#include "tools/cmd_image_view.h"
+#include "tools/cmd_store_access.h"
 
 namespace layerfs::tools {
 namespace {
@@ -33,6 +36,7 @@ struct MountArguments {
   bool is_volatile = false;
   bool foreground = false;
   bool debug = false;
+  bool json = false;
   std::string restart;  // empty: yes, unless something else says no
 };
 
@@ -44,6 +48,21 @@ Result<std::string> make_id() {
   return sha256(bytes).hex();
 }
 
+/// The upper that is to be shown as it is: nothing is made.
+Result<store::ContainerRecord> get_read_only_upper(store::Store& store, const MountArguments& arguments,
+                                                   const std::vector<Digest>& layers) {
+  LAYERFS_ASSIGN(auto found, store.find_container(arguments.upper));
+  if (!found || !found->is_mount) {
+    auto missing = system_error(ENOENT, "mount read-only with upper", arguments.upper);
+    missing.error().reason = "no such upper";
+    return missing;
+  }
+  if (found->layers != layers)
+    return invalid_error("mount with upper", arguments.upper,
+                         fmt::format("it was made over other layers ('{}')", found->image_reference));
+  return *found;
+}
+
 struct Upper {
   store::ContainerRecord record;
   bool is_new = false;
@@ -51,10 +70,8 @@ struct Upper {
 
 /// The upper named `name` over `image`, made if it is not there. An upper belongs to the layers that it was
 /// made over: its inode numbers are theirs.
-Result<Upper> get_upper(store::Store& store, const std::string& name, const store::ImageRecord& image) {
-  std::vector<Digest> layers;
-  layers.reserve(image.layers.size());
-  for (const auto& layer : image.layers) layers.push_back(layer.diff_id);
+Result<Upper> get_upper(store::Store& store, const std::string& name, const store::ImageRecord& image,
+                        std::vector<Digest> layers) {
   LAYERFS_ASSIGN(auto found, store.find_container(name));
   if (found && found->name == name) {
     if (!found->is_mount) return invalid_error("mount with upper", name, "it is a container's");
@@ -89,9 +106,15 @@ Result<mount::MountFlags> mount_flags(const MountArguments& arguments) {
   flags.is_volatile |= arguments.is_volatile;
   if (flags.io_uring && arguments.restart == "yes")
     return invalid_error("mount option", "io_uring", "its server can't be replaced; leave out --restart=yes");
-  if (flags.read_only && !arguments.upper.empty())
-    return invalid_error("mount", arguments.image, "--ro shows the image itself and takes no --upper");
   return flags;
+}
+
+/// The source of a mount without an upper: the beginnings of its chain and of its store's digest, for there
+/// is nothing else to name.
+Result<std::string> read_only_source(const store::Store& store, const Digest& chain) {
+  LAYERFS_ASSIGN(std::string root, absolute_store_root(store.root()));
+  return fmt::format("{}{}.{}", mount::kSourcePrefix, chain.hex().substr(0, 16),
+                     sha256(std::as_bytes(std::span(root))).hex().substr(0, 8));
 }
 
 struct Plan {
@@ -102,21 +125,28 @@ struct Plan {
 /// The store is open only in here: the server opens it again, after its fork.
 Result<Plan> make_plan(const Tool& tool, const MountArguments& arguments, const mount::MountFlags& flags) {
   auto access = flags.read_only ? store::StoreAccess::kRead : store::StoreAccess::kWrite;
-  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, access));
-  LAYERFS_ASSIGN(auto image, store::get_image_by_name(*store, arguments.image));
+  LAYERFS_TRY(check_store_of_image(tool, arguments.image));
+  LAYERFS_ASSIGN(auto store, open_store(tool, access));
+  LAYERFS_ASSIGN(auto image, get_image_to_use(*store, arguments.image));
   Plan plan;
   mount::MountRequest& request = plan.request;
   request.store_root = tool.store_root;
   for (const auto& layer : image.layers) request.layers.push_back(layer.diff_id);
-  if (flags.read_only) {
-    request.fuse.source = fmt::format("{}{}", mount::kSourcePrefix, image.chain.hex().substr(0, 16));
+  if (flags.read_only && arguments.upper.empty()) {
+    LAYERFS_ASSIGN(request.fuse.source, read_only_source(*store, image.chain));
   } else {
-    const std::string& name = arguments.upper.empty() ? image.reference : arguments.upper;
-    LAYERFS_ASSIGN(auto upper, get_upper(*store, name, image));
-    plan.made_upper = upper.is_new;
-    request.upper_id = upper.record.id;
-    request.upper_dir = store->container_dir(upper.record.id);
-    request.fuse.source = fmt::format("{}{}", mount::kSourcePrefix, upper.record.id);
+    store::ContainerRecord record;
+    if (flags.read_only) {
+      LAYERFS_ASSIGN(record, get_read_only_upper(*store, arguments, request.layers));
+    } else {
+      const std::string& name = arguments.upper.empty() ? image.reference : arguments.upper;
+      LAYERFS_ASSIGN(auto upper, get_upper(*store, name, image, request.layers));
+      plan.made_upper = upper.is_new;
+      record = std::move(upper.record);
+    }
+    request.upper_id = record.id;
+    request.upper_dir = store->container_dir(record.id);
+    request.fuse.source = fmt::format("{}{}", mount::kSourcePrefix, record.id);
   }
   request.is_volatile = flags.is_volatile;
   request.fuse.read_only = flags.read_only;
@@ -124,7 +154,7 @@ Result<Plan> make_plan(const Tool& tool, const MountArguments& arguments, const 
   request.fuse.allow_other = flags.allow_other || ::geteuid() == 0;
   request.fuse.suid = flags.suid;
   request.fuse.dev = flags.dev;
-  request.fuse.noatime = flags.noatime;
+  request.fuse.mount_flags = flags.mount_flags;
   request.fuse.ids = mount::current_id_view();
   request.fuse.debug = arguments.debug;
   // What a server that dies had taken off a ring can't be had again (fs/fuse/ring.h).
@@ -133,7 +163,7 @@ Result<Plan> make_plan(const Tool& tool, const MountArguments& arguments, const 
   return plan;
 }
 
-/// The first error is the one that counts; what is left of an upper shows in `layerfs uppers`.
+/// The first error is the one that counts; what is left of an upper shows in `layerfs upper ls`.
 void remove_new_upper(const Tool& tool, const std::string& id) {
   auto store = store::Store::open(tool.store_root, store::StoreAccess::kWrite);
   if (!store) return log_warning("{}", store.error().message());
@@ -150,14 +180,46 @@ Result<void> run_mount(const Tool& tool, const MountArguments& arguments) {
   return mounted;
 }
 
-/// Like mount(8) without arguments.
-Result<void> list_all_mounts() {
-  LAYERFS_ASSIGN(auto entries, mount::list_mounts());
-  std::string text;
-  for (const auto& entry : entries)
-    text +=
-        fmt::format("{} on {} type {} ({})\n", entry.source, entry.path, mount::kMountType, entry.options);
-  return print(text);
+/// What is shown of a mount of this store; nullopt where it is another's.
+struct ShownMount {
+  std::string image;
+  std::string upper;  // empty: none
+  mount::MountEntry entry;
+};
+Result<std::optional<ShownMount>> show_mount(store::Store& store, const mount::MountEntry& entry) {
+  std::string name(entry.name());
+  LAYERFS_ASSIGN(auto container, store.find_container(name));
+  if (container && container->id == name)
+    return ShownMount{container->image_reference, container->name, entry};
+  LAYERFS_ASSIGN(auto images, store.list_images());
+  for (const auto& image : images) {
+    LAYERFS_ASSIGN(std::string source, read_only_source(store, image.chain));
+    if (source == entry.source)
+      return ShownMount{image.reference.empty() ? image.config.hex() : image.reference, {}, entry};
+  }
+  return std::nullopt;
+}
+
+/// What is mounted here of this store.
+Result<void> list_mounts(const Tool& tool, bool as_json) {
+  LAYERFS_ASSIGN(auto store, find_store(tool));
+  std::vector<mount::MountEntry> entries;
+  if (store) {
+    LAYERFS_ASSIGN(entries, mount::list_mounts());
+  }
+  Json list = Json::array();
+  std::vector<std::vector<std::string>> rows{{"IMAGE", "UPPER", "MOUNTED ON", "OPTIONS"}};
+  for (const auto& entry : entries) {
+    LAYERFS_ASSIGN(auto shown, show_mount(*store, entry));
+    if (!shown) continue;
+    rows.push_back({shown->image, shown->upper.empty() ? "-" : shown->upper, entry.path, entry.options});
+    list.push_back({{"image", shown->image},
+                    {"upper", shown->upper.empty() ? Json(nullptr) : Json(shown->upper)},
+                    {"mountpoint", entry.path},
+                    {"options", entry.options},
+                    {"source", entry.source}});
+  }
+  return print(as_json ? json_text(list) : format_table(rows));
 }
 
 /// Where an upper is mounted in this mount namespace.
@@ -168,10 +230,13 @@ std::string mountpoint_of(const std::vector<mount::MountEntry>& mounts, const st
 }
 
 Result<void> list_uppers(const Tool& tool, bool as_json) {
-  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kRead));
-  LAYERFS_ASSIGN(auto containers, store->list_containers());
+  LAYERFS_ASSIGN(auto store, find_store(tool));
+  std::vector<store::ContainerRecord> containers;
+  if (store) {
+    LAYERFS_ASSIGN(containers, store->list_containers());
+  }
   LAYERFS_ASSIGN(auto mounts, mount::list_mounts());
-  nlohmann::json list = nlohmann::json::array();
+  Json list = Json::array();
   std::vector<std::vector<std::string>> rows{{"NAME", "ID", "IMAGE", "CREATED", "MOUNTED ON"}};
   for (const auto& upper : containers) {
     if (!upper.is_mount) continue;
@@ -184,15 +249,19 @@ Result<void> list_uppers(const Tool& tool, bool as_json) {
                     {"chain", upper.chain.str()},
                     {"created_at", upper.created_at},
                     {"directory", store->container_dir(upper.id)},
-                    {"mountpoint", path.empty() ? nlohmann::json(nullptr) : nlohmann::json(path)}});
+                    {"mountpoint", path.empty() ? Json(nullptr) : Json(path)}});
   }
-  return print(as_json ? list.dump(2) + '\n' : format_table(rows));
+  return print(as_json ? json_text(list) : format_table(rows));
 }
 
 Result<void> remove_upper(const Tool& tool, const std::string& name) {
-  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kWrite));
-  LAYERFS_ASSIGN(auto found, store->find_container(name));
-  if (!found) return system_error(ENOENT, "remove upper", name);
+  LAYERFS_ASSIGN(auto store, open_store(tool, store::StoreAccess::kWrite));
+  LAYERFS_ASSIGN(auto found, find_container_or_upper(*store, name));
+  if (!found) {
+    auto missing = system_error(ENOENT, "remove upper", name);
+    missing.error().reason = "no such upper";
+    return missing;
+  }
   if (!found->is_mount) return invalid_error("remove upper", name, "it is a container's");
   if (auto removed = store->remove_container(found->id); !removed)
     return with_context(removed.error(), "remove upper", name);
@@ -202,7 +271,7 @@ Result<void> remove_upper(const Tool& tool, const std::string& name) {
 void add_mount(CLI::App& app, Tool& tool) {
   auto* command = app.add_subcommand(
       "mount",
-      "Mount an image; without arguments: list what is mounted.\n"
+      "Mount an image; without arguments: list what is mounted of this store.\n"
       "Changes go to an upper that stays when it is unmounted; without --upper to one that bears the\n"
       "image's full name.");
   auto arguments = std::make_shared<MountArguments>();
@@ -210,13 +279,17 @@ void add_mount(CLI::App& app, Tool& tool) {
   auto* where = command->add_option("mountpoint", arguments->mountpoint, "An existing directory");
   image->needs(where);
   command->add_option("--upper", arguments->upper, "Name of the upper, made if it is not there");
-  command->add_flag("--ro", arguments->read_only, "The image itself, read-only, without an upper");
+  command->add_flag("--ro", arguments->read_only,
+                    "Read-only: the image itself, or with --upper an upper that is there");
+  command->add_flag("--json", arguments->json, "The list as JSON")->excludes(image);
   command->add_flag("--volatile", arguments->is_volatile,
                     "Let fsync do nothing: fast, and lost at a power failure");
   command
       ->add_option(
           "-o", arguments->options,
-          "Comma-separated: ro, rw, suid, nosuid, dev, nodev, noatime, atime, allow_other, volatile,\n"
+          "Comma-separated: what mount(8) has for every file system (ro, rw, suid, nosuid, dev, nodev,\n"
+          "exec, noexec, sync, nosymfollow...; no atime, for reading moves no times), allow_other, "
+          "volatile,\n"
           "io_uring (what --restart=no does)")
       ->allow_extra_args(false);
   command->add_flag("-f,--foreground", arguments->foreground, "Stay in the foreground until it is unmounted");
@@ -228,7 +301,7 @@ void add_mount(CLI::App& app, Tool& tool) {
       ->check(CLI::IsMember({"yes", "no"}));
   command->add_flag("--debug", arguments->debug, "Log every FUSE message (with --log-level debug)");
   command->callback([arguments, &tool] {
-    finish(tool, arguments->image.empty() ? list_all_mounts() : run_mount(tool, *arguments));
+    finish(tool, arguments->image.empty() ? list_mounts(tool, arguments->json) : run_mount(tool, *arguments));
   });
 }
 

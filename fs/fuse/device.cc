@@ -35,12 +35,33 @@ std::string escape_option(std::string_view text) {
   return escaped;
 }
 
+/// What fusermount3 knows of mount(2)'s flags, by its names (libfuse's util/fusermount.c).
+struct FlagName {
+  unsigned long flag;
+  const char* name;
+};
+constexpr FlagName kHelperFlags[] = {{MS_NOEXEC, "noexec"},
+                                     {MS_NOATIME, "noatime"},
+                                     {MS_NODIRATIME, "nodiratime"},
+                                     {MS_SYNCHRONOUS, "sync"},
+                                     {MS_DIRSYNC, "dirsync"}};
+/// It does not know these either, but they ask for nothing that a FUSE mount does not do anyway: the server
+/// says when a file was read.
+constexpr unsigned long kImplied = MS_RELATIME | MS_STRICTATIME;
+
+unsigned long flags_beyond_helper(const FuseOptions& options) {
+  unsigned long known = kImplied;
+  for (const FlagName& flag : kHelperFlags) known |= flag.flag;
+  return options.mount_flags & ~known;
+}
+
 std::string helper_options(const FuseOptions& options) {
   std::string text =
       fmt::format("fsname={},subtype=layerfs,default_permissions", escape_option(options.source));
   text += options.read_only ? ",ro" : ",rw";
   if (options.allow_other) text += ",allow_other";
-  if (options.noatime) text += ",noatime";
+  for (const FlagName& flag : kHelperFlags)
+    if ((options.mount_flags & flag.flag) != 0) text += fmt::format(",{}", flag.name);
   if (options.suid) text += ",suid";
   if (options.dev) text += ",dev";
   return text;
@@ -139,6 +160,8 @@ std::unexpected<Error> helper_error(std::string_view operation, const std::strin
 Result<Fd> mount_by_helper(const std::string& mountpoint, const FuseOptions& options) {
   if (options.suid || options.dev)
     return unsupported_error("mount", mountpoint, "the options suid and dev need root");
+  if (flags_beyond_helper(options) != 0)
+    return unsupported_error("mount", mountpoint, "the option nosymfollow needs root");
   LAYERFS_ASSIGN(auto sockets, make_socket_pair());
   LAYERFS_ASSIGN(auto helper,
                  start_helper({"-o", helper_options(options), "--", mountpoint}, sockets.second.get()));
@@ -153,11 +176,10 @@ Result<Fd> mount_by_helper(const std::string& mountpoint, const FuseOptions& opt
 }
 
 unsigned long mount_flags(const FuseOptions& options) {
-  unsigned long flags = 0;
+  unsigned long flags = options.mount_flags;
   if (!options.suid) flags |= MS_NOSUID;
   if (!options.dev) flags |= MS_NODEV;
   if (options.read_only) flags |= MS_RDONLY;
-  if (options.noatime) flags |= MS_NOATIME;
   return flags;
 }
 

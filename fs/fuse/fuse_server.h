@@ -24,10 +24,10 @@ struct FuseOptions {
   std::string source = "layerfs";  ///< what /proc/self/mountinfo shows
   bool read_only = false;
   bool allow_other = false;
-  bool suid = false;  ///< do not add nosuid
-  bool dev = false;   ///< do not add nodev
-  bool noatime = false;
-  unsigned threads = 0;  ///< at most this many; 0: choose
+  bool suid = false;              ///< do not add nosuid
+  bool dev = false;               ///< do not add nodev
+  unsigned long mount_flags = 0;  ///< further flags of mount(2): MS_NOEXEC, MS_NOATIME, ...
+  unsigned threads = 0;           ///< at most this many; 0: choose
   IdView ids;
   /// Added to the numbers of requests, so that those which an upper remembers of another connection are not
   /// taken for this one's: random and odd, the same for every server of a connection.
@@ -64,6 +64,10 @@ class FuseServer {
   /// For whoever keeps the mount alive. The device is empty where the mount can't outlive this server.
   /// Requires: FuseOptions::outlives_server.
   virtual Result<Handover> handover() const = 0;
+
+  /// The connection, which has an error (poll(2)) once the file system is unmounted everywhere. Stays the
+  /// server's.
+  virtual int device() const = 0;
 
   /// Answers requests until the file system is unmounted or stop() is called. Errors: ENOMEM, EIO.
   virtual Result<void> serve() = 0;

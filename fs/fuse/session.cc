@@ -173,6 +173,8 @@ Result<std::unique_ptr<Session>> Session::take_over(Handover handover, std::stri
   return session;
 }
 
+int Session::device() const { return fuse_session_fd(session_.get()); }
+
 Result<Handover> Session::handover() const {
   if (!kept_device_) return Handover{};
   LAYERFS_ASSIGN(Fd device, duplicate(kept_device_.get()));

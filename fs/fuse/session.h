@@ -40,6 +40,7 @@ class Session final : public FuseServer {
                                                     const FuseOptions& options, unionfs::UnionFs& fs);
   ~Session() override;
   Result<Handover> handover() const override;
+  int device() const override;
 
   Result<void> serve() override;
   void stop() override;

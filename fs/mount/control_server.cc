@@ -8,7 +8,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
+#include <chrono>
 
 #include "fs/base/bytes.h"
 #include "fs/base/log.h"
@@ -20,6 +23,9 @@ namespace {
 
 constexpr std::size_t kMaxConnections = 16;
 constexpr std::size_t kMaxRequest = 256;
+/// A page that was sent is taken and written within this time, and the next is sent.
+constexpr std::chrono::milliseconds kQuiet{20};
+constexpr std::chrono::milliseconds kMostWaiting{2000};
 
 bool peer_is_trusted(int socket) {
   ucred peer{};
@@ -86,10 +92,16 @@ void ControlServer::run() {
 }
 
 void ControlServer::serve_once() {
+  // Of the connection only its error is waited for; a descriptor below zero is not looked at (poll(2)).
+  bool freezes = std::ranges::any_of(connections_, &Connection::freezes);
   std::vector<pollfd> waits{{.fd = stop_.get(), .events = POLLIN, .revents = 0},
-                            {.fd = listener_.get(), .events = POLLIN, .revents = 0}};
+                            {.fd = listener_.get(), .events = POLLIN, .revents = 0},
+                            {.fd = freezes ? watched_.load() : -1, .events = 0, .revents = 0}};
+  const std::size_t first = waits.size();
   for (const Connection& connection : connections_)
-    waits.push_back({.fd = connection.socket.get(), .events = POLLIN, .revents = 0});
+    waits.push_back({.fd = connection.socket.get(),
+                     .events = static_cast<short>(connection.output.empty() ? POLLIN : POLLOUT),
+                     .revents = 0});
   if (::poll(waits.data(), waits.size(), -1) < 0) return;
   if (waits[0].revents != 0) {
     stopping_ = true;
@@ -97,17 +109,55 @@ void ControlServer::serve_once() {
   }
   // Backwards, so that removing one leaves the positions of those still to come.
   for (std::size_t i = connections_.size(); i-- > 0;) {
-    if (waits[i + 2].revents == 0 || read_from(connections_[i])) continue;
+    if (waits[first + i].revents == 0 || serve(connections_[i], waits[first + i].revents)) continue;
     if (connections_[i].freezes) fs_.thaw();
     connections_.erase(connections_.begin() + static_cast<std::ptrdiff_t>(i));
   }
   if (waits[1].revents != 0) accept_one();
+  if (waits[2].revents != 0) end_freezes();
+}
+
+void ControlServer::end_freezes() {
+  // Closed, so that a commit which is still at work finds that the mount is not held any more.
+  std::erase_if(connections_, [&](const Connection& connection) {
+    if (connection.freezes) fs_.thaw();
+    return connection.freezes;
+  });
+}
+
+void ControlServer::let_pages_arrive() const {
+  using Clock = std::chrono::steady_clock;
+  pollfd connection{.fd = watched_, .events = POLLIN, .revents = 0};
+  if (connection.fd < 0) return;
+  const auto end = Clock::now() + kMostWaiting;  // others may go on changing the mount all the time
+  for (auto quiet_since = Clock::now(); Clock::now() < end;) {
+    bool waits = ::poll(&connection, 1, 0) > 0;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (waits)
+      quiet_since = Clock::now();
+    else if (Clock::now() - quiet_since >= kQuiet)
+      return;
+  }
+}
+
+Result<void> ControlServer::watch_connection(int device) {
+  device_ = Fd(::fcntl(device, F_DUPFD_CLOEXEC, 0));
+  if (!device_) return system_error(errno, "duplicate the connection");
+  watched_ = device_.get();
+  return {};
 }
 
 void ControlServer::accept_one() {
   Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!socket || connections_.size() >= kMaxConnections || !peer_is_trusted(socket.get())) return;
-  connections_.push_back({.socket = std::move(socket), .input = {}, .freezes = false});
+  connections_.push_back({.socket = std::move(socket), .input = {}, .output = {}, .freezes = false});
+}
+
+bool ControlServer::serve(Connection& connection, short events) {
+  if (connection.output.empty()) return read_from(connection) && answer_lines(connection);
+  // Its end is seen though nothing is read from it.
+  if ((events & (POLLERR | POLLHUP)) != 0) return false;
+  return write_to(connection) && answer_lines(connection);
 }
 
 bool ControlServer::read_from(Connection& connection) {
@@ -116,11 +166,25 @@ bool ControlServer::read_from(Connection& connection) {
   if (count < 0) return errno == EAGAIN || errno == EINTR;
   if (count == 0) return false;
   connection.input.append(buffer.data(), static_cast<std::size_t>(count));
-  for (std::size_t end = 0; (end = connection.input.find('\n')) != std::string::npos;) {
-    std::string reply = answer_to(connection, std::string_view(connection.input).substr(0, end)) + '\n';
+  return true;
+}
+
+bool ControlServer::write_to(Connection& connection) {
+  ssize_t count = ::send(connection.socket.get(), connection.output.data(), connection.output.size(),
+                         MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (count < 0) return errno == EAGAIN || errno == EINTR;
+  connection.output.erase(0, static_cast<std::size_t>(count));
+  return true;
+}
+
+bool ControlServer::answer_lines(Connection& connection) {
+  for (std::size_t end = 0;
+       connection.output.empty() && (end = connection.input.find('\n')) != std::string::npos;) {
+    connection.output = answer_to(connection, std::string_view(connection.input).substr(0, end)) + '\n';
     connection.input.erase(0, end + 1);
-    if (::send(connection.socket.get(), reply.data(), reply.size(), MSG_NOSIGNAL) < 0) return false;
+    if (!write_to(connection)) return false;
   }
+  // While an answer waits nothing more is read, so the limit is one of lines without an end.
   return connection.input.size() <= kMaxRequest;
 }
 
@@ -128,6 +192,7 @@ std::string ControlServer::answer_to(Connection& connection, std::string_view re
   if (request == "stats") return stats_();
   if (request == "freeze") {
     if (connection.freezes) return "error frozen by this connection already";
+    let_pages_arrive();
     auto frozen = fs_.freeze();
     if (!frozen) return "error " + frozen.error().message();
     connection.freezes = true;

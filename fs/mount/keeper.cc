@@ -32,13 +32,16 @@ class Keeper {
     signals_ = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   }
 
-  Result<void> run() {
+  Result<Served> run() {
     for (;;) {
       auto started = start_server();
       int status = started ? wait_for_server() : -1;
-      if (started && WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
+      if (started && WIFEXITED(status) && WEXITSTATUS(status) == kServedExit) return Served{};
+      // The mount is gone all the same: another server would find nothing to serve.
+      if (started && WIFEXITED(status) && WEXITSTATUS(status) == kServedUnwrittenExit)
+        return Served{system_error(EIO, "write what was changed last on", mountpoint_).error()};
       if (!held_.device) {
-        if (!started) return started;
+        if (!started) return std::unexpected(started.error());
         return system_error(EIO, "serve", mountpoint_);  // the server has said why
       }
       bool again = rule_.may_restart(RestartRule::Clock::now());
@@ -75,12 +78,9 @@ class Keeper {
     signals_.reset();
     int status = 1;
     try {
-      auto served = held_.device ? resume_server(request_, mountpoint_, std::move(held_), std::move(link))
-                                 : run_server(request_, mountpoint_, std::move(ready_), std::move(link));
-      if (served)
-        status = 0;
-      else
-        log_error("{}", served.error().message());
+      status =
+          log_served(held_.device ? resume_server(request_, mountpoint_, std::move(held_), std::move(link))
+                                  : run_server(request_, mountpoint_, std::move(ready_), std::move(link)));
     } catch (const std::exception& exception) {
       log_error("{}", exception.what());
     }
@@ -116,7 +116,7 @@ class Keeper {
   }
 
   /// The keeper stays to answer EIO itself, until the mount is gone or a signal asks for that.
-  Result<void> give_up() {
+  Result<Served> give_up() {
     log_error("the server of '{}' {}; given up: the mount answers EIO until it is unmounted", mountpoint_,
               rule_.why());
     // One that came while the last server died was for it.
@@ -147,7 +147,7 @@ class Keeper {
 
 }  // namespace
 
-Result<void> keep_mount(const MountRequest& request, const std::string& mountpoint, Fd ready) {
+Result<Served> keep_mount(const MountRequest& request, const std::string& mountpoint, Fd ready) {
   return Keeper(request, mountpoint, std::move(ready)).run();
 }
 

@@ -6,13 +6,13 @@
 
 #include "fs/base/fd.h"
 #include "fs/base/result.h"
-#include "fs/mount/mount_request.h"
+#include "fs/mount/mount.h"
 
 namespace layerfs::mount {
 
 /// Mounts and keeps the mount alive; returns when it is unmounted, or when it was given up. `ready` is told
 /// whether the mount answers (server_process.h). Requires: prepare_server_process(), a single-threaded caller
 /// without an open Store.
-Result<void> keep_mount(const MountRequest& request, const std::string& mountpoint, Fd ready);
+Result<Served> keep_mount(const MountRequest& request, const std::string& mountpoint, Fd ready);
 
 }  // namespace layerfs::mount

@@ -20,6 +20,7 @@
 #include "fs/mount/mount_table.h"
 #include "fs/mount/ready_pipe.h"
 #include "fs/mount/server_process.h"
+#include "fs/mount/upper_files.h"
 
 namespace layerfs::mount {
 
@@ -69,7 +70,7 @@ Result<void> enter_background(const MountRequest& request) {
   LAYERFS_ASSIGN(auto null, open_file("/dev/null", O_RDWR));
   Fd log;
   if (!request.upper_dir.empty()) {
-    LAYERFS_ASSIGN(log, open_file(join_path(request.upper_dir, "log"), O_WRONLY | O_CREAT | O_APPEND, 0600));
+    LAYERFS_ASSIGN(log, open_upper_log(request.upper_dir, "log"));
   }
   const std::array<int, 3> sources{null.get(), null.get(), log ? log.get() : null.get()};
   for (int target = 0; target < 3; ++target)
@@ -89,7 +90,7 @@ Result<Fd> keep_only(Fd ready) {
   return ready;
 }
 
-Result<void> serve_mount(const MountRequest& request, const std::string& mountpoint, Fd ready) {
+Result<Served> serve_mount(const MountRequest& request, const std::string& mountpoint, Fd ready) {
   if (request.fuse.outlives_server) return keep_mount(request, mountpoint, std::move(ready));
   return run_server(request, mountpoint, std::move(ready), Fd());
 }
@@ -104,11 +105,7 @@ Result<void> serve_mount(const MountRequest& request, const std::string& mountpo
     if (auto entered = enter_background(request); !entered) {
       send_outcome(ready, entered);
     } else {
-      auto served = serve_mount(request, mountpoint, std::move(ready));
-      if (served)
-        status = 0;
-      else
-        log_error("{}", served.error().message());
+      status = log_served(serve_mount(request, mountpoint, std::move(ready)));
     }
   } catch (const std::exception& exception) {
     log_error("{}", exception.what());
@@ -163,19 +160,38 @@ Result<void> mount_in_foreground(const MountRequest& given, const std::string& g
   LAYERFS_ASSIGN(auto mountpoint, checked_mountpoint(given_mountpoint));
   LAYERFS_ASSIGN(auto request, absolute_request(given));
   prepare_server_process();
-  return serve_mount(request, mountpoint, Fd());
+  LAYERFS_ASSIGN(Served served, serve_mount(request, mountpoint, Fd()));
+  if (served.unwritten) return std::unexpected(*served.unwritten);
+  return {};
 }
 
 namespace {
 
-/// The kernel removes a connection's directory (fusectl) with its last mount, wherever that was.
-bool has_connection(const MountEntry& entry) {
-  return ::access(fmt::format("/sys/fs/fuse/connections/{}", entry.device_minor).c_str(), F_OK) == 0;
-}
+/// A mount's connection to its server, where fusectl shows it. It is known by its directory's inode, which is
+/// held: the number in the directory's name is the device number of the file system, and with the file system
+/// gone the kernel gives it to the next.
+class ConnectionSight {
+ public:
+  explicit ConnectionSight(const MountEntry& entry)
+      : path_(fmt::format("/sys/fs/fuse/connections/{}", entry.device_minor)) {
+    if (auto opened = open_file(path_, O_PATH | O_DIRECTORY); opened) directory_ = std::move(*opened);
+  }
+  /// The kernel removes the directory with the last mount, wherever that was.
+  bool is_there() const {
+    if (!directory_) return false;
+    auto held = stat_fd(directory_.get());
+    auto now = find_stat_at(AT_FDCWD, path_, 0);
+    return held && now && *now && (*now)->st_ino == held->st_ino && (*now)->st_dev == held->st_dev;
+  }
+
+ private:
+  std::string path_;
+  Fd directory_;
+};
 
 /// Waits for the server to close the upper. Where the mount lives on in another mount namespace that may take
 /// for ever: then it says so and returns.
-Result<void> wait_for_close(int lock, const MountEntry& entry) {
+Result<void> wait_for_close(int lock, const MountEntry& entry, const ConnectionSight& connection) {
   using std::chrono::milliseconds;
   for (milliseconds waited{0};; waited += kLockPause) {
     LAYERFS_ASSIGN(bool closed, lock_file(lock, LockMode::kShared, LockWait::kNo));
@@ -183,7 +199,7 @@ Result<void> wait_for_close(int lock, const MountEntry& entry) {
     // Not before the server has had the time to notice: most have closed by then.
     if (waited >= kFirstLook && waited % kFirstLook == milliseconds(0)) {
       auto holder = find_holder(entry);
-      if (holder || has_connection(entry)) {
+      if (holder || connection.is_there()) {
         log_warning(
             "'{}' is unmounted here, and still mounted in {}: its server goes on until it is gone there too",
             entry.path,
@@ -202,12 +218,14 @@ Result<void> unmount(const std::string& given_mountpoint, const std::string& sto
   // realpath(3) would ask a server that may be dead: only what lies above the mount point is resolved.
   LAYERFS_ASSIGN(auto path, mount_path(given_mountpoint));
   LAYERFS_ASSIGN(auto entry, find_mount(path));
-  if (!entry) return system_error(EINVAL, "unmount", given_mountpoint);
+  if (!entry)
+    return invalid_error("unmount", given_mountpoint, "not mounted (`layerfs mount` lists what is)");
+  ConnectionSight connection(*entry);
   LAYERFS_TRY(fuse::unmount_path(path, fuse::UnmountMode::kNow));
   auto lock =
       open_file(join_path(join_path(join_path(store_root, "containers"), entry->name()), "lock"), O_RDONLY);
   if (!lock) return {};  // read-only, or of another store
-  return wait_for_close(lock->get(), *entry);
+  return wait_for_close(lock->get(), *entry, connection);
 }
 
 Result<std::string> mount_path(const std::string& path) {

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "fs/base/fd.h"
@@ -26,12 +27,15 @@ enum class OpenFor : std::uint8_t {
 /// Everything of a mount but the session: opened store, tree, upper and union.
 class MountedStack {
  public:
+  /// `device`: the connection of the mount that is taken over.
   static Result<std::unique_ptr<MountedStack>> open(const MountRequest& request,
-                                                    OpenFor what = OpenFor::kStart);
+                                                    OpenFor what = OpenFor::kStart, int device = -1);
   virtual ~MountedStack() = default;
   virtual unionfs::UnionFs& fs() = 0;
   /// Starts the control socket's thread.
   virtual Result<void> start_control() = 0;
+  /// Once the mount is there. Errors: those of duplicating the descriptor.
+  virtual Result<void> watch_connection(int device) = 0;
 };
 
 /// A number for FuseOptions::connection.
@@ -49,10 +53,16 @@ Result<void> mount_in_background(const MountRequest& request, const std::string&
 /// single-threaded caller without an open Store.
 Result<void> mount_in_foreground(const MountRequest& request, const std::string& mountpoint);
 
+/// How serving a mount to its end ended: the error of writing out what was changed last, if there was one.
+/// Everything else of the mount went well, and the mount is gone.
+struct Served {
+  std::optional<Error> unwritten;
+};
+
 /// Serves an already mounted /dev/fuse descriptor in this process until the mount is gone, then syncs and
 /// closes the upper; with an INIT message, it takes over from a server that died. `link` (may be empty) is
 /// told once requests are answered (keeper_link.h).
-Result<void> serve_device(const MountRequest& request, fuse::Handover handover, Fd link);
+Result<Served> serve_device(const MountRequest& request, fuse::Handover handover, Fd link);
 
 /// Unmounts and waits until the server has closed the upper, if it is one of the store at `store_root`. Where
 /// another mount namespace holds the mount, its server goes on; then it warns and returns.

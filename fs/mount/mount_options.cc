@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/mount/mount_options.h"
 
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <sstream>
@@ -23,12 +24,58 @@ constexpr Option kOptions[] = {
     {"nosuid", &MountFlags::suid, false},
     {"dev", &MountFlags::dev, true},
     {"nodev", &MountFlags::dev, false},
-    {"noatime", &MountFlags::noatime, true},
-    {"atime", &MountFlags::noatime, false},
     {"allow_other", &MountFlags::allow_other, true},
     {"volatile", &MountFlags::is_volatile, true},
     {"io_uring", &MountFlags::io_uring, true},
 };
+
+/// MS_NOSYMFOLLOW of <linux/mount.h> (Linux 5.10), which the libraries' headers may lack.
+constexpr unsigned long kNoSymlinkFollowing = 256;
+
+struct KernelOption {
+  std::string_view name;
+  unsigned long clear;
+  unsigned long set;
+};
+constexpr unsigned long kAccessTimes = MS_NOATIME | MS_RELATIME | MS_STRICTATIME;
+constexpr KernelOption kKernelOptions[] = {
+    {"exec", MS_NOEXEC, 0},
+    {"noexec", 0, MS_NOEXEC},
+    {"noatime", kAccessTimes, MS_NOATIME},
+    {"relatime", kAccessTimes, MS_RELATIME},
+    {"strictatime", kAccessTimes, MS_STRICTATIME},
+    {"diratime", MS_NODIRATIME, 0},
+    {"nodiratime", 0, MS_NODIRATIME},
+    {"async", MS_SYNCHRONOUS, 0},
+    {"sync", 0, MS_SYNCHRONOUS},
+    {"dirsync", 0, MS_DIRSYNC},
+    {"symfollow", kNoSymlinkFollowing, 0},
+    {"nosymfollow", 0, kNoSymlinkFollowing},
+};
+
+/// What fstab(5) says to mount(8) and not to a file system, and names that layerfs gives itself.
+bool is_for_others(std::string_view item) {
+  constexpr std::string_view kWords[] = {"defaults", "auto",  "noauto", "user",   "nouser",
+                                         "users",    "owner", "nofail", "_netdev"};
+  for (std::string_view word : kWords)
+    if (item == word) return true;
+  return item.starts_with("fsname=") || item.starts_with("subtype=") || item.starts_with("x-");
+}
+
+/// False where there is no such option.
+bool apply_one(MountFlags& flags, std::string_view item) {
+  for (const Option& option : kOptions) {
+    if (option.name != item) continue;
+    flags.*option.flag = option.value;
+    return true;
+  }
+  for (const KernelOption& option : kKernelOptions) {
+    if (option.name != item) continue;
+    flags.mount_flags = (flags.mount_flags & ~option.clear) | option.set;
+    return true;
+  }
+  return is_for_others(item);
+}
 
 }  // namespace
 
@@ -38,13 +85,8 @@ Result<MountFlags> apply_mount_options(MountFlags flags, std::string_view list) 
     std::string_view item = list.substr(0, comma);
     list.remove_prefix(comma == std::string_view::npos ? list.size() : comma + 1);
     if (item.empty()) continue;
-    bool known = false;
-    for (const Option& option : kOptions) {
-      if (option.name != item) continue;
-      flags.*option.flag = option.value;
-      known = true;
-    }
-    if (!known) return invalid_error("mount option", item, "not known");
+    if (item == "atime") return invalid_error("mount option", item, "reading moves no times here");
+    if (!apply_one(flags, item)) return invalid_error("mount option", item, "not known");
   }
   return flags;
 }

@@ -17,14 +17,16 @@ struct MountFlags {
   bool allow_other = false;
   bool suid = false;
   bool dev = false;
-  bool noatime = false;
   bool io_uring = false;
+  unsigned long mount_flags = 0;  ///< further flags of mount(2)
   bool operator==(const MountFlags&) const = default;
 };
 
-/// Applies a comma-separated list (mount(8)'s names: ro, rw, suid, nosuid, dev, nodev, noatime, atime,
-/// allow_other, volatile, io_uring) over `flags`; the last of two that disagree counts, an empty item is
-/// passed over. Errors: kInvalid naming the option.
+/// Applies a comma-separated list over `flags`; the last of two that disagree counts, an empty item is passed
+/// over. Besides our own (volatile, io_uring) it takes what mount(8) and fstab(5) have for every file system,
+/// allow_other, and fsname= and subtype= of mount.fuse3(8), which change nothing: the source of a mount is
+/// what layerfs knows it by. `atime` is refused, for reading moves no times here. Errors: kInvalid naming the
+/// option.
 Result<MountFlags> apply_mount_options(MountFlags flags, std::string_view list);
 
 /// How many ids a /proc/PID/uid_map (user_namespaces(7)) maps. Lines that are not understood count nothing.

@@ -99,7 +99,11 @@ Result<std::optional<MountEntry>> find_mount(std::string_view path) {
   return found;
 }
 
-std::optional<int> find_holder(const MountEntry& entry) {
+namespace {
+
+/// The first that `wanted` wants in the mount namespaces of all processes.
+template <class Wanted>
+std::optional<HeldMount> find_anywhere(Wanted wanted) {
   auto names = list_dir("/proc");
   if (!names) return std::nullopt;
   for (const std::string& name : *names) {
@@ -108,10 +112,24 @@ std::optional<int> find_holder(const MountEntry& entry) {
     if (error != std::errc() || end != name.data() + name.size()) continue;
     auto table = read_file("/proc/" + name + "/mountinfo");
     if (!table) continue;  // it ended, or is another user's
-    for (const MountEntry& other : parse_mount_table(*table))
-      if (other.device_major == entry.device_major && other.device_minor == entry.device_minor) return pid;
+    for (MountEntry& entry : parse_mount_table(*table))
+      if (wanted(entry)) return HeldMount{pid, std::move(entry)};
   }
   return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<int> find_holder(const MountEntry& entry) {
+  auto held = find_anywhere([&](const MountEntry& other) {
+    return other.device_major == entry.device_major && other.device_minor == entry.device_minor &&
+           other.source == entry.source;
+  });
+  return held ? std::optional(held->pid) : std::nullopt;
+}
+
+std::optional<HeldMount> find_held(std::string_view source) {
+  return find_anywhere([&](const MountEntry& entry) { return entry.source == source; });
 }
 
 }  // namespace layerfs::mount

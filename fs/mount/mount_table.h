@@ -18,7 +18,7 @@ inline constexpr std::string_view kMountType = "fuse.layerfs";
 
 struct MountEntry {
   std::string path;
-  std::string source;   ///< "layerfs:<container id>", or "layerfs:<chain, shortened>" without an upper
+  std::string source;   ///< "layerfs:<upper's id>", or "layerfs:<chain, shortened>.<store>" without an upper
   std::string options;  ///< of the mount point, "rw,nosuid,..."
   unsigned device_major = 0;
   unsigned device_minor = 0;
@@ -33,9 +33,16 @@ struct MountEntry {
 std::vector<MountEntry> parse_mount_table(std::string_view mountinfo);
 /// Errors: those of reading /proc/self/mountinfo.
 Result<std::vector<MountEntry>> list_mounts();
-/// A process in whose mount namespace the same file system is mounted; nullopt where none is seen, which
-/// without rights to look at the others' means little.
+/// A process in whose mount namespace the same file system is mounted: the device number alone would be that
+/// of the next one, once this one is gone. nullopt where none is seen, which without rights to look at the
+/// others' means little.
 std::optional<int> find_holder(const MountEntry& entry);
+/// What that process sees of the mounts from a source.
+struct HeldMount {
+  int pid = 0;
+  MountEntry entry;
+};
+std::optional<HeldMount> find_held(std::string_view source);
 /// The topmost mount at exactly `path` (absolute, without links); nullopt where it is not ours.
 Result<std::optional<MountEntry>> find_mount(std::string_view path);
 

@@ -8,8 +8,8 @@
 #include "fs/base/log.h"
 #include "fs/mount/control_server.h"
 #include "fs/mount/mount.h"
+#include "fs/mount/upper_wait.h"
 #include "fs/store/store.h"
-#include "fs/upper/delta_upper.h"
 
 namespace layerfs::mount {
 namespace {
@@ -32,14 +32,13 @@ Result<std::shared_ptr<store::Store>> open_store(const std::string& root) {
 
 class Stack final : public MountedStack {
  public:
-  Result<void> open_all(const MountRequest& request, OpenFor what) {
+  Result<void> open_all(const MountRequest& request, OpenFor what, int device) {
     request_ = request;
     LAYERFS_ASSIGN(store_, open_store(request.store_root));
     LAYERFS_ASSIGN(auto lower, store_->get_tree(request.layers));
     std::shared_ptr<tree::UpperLayer> upper;
     if (!request.upper_dir.empty()) {
-      upper::DeltaOptions options{.read_only = false, .is_volatile = request.is_volatile};
-      LAYERFS_ASSIGN(upper, upper::open_delta(request.upper_dir, options));
+      LAYERFS_ASSIGN(upper, open_upper(request, what, device));
     }
     unionfs::UnionOptions options;
     options.read_only = request.fuse.read_only || upper == nullptr;
@@ -56,6 +55,11 @@ class Stack final : public MountedStack {
     if (request_.upper_dir.empty()) return {};
     LAYERFS_ASSIGN(control_, ControlServer::start(request_.upper_dir, *fs_, [this] { return stats(); }));
     return {};
+  }
+
+  Result<void> watch_connection(int device) override {
+    if (!control_) return {};
+    return control_->watch_connection(device);
   }
 
  private:
@@ -81,9 +85,10 @@ class Stack final : public MountedStack {
 
 }  // namespace
 
-Result<std::unique_ptr<MountedStack>> MountedStack::open(const MountRequest& request, OpenFor what) {
+Result<std::unique_ptr<MountedStack>> MountedStack::open(const MountRequest& request, OpenFor what,
+                                                         int device) {
   auto stack = std::make_unique<Stack>();
-  LAYERFS_TRY(stack->open_all(request, what));
+  LAYERFS_TRY(stack->open_all(request, what, device));
   return stack;
 }
 

@@ -11,6 +11,7 @@
 
 #include <array>
 #include <chrono>
+#include <cstdlib>
 #include <functional>
 #include <optional>
 #include <thread>
@@ -25,7 +26,9 @@ namespace layerfs::mount {
 namespace {
 
 /// Serves a session over an opened stack; what is left unsynced at its end is synced.
-Result<void> serve_until_end(MountedStack& stack, fuse::FuseServer& server, bool outlives_server) {
+Result<Served> serve_until_end(MountedStack& stack, fuse::FuseServer& server, bool outlives_server) {
+  if (auto watched = stack.watch_connection(server.device()); !watched)
+    log_warning("{}", watched.error().message());
   Result<void> served;
   {
     SignalWatch watch(server);
@@ -34,11 +37,26 @@ Result<void> serve_until_end(MountedStack& stack, fuse::FuseServer& server, bool
   // A mount without a server would only answer ENOTCONN; one that is kept alive gets another.
   if (!served && !outlives_server) server.unmount();
   auto synced = stack.fs().sync();
-  if (!synced) log_error("{}", synced.error().message());
-  return served ? synced : served;
+  if (!served) {
+    if (!synced) log_error("{}", synced.error().message());
+    return std::unexpected(served.error());
+  }
+  Served done;
+  if (!synced) done.unwritten = with_context(synced.error(), "write what was changed last").error();
+  return done;
 }
 
 }  // namespace
+
+int log_served(const Result<Served>& served) {
+  if (!served) {
+    log_error("{}", served.error().message());
+    return EXIT_FAILURE;
+  }
+  if (!served->unwritten) return kServedExit;
+  log_error("{}", served->unwritten->message());
+  return kServedUnwrittenExit;
+}
 
 sigset_t ending_signals() {
   sigset_t set;
@@ -111,11 +129,11 @@ void prepare_server_process() {
   SignalWatch::block();
 }
 
-Result<void> run_server(const MountRequest& request, const std::string& mountpoint, Fd ready, Fd link) {
+Result<Served> run_server(const MountRequest& request, const std::string& mountpoint, Fd ready, Fd link) {
   // The upper and its lock first: a failure leaves no mount behind.
   auto stack = MountedStack::open(request);
   // Closed before the failure is told: whoever hears of it may remove the upper at once.
-  auto fail = [&](Error error) -> Result<void> {
+  auto fail = [&](Error error) -> Result<Served> {
     if (stack) stack->reset();
     send_outcome(ready, std::unexpected(error));
     return std::unexpected(std::move(error));
@@ -134,9 +152,9 @@ Result<void> run_server(const MountRequest& request, const std::string& mountpoi
   return serve_until_end(**stack, **server, static_cast<bool>(link));
 }
 
-Result<void> resume_server(const MountRequest& request, const std::string& mountpoint,
-                           fuse::Handover handover, Fd link) {
-  LAYERFS_ASSIGN(auto stack, MountedStack::open(request, OpenFor::kTakeover));
+Result<Served> resume_server(const MountRequest& request, const std::string& mountpoint,
+                             fuse::Handover handover, Fd link) {
+  LAYERFS_ASSIGN(auto stack, MountedStack::open(request, OpenFor::kTakeover, handover.device.get()));
   LAYERFS_TRY(stack->start_control());
   LAYERFS_ASSIGN(auto server,
                  fuse::FuseServer::take_over(std::move(handover), mountpoint, request.fuse, stack->fs()));
@@ -144,7 +162,7 @@ Result<void> resume_server(const MountRequest& request, const std::string& mount
   return serve_until_end(*stack, *server, true);
 }
 
-Result<void> serve_device(const MountRequest& request, fuse::Handover handover, Fd link) {
+Result<Served> serve_device(const MountRequest& request, fuse::Handover handover, Fd link) {
   prepare_server_process();
   if (!handover.init.empty()) return resume_server(request, {}, std::move(handover), std::move(link));
   LAYERFS_ASSIGN(auto stack, MountedStack::open(request));

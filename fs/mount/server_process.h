@@ -34,16 +34,23 @@ class SignalWatch {
 /// blocked for SignalWatch.
 void prepare_server_process();
 
+/// What a server's process exits with, for who keeps its mount alive: anything else is a death.
+inline constexpr int kServedExit = 0;
+inline constexpr int kServedUnwrittenExit = 3;  ///< Served::unwritten
+
+/// Logs what went wrong, if anything did, and returns the process's exit status.
+int log_served(const Result<Served>& served);
+
 /// SIGTERM, SIGINT and SIGHUP: what ends a mount.
 sigset_t ending_signals();
 
 /// Mounts, tells `ready` the outcome, serves until the end and syncs. The error is the mount's or the
 /// serving's; one that was told to `ready` is returned too. `link` (may be empty): keeper_link.h; told before
 /// `ready`.
-Result<void> run_server(const MountRequest& request, const std::string& mountpoint, Fd ready, Fd link);
+Result<Served> run_server(const MountRequest& request, const std::string& mountpoint, Fd ready, Fd link);
 
 /// Takes over the mount whose server died and serves it until the end.
-Result<void> resume_server(const MountRequest& request, const std::string& mountpoint,
-                           fuse::Handover handover, Fd link);
+Result<Served> resume_server(const MountRequest& request, const std::string& mountpoint,
+                             fuse::Handover handover, Fd link);
 
 }  // namespace layerfs::mount

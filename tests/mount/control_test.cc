@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/mount/control.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <thread>
 
+#include "fs/base/sys_file.h"
+#include "fs/mount/control_address.h"
 #include "fs/mount/control_server.h"
 #include "fs/tree/memory_tree.h"
 #include "fs/upper/memory_upper.h"
@@ -96,6 +102,24 @@ TEST_F(ControlTest, OnlyOneFreezesAtATime) {
   EXPECT_TRUE(second && *second);
 }
 
+TEST_F(ControlTest, TheEndOfTheMountThaws) {
+  auto server = start();
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+  Fd readers(ends[0]);
+  Fd connection(ends[1]);  // without readers it has an error, as a connection without a mount
+  ASSERT_TRUE(server->watch_connection(connection.get()));
+  auto frozen = freeze_upper(directory_);  // by a client that does nothing more
+  ASSERT_TRUE(frozen && *frozen);
+  std::thread writer([&] { EXPECT_TRUE(make_file("held-back")); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  EXPECT_TRUE(check_frozen(*frozen));
+  readers.reset();
+  writer.join();
+  EXPECT_FALSE(check_frozen(*frozen));
+  EXPECT_TRUE(mount_stats(directory_));
+}
+
 TEST_F(ControlTest, TheEndOfTheServerThaws) {
   auto server = start();
   auto frozen = freeze_upper(directory_);
@@ -105,6 +129,46 @@ TEST_F(ControlTest, TheEndOfTheServerThaws) {
   EXPECT_FALSE(check_frozen(*frozen));  // for a commit that is under way
   EXPECT_TRUE(make_file("after"));
   EXPECT_FALSE(std::filesystem::exists(directory_ + "/control"));
+}
+
+TEST_F(ControlTest, AClientThatReadsNothingHoldsUpNobody) {
+  auto server = start();
+  auto frozen = freeze_upper(directory_);
+  ASSERT_TRUE(frozen && *frozen);
+  // Requests until neither the server's answers nor further requests fit into the socket's buffers.
+  ASSERT_EQ(::fcntl(frozen->get(), F_SETFL, O_NONBLOCK), 0);
+  int refused = 0;
+  while (refused < 20) {
+    if (::send(frozen->get(), "stats\n", 6, MSG_NOSIGNAL) == 6) continue;
+    ++refused;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  auto stats = mount_stats(directory_);  // another client's
+  ASSERT_TRUE(stats) << stats.error().message();
+  EXPECT_EQ(*stats, R"({"pid":1})");
+  server.reset();  // would wait for the thread
+  EXPECT_TRUE(make_file("thawed"));
+}
+
+TEST_F(ControlTest, WhatAClientReadsLateIsWhole) {
+  auto server = start();
+  auto directory = open_file(directory_, O_PATH | O_DIRECTORY);
+  ASSERT_TRUE(directory);
+  Fd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ControlAddress address(directory->get());
+  ASSERT_EQ(::connect(client.get(), address.get(), address.size()), 0);
+  constexpr int kRequests = 40'000;  // more answers than fit into the buffers
+  std::thread asking([&] {
+    for (int i = 0; i < kRequests; ++i) ASSERT_EQ(::send(client.get(), "stats\n", 6, MSG_NOSIGNAL), 6);
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  const std::string answer = "{\"pid\":1}\n";
+  std::string got(answer.size() * kRequests, ' ');
+  auto size = read_full(client.get(), std::as_writable_bytes(std::span(got)));
+  asking.join();
+  ASSERT_TRUE(size && *size == got.size());
+  for (std::size_t at = 0; at < got.size(); at += answer.size())
+    ASSERT_EQ(got.compare(at, answer.size(), answer), 0) << at;
 }
 
 TEST_F(ControlTest, ASocketThatADeadServerLeftIsReplaced) {

@@ -2,6 +2,7 @@
 #include "fs/mount/mount_options.h"
 
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 
 namespace layerfs::mount {
 namespace {
@@ -10,18 +11,42 @@ TEST(MountOptions, LaterOnesWinAndEmptyOnesArePassedOver) {
   auto flags = apply_mount_options({}, "ro,,suid,dev,noatime,rw,allow_other,");
   ASSERT_TRUE(flags);
   EXPECT_FALSE(flags->read_only);
-  EXPECT_TRUE(flags->suid && flags->dev && flags->noatime && flags->allow_other);
-  flags = apply_mount_options(*flags, "nosuid,nodev,atime,ro,volatile");
+  EXPECT_TRUE(flags->suid && flags->dev && flags->allow_other);
+  EXPECT_EQ(flags->mount_flags, MS_NOATIME);
+  flags = apply_mount_options(*flags, "nosuid,nodev,relatime,ro,volatile");
   ASSERT_TRUE(flags);
   EXPECT_TRUE(flags->read_only && flags->is_volatile);
-  EXPECT_FALSE(flags->suid || flags->dev || flags->noatime);
+  EXPECT_FALSE(flags->suid || flags->dev);
+  EXPECT_EQ(flags->mount_flags, MS_RELATIME);
 }
 
-TEST(MountOptions, UnknownOnesAreNamed) {
-  auto flags = apply_mount_options({}, "ro,sync");
-  ASSERT_FALSE(flags);
-  EXPECT_EQ(flags.error().kind, ErrorKind::kInvalid);
-  EXPECT_NE(flags.error().message().find("'sync'"), std::string::npos) << flags.error().message();
+TEST(MountOptions, TheKernelsAreFlagsOfMount) {
+  auto flags = apply_mount_options({}, "noexec,nodiratime,sync,dirsync,strictatime,nosymfollow");
+  ASSERT_TRUE(flags);
+  EXPECT_EQ(flags->mount_flags,
+            MS_NOEXEC | MS_NODIRATIME | MS_SYNCHRONOUS | MS_DIRSYNC | MS_STRICTATIME | 256U);
+  flags = apply_mount_options(*flags, "exec,diratime,async,symfollow,noatime");
+  ASSERT_TRUE(flags);
+  EXPECT_EQ(flags->mount_flags, MS_DIRSYNC | MS_NOATIME);
+}
+
+TEST(MountOptions, WhatFstabSaysToOthersChangesNothing) {
+  for (const char* list :
+       {"defaults", "noauto,nofail,_netdev,user,users,x-systemd.automount", "fsname=name,subtype=type"}) {
+    auto flags = apply_mount_options({.suid = true, .mount_flags = MS_NOEXEC}, list);
+    ASSERT_TRUE(flags) << list;
+    EXPECT_EQ(*flags, (MountFlags{.suid = true, .mount_flags = MS_NOEXEC})) << list;
+  }
+}
+
+TEST(MountOptions, UnknownOnesAndWhatIsNotDoneAreNamed) {
+  for (const char* name : {"flush", "atime", "fsname", "lowerdir=a"}) {
+    auto flags = apply_mount_options({}, std::string("ro,") + name);
+    ASSERT_FALSE(flags) << name;
+    EXPECT_EQ(flags.error().kind, ErrorKind::kInvalid);
+    EXPECT_NE(flags.error().message().find(std::string("'") + name + "'"), std::string::npos)
+        << flags.error().message();
+  }
 }
 
 TEST(IdMap, CountsEveryRange) {

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/run/write_back.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sched.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <optional>
+#include <utility>
+
+#include "fs/base/sys_file.h"
+#include "fs/mount/mount_table.h"
+#include "runtime/run/running_file.h"
+#include "runtime/sys/child_process.h"
+#include "runtime/sys/clone.h"
+
+namespace layerfs::run {
+
+namespace {
+
+using mount::MountEntry;
+
+/// The mount at that path of this process, and nothing that lies over it.
+Result<void> write_back_at(const MountEntry& entry) {
+  LAYERFS_ASSIGN(Fd directory, open_file(entry.path, O_RDONLY | O_DIRECTORY));
+  LAYERFS_ASSIGN(struct stat attributes, stat_fd(directory.get()));
+  if (attributes.st_dev != makedev(entry.device_major, entry.device_minor))
+    return system_error(EBUSY, "reach the mount below", entry.path);
+  if (::syncfs(directory.get()) != 0) return system_error(errno, "syncfs", entry.path);
+  return {};
+}
+
+Result<void> join(int pid, const char* kind, std::uint64_t flag) {
+  std::string path = fmt::format("/proc/{}/ns/{}", pid, kind);
+  auto theirs = open_file(path, O_RDONLY);
+  if (!theirs) return std::unexpected(theirs.error());
+  LAYERFS_ASSIGN(Fd own, open_file(std::string("/proc/self/ns/") + kind, O_RDONLY));
+  LAYERFS_ASSIGN(struct stat their_place, stat_fd(theirs->get()));
+  LAYERFS_ASSIGN(struct stat own_place, stat_fd(own.get()));
+  // One's own user namespace can't be joined (EINVAL, setns(2)).
+  if (their_place.st_ino == own_place.st_ino && their_place.st_dev == own_place.st_dev) return {};
+  return sys::join_namespace(theirs->get(), flag);
+}
+
+/// In a process of its own, which ends in the other namespaces. The user namespace first: only with its
+/// capabilities may the mount namespace be joined, and a FUSE mount be touched by who is in its user
+/// namespace (allow_other, mount.fuse3(8)).
+Result<void> write_back_in(int pid, const MountEntry& entry) {
+  pid_t child = ::fork();
+  if (child < 0) return system_error(errno, "fork");
+  if (child == 0) {
+    auto done = [&]() -> Result<void> {
+      LAYERFS_TRY(sys::set_undumpable());
+      LAYERFS_TRY(join(pid, "user", CLONE_NEWUSER));
+      LAYERFS_TRY(join(pid, "mnt", CLONE_NEWNS));
+      return write_back_at(entry);
+    }();
+    ::_exit(done ? 0 : done.error().code & 0xff);  // every errno is below 256
+  }
+  LAYERFS_ASSIGN(int status, sys::wait_child(child));
+  int code = sys::exit_code(status);
+  if (code != 0) return system_error(code, "write back the mount seen by process", std::to_string(pid));
+  return {};
+}
+
+/// The root of a container's init.
+std::optional<MountEntry> find_root(pid_t pid) {
+  auto table = read_file(fmt::format("/proc/{}/mountinfo", pid));
+  if (!table) return std::nullopt;
+  for (MountEntry& entry : mount::parse_mount_table(*table))
+    if (entry.path == "/") return std::move(entry);
+  return std::nullopt;
+}
+
+}  // namespace
+
+Result<void> write_back(const std::string& store_root, const std::string& id) {
+  LAYERFS_ASSIGN(auto running, find_running(store_root, id));
+  if (running && running->alive && running->state.pid > 0) {
+    auto root = find_root(running->state.pid);
+    return root ? write_back_in(running->state.pid, *root) : Result<void>();
+  }
+  std::string source = fmt::format("{}{}", mount::kSourcePrefix, id);
+  LAYERFS_ASSIGN(auto here, mount::list_mounts());
+  for (const MountEntry& entry : here)
+    if (entry.source == source) return write_back_at(entry);
+  if (auto held = mount::find_held(source)) return write_back_in(held->pid, held->entry);
+  return {};
+}
+
+}  // namespace layerfs::run
