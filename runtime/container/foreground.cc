@@ -24,6 +24,8 @@ namespace {
 constexpr int kNotForwarded[] = {SIGCHLD, SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,  SIGTRAP, SIGABRT,
                                  SIGSYS,  SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGPROF, SIGURG};
 
+constexpr int kEndAgain = 200;  // ms
+
 sys::WindowSize callers_size() {
   return sys::window_size(sys::is_terminal(STDIN_FILENO) ? STDIN_FILENO : STDOUT_FILENO);
 }
@@ -43,10 +45,12 @@ class Loop {
            {foreground_.master.get(), POLLIN, 0},
            {stdin_open_ && input_.empty() && foreground_.master ? STDIN_FILENO : -1, POLLIN, 0},
            {input_.empty() ? -1 : foreground_.master.get(), POLLOUT, 0}}};
-      if (::poll(fds.data(), fds.size(), -1) < 0) {
+      int ready = ::poll(fds.data(), fds.size(), input_ended_ && input_.empty() ? kEndAgain : -1);
+      if (ready < 0) {
         if (errno == EINTR) continue;
         return system_error(errno, "wait for the container");
       }
+      if (ready == 0) say_end();
       if (fds[1].revents != 0) read_signals();
       if (fds[2].revents != 0) read_master();
       if (fds[3].revents != 0) read_input();
@@ -107,12 +111,24 @@ class Loop {
   void read_input() {
     std::array<char, 4096> buffer;
     ssize_t got = ::read(STDIN_FILENO, buffer.data(), buffer.size());
-    if (got > 0)
-      input_.assign(buffer.data(), static_cast<std::size_t>(got));
-    else if (got == 0 && !sys::is_terminal(STDIN_FILENO))
-      // The end of a file or pipe is, for a program at a terminal, Ctrl-D at the beginning of a line.
-      input_.assign(1, '\x04');
+    if (got > 0) input_.assign(buffer.data(), static_cast<std::size_t>(got));
     if (got <= 0) stdin_open_ = got < 0 && errno == EINTR;
+    if (got == 0 && !sys::is_terminal(STDIN_FILENO)) {
+      input_ended_ = true;
+      say_end();
+    }
+    write_master();
+  }
+
+  /// The end of a file or pipe is, for a program at a terminal, Ctrl-D at the beginning of a line. One is not
+  /// enough: a file stays at its end whoever reads next, and a shell that has only begun to set up its
+  /// terminal drops what came before.
+  void say_end() {
+    if (!foreground_.master) {
+      input_ended_ = false;
+      return;
+    }
+    input_.assign(1, '\x04');
     write_master();
   }
 
@@ -127,6 +143,7 @@ class Loop {
   std::optional<sys::RawTerminal> raw_;
   std::string input_;
   bool stdin_open_ = true;
+  bool input_ended_ = false;  // and the program at the terminal is told so, again and again
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "runtime/container/run_steps.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
 #include <sched.h>
@@ -15,6 +16,7 @@
 #include "fs/base/check.h"
 #include "runtime/container/root_walk.h"
 #include "runtime/container/tmpfs_copy.h"
+#include "runtime/plan/id_map.h"
 #include "runtime/plan/user_lookup.h"
 
 namespace layerfs::container {
@@ -344,16 +346,19 @@ class Runner {
     return calls_.attach_on(target.get(), tree_fd, bind_attributes(step));
   }
 
+  Result<void> refuse_unmapped(const char* what, std::uint32_t id, const std::vector<spec::IdMapping>& map,
+                               const char* file) const {
+    if (context_.ids.writer == plan::MapWriter::kNone || plan::maps_id(map, id)) return {};
+    return invalid_error(
+        "", "",
+        fmt::format("is {} {}, which is not mapped here: there are {} ({} has the ranges of ordinary users)",
+                    what, id, plan::describe_ids(map), file));
+  }
+
   Result<void> become(const plan::FoundUser& found) {
     plan::ProcessPlan& process = context_.process;
-    bool mapped =
-        context_.ids.writer == plan::MapWriter::kNone ||
-        (plan::maps_id(context_.ids.uids, found.uid) && plan::maps_id(context_.ids.gids, found.gid));
-    if (!mapped)
-      return invalid_error("", "",
-                           "is " + std::to_string(found.uid) + ':' + std::to_string(found.gid) +
-                               ", which is not mapped here: there is no range for you in /etc/subuid and "
-                               "/etc/subgid");
+    LAYERFS_TRY(refuse_unmapped("user", found.uid, context_.ids.uids, "/etc/subuid"));
+    LAYERFS_TRY(refuse_unmapped("group", found.gid, context_.ids.gids, "/etc/subgid"));
     process.uid = found.uid;
     process.gid = found.gid;
     process.additional_gids.clear();

@@ -99,6 +99,21 @@ std::optional<std::uint32_t> find_host_id(const std::vector<spec::IdMapping>& ma
   return std::nullopt;
 }
 
+std::string describe_ids(const std::vector<spec::IdMapping>& map) {
+  std::vector<spec::IdMapping> ranges = map;
+  std::erase_if(ranges, [](const spec::IdMapping& range) { return range.size == 0; });
+  std::ranges::sort(ranges, {}, &spec::IdMapping::container_id);
+  std::string text;
+  for (std::size_t i = 0; i < ranges.size();) {
+    std::uint64_t first = ranges[i].container_id;
+    std::uint64_t end = first;
+    for (; i < ranges.size() && ranges[i].container_id == end; ++i) end += ranges[i].size;
+    text += (text.empty() ? "" : " and ") + std::to_string(first);
+    if (end - first > 1) text += " to " + std::to_string(end - 1);
+  }
+  return text;
+}
+
 bool maps_id(const std::vector<spec::IdMapping>& map, std::uint32_t container_id) {
   return find_host_id(map, container_id).has_value();
 }

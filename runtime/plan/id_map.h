@@ -49,6 +49,8 @@ std::vector<std::string> helper_arguments(const std::vector<spec::IdMapping>& ma
 /// What `container_id` is on the host; nullopt where it is not in the map.
 std::optional<std::uint32_t> find_host_id(const std::vector<spec::IdMapping>& map,
                                           std::uint32_t container_id);
+/// For messages: "0", "0 to 65536", "0 to 9 and 20 to 29".
+std::string describe_ids(const std::vector<spec::IdMapping>& map);
 /// `container_id` is in the map.
 bool maps_id(const std::vector<spec::IdMapping>& map, std::uint32_t container_id);
 

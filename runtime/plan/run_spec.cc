@@ -31,14 +31,19 @@ bool has_env(const std::vector<std::string>& env, std::string_view name) {
   return std::ranges::any_of(env, [&](const std::string& item) { return env_name(item) == name; });
 }
 
+/// What an engine says by itself stands behind what the image says (as Docker and Podman have it), and that
+/// behind what the user says.
 std::vector<std::string> make_env(const spec::ImageConfig& image, const RunOptions& options) {
   std::vector<std::string> env;
   for (const auto& item : image.env)
     if (item.find('=') != std::string::npos) set_env(env, item);
-  if (!has_env(env, "PATH")) env.emplace_back(kDefaultPath);
-  if (options.terminal) set_env(env, "TERM=" + options.terminal_type);
-  set_env(env, "container=layerfs");
-  if (!options.hostname.empty()) set_env(env, "HOSTNAME=" + options.hostname);
+  auto set_default = [&](const std::string& item) {
+    if (!has_env(env, env_name(item))) env.push_back(item);
+  };
+  set_default(std::string(kDefaultPath));
+  if (options.terminal) set_default("TERM=" + options.terminal_type);
+  set_default("container=layerfs");
+  if (!options.hostname.empty()) set_default("HOSTNAME=" + options.hostname);
   for (const auto& item : options.env) set_env(env, item);
   return env;
 }
@@ -198,6 +203,9 @@ Result<Volume> parse_volume(std::string_view text) {
     list = comma == std::string_view::npos ? std::string_view{} : list.substr(comma + 1);
     constexpr std::string_view kTaken[] = {"ro",     "rw",  "exec",  "noexec", "suid",
                                            "nosuid", "dev", "nodev", "rro"};
+    // What other engines' users write and what has no meaning here: labels of SELinux (z, Z), which a FUSE
+    // root does not have, and Docker's words for the consistency of its virtual machine's disk.
+    constexpr std::string_view kMeaningless[] = {"z", "Z", "cached", "delegated", "consistent"};
     if (option == "bind") {
       volume.options.front() = "bind";
     } else if (spec::find_propagation(option)) {
@@ -205,7 +213,8 @@ Result<Volume> parse_volume(std::string_view text) {
       flags.emplace_back(option);
     } else if (std::ranges::find(kTaken, option) != std::end(kTaken)) {
       flags.emplace_back(option);
-    } else if (option != "rbind" && !option.empty()) {
+    } else if (option != "rbind" && !option.empty() &&
+               std::ranges::find(kMeaningless, option) == std::end(kMeaningless)) {
       return invalid_error("--volume", text, "'" + std::string(option) + "' is no option of a volume");
     }
   }

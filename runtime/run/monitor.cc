@@ -5,13 +5,13 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <ctime>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <thread>
 
@@ -22,10 +22,13 @@
 #include "fs/mount/keeper_link.h"
 #include "fs/mount/mount.h"
 #include "fs/mount/restart_rule.h"
+#include "fs/mount/server_process.h"
+#include "fs/mount/upper_files.h"
 #include "fs/store/store.h"
 #include "runtime/container/final_stage_image.h"
 #include "runtime/container/launch.h"
 #include "runtime/container/out_of_memory.h"
+#include "runtime/run/exit_file.h"
 #include "runtime/run/running_file.h"
 #include "runtime/sys/child_process.h"
 #include "runtime/sys/clone.h"
@@ -41,12 +44,12 @@ using container::SyncChannel;
 constexpr int kServerPatience = 30'000;     // ms that the server may take to see that its mount is gone
 constexpr int kServerDeathTimeout = 1'000;  // ms that the server's death may be seen after the program's
 
-/// Descriptors 0 to 2 are /dev/null; standard error the file `log` where it can be opened.
-void leave_streams(const std::string& log) {
+/// Descriptors 0 to 2 are /dev/null; standard error the container's `log` where it can be opened.
+void leave_streams(const std::string& container_dir) {
   if (auto null = open_file("/dev/null", O_RDWR); null)
     for (int fd = 0; fd < 3; ++fd)
       if (auto moved = sys::move_fd(null->get(), fd); !moved) return;
-  if (auto file = open_file(log, O_WRONLY | O_CREAT | O_APPEND, 0600); file) [[maybe_unused]]
+  if (auto file = mount::open_upper_log(container_dir, "log"); file) [[maybe_unused]]
     auto moved = sys::move_fd(file->get(), STDERR_FILENO);
 }
 
@@ -63,18 +66,17 @@ void leave_streams(const std::string& log) {
   if (high_link < 0 || ::dup3(high_link, kLink, O_CLOEXEC) < 0) ::_exit(1);
   if (!sys::close_from(kLink + 1, sys::CloseMode::kClose)) ::_exit(1);
   SyncChannel monitor((Fd(kChannel)));
-  leave_streams(request.upper_dir + "/log");
+  leave_streams(request.upper_dir);
   int status = 0;
   try {
     auto device = monitor.receive();
     if (!device || device->kind != MessageKind::kFuseDevice) ::_exit(0);  // the container was never made
     auto served = mount::serve_device(request, {std::move(device->fd), std::move(device->text)}, Fd(kLink));
-    if (!served) {
-      status = 1;
-      log_error("{}", served.error().message());
-      [[maybe_unused]] auto sent =
-          monitor.send(MessageKind::kFailed, served.error().code, served.error().message());
-    }
+    status = mount::log_served(served);
+    const Error* error = !served ? &served.error() : served->unwritten ? &*served->unwritten : nullptr;
+    if (error != nullptr)
+      if (auto sent = monitor.send(MessageKind::kFailed, error->code, error->message()); !sent)
+        log_debug("{}", sent.error().message());
   } catch (const std::exception& error) {
     status = 1;
     [[maybe_unused]] auto sent = monitor.send(MessageKind::kFailed, EIO, error.what());
@@ -128,6 +130,7 @@ class Monitor {
     auto outcome = run_to_the_end();
     if (!outcome) outcome = Outcome{125, outcome.error().message(), false};
     auto cleaned = clean(*outcome);
+    if (!unwritten_.empty()) outcome->message += (outcome->message.empty() ? "" : "; ") + unwritten_;
     if (!cleaned) outcome->message += (outcome->message.empty() ? "" : "; ") + cleaned.error().message();
     [[maybe_unused]] auto sent = client_.send(kEnded, outcome->status, outcome->message);
     if (request_.detach && started_ && !outcome->message.empty()) log_error("{}", outcome->message);
@@ -143,6 +146,9 @@ class Monitor {
     state_.remove = true;  // until it runs
     state_.started = std::time(nullptr);
     LAYERFS_TRY(file_.update(state_));
+    if (!request_.remove) {
+      LAYERFS_ASSIGN(exit_, ExitFile::create(directory()));
+    }
     LAYERFS_ASSIGN(request_.mount.fuse.connection, mount::new_connection());
     request_.mount.fuse.outlives_server = true;
     LAYERFS_TRY(make_cgroups());
@@ -164,7 +170,7 @@ class Monitor {
     state_.remove = request_.remove;
     if (!state_.remove) LAYERFS_TRY(file_.update(state_));
     // Not before: until the program runs, errors of helpers reach the user.
-    leave_streams(directory() + "/log");
+    leave_streams(directory());
     LAYERFS_TRY(client_.send(kStarted, init.pid(), {}, init.pidfd()));
     if (request_.detach) client_.close();
     LAYERFS_TRY(wait_for_end(init.pidfd()));
@@ -230,7 +236,10 @@ class Monitor {
       LAYERFS_TRY(sys::move_fd(null.get(), STDIN_FILENO));
     }
     if (!request_.detach) return {};
-    LAYERFS_ASSIGN(output_, open_file(directory() + "/output", O_WRONLY | O_CREAT | O_APPEND, 0600));
+    LAYERFS_ASSIGN(output_, mount::open_upper_log(directory(), "output"));
+    // The init makes it the program's user's, so that /dev/stdout can be opened; who started the container
+    // reads it as one of the others. Nobody else gets into the directory.
+    if (::fchmod(output_.get(), 0644) != 0) return system_error(errno, "chmod", directory() + "/output");
     for (int fd : {STDOUT_FILENO, STDERR_FILENO}) LAYERFS_TRY(sys::move_fd(output_.get(), fd));
     return {};
   }
@@ -319,7 +328,17 @@ class Monitor {
     server_ended_ = true;
     auto status = sys::wait_child(std::exchange(server_pid_, -1));
     if (!status) log_warning("{}", status.error().message());
-    server_died_ = !status || *status != 0;
+    int code = status ? sys::exit_code(*status) : 128;
+    if (code == mount::kServedUnwrittenExit) note_unwritten();
+    server_died_ = code != mount::kServedExit && code != mount::kServedUnwrittenExit;
+  }
+
+  /// The mount ended as it should, but its last changes found no place (a full disk): a matter of what is
+  /// kept, not of how the program ended.
+  void note_unwritten() {
+    if (request_.remove) return;
+    auto told = server_.receive();
+    unwritten_ = told && told->kind == MessageKind::kFailed ? told->text : "write what was changed last";
   }
 
   void hear() {
@@ -401,8 +420,9 @@ class Monitor {
 
   /// The mount went with the init; the server syncs and exits by itself.
   void wait_for_server() {
-    server_.close();
-    if (server_pid_ <= 0) return;
+    if (server_pid_ <= 0) return server_.close();
+    // One that waits for its device, which will not come, sees this; what it has said can still be read.
+    ::shutdown(server_.fd(), SHUT_WR);
     pollfd server{server_pidfd_.get(), POLLIN, 0};
     // Something else may hold the mount namespace (a debugger that joined it): then the server is told, and
     // told again.
@@ -411,7 +431,8 @@ class Monitor {
         ::kill(server_pid_, signal);
         if (::poll(&server, 1, kServerPatience) > 0) break;
       }
-    if (auto waited = sys::wait_child(server_pid_); !waited) log_warning("{}", waited.error().message());
+    reap_server();
+    server_.close();
   }
 
   Result<void> clean(const Outcome& outcome) {
@@ -434,13 +455,8 @@ class Monitor {
   }
 
   void write_exit(const Outcome& outcome) {
-    nlohmann::json document{
-        {"status", outcome.status}, {"finished", std::time(nullptr)}, {"oom", outcome.out_of_memory}};
-    std::string text = document.dump() + '\n';
-    auto fd = open_file(directory() + "/exit", O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    if (!fd) return log_warning("{}", fd.error().message());
-    if (auto written = write_full(fd->get(), std::as_bytes(std::span(text))); !written)
-      log_warning("{}", written.error().message());
+    auto written = exit_.write({outcome.status, std::time(nullptr), outcome.out_of_memory});
+    if (!written) log_warning("write how the container ended: {}", written.error().message());
   }
 
   RunRequest& request_;
@@ -451,12 +467,14 @@ class Monitor {
   mount::RestartRule rule_;
   RunningState state_;
   RunningFile file_;
+  ExitFile exit_;
   sys::CgroupDirs cgroup_;
   sys::CgroupDirs server_cgroup_;
   Fd server_pidfd_;
   Fd master_;
   Fd output_;
   pid_t server_pid_ = -1;
+  std::string unwritten_;  // of the changes that the server could not write at its end
   bool server_ended_ = false;
   bool server_died_ = false;
   bool started_ = false;

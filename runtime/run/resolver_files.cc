@@ -2,10 +2,13 @@
 #include "runtime/run/resolver_files.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
+#include <cerrno>
 #include <span>
 
 #include "fs/base/sys_file.h"
+#include "fs/mount/upper_files.h"
 
 namespace layerfs::run {
 
@@ -20,9 +23,15 @@ void for_each_line(std::string_view text, Visit visit) {
   }
 }
 
-Result<void> write_plain(const std::string& path, std::string_view text) {
-  LAYERFS_ASSIGN(Fd fd, open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0644));
-  LAYERFS_TRY(set_mode(path, 0644));  // every user of the container reads them, whatever the caller's umask
+/// Where people look first when no name resolves.
+constexpr const char* kNoNetwork =
+    "# layerfs: this container has no network but its loopback interface, so no name server is reached.\n"
+    "# `layerfs run --network host` gives a container the host's.\n";
+
+Result<void> write_plain(const std::string& directory, const char* name, std::string_view text) {
+  LAYERFS_ASSIGN(Fd fd, mount::open_upper_file(directory, name, O_WRONLY | O_CREAT | O_TRUNC, 0644));
+  // Whatever the caller's umask: every user of the container reads them.
+  if (::fchmod(fd.get(), 0644) != 0) return system_error(errno, "chmod", name);
   return write_full(fd.get(), std::as_bytes(std::span(text)));
 }
 
@@ -54,13 +63,13 @@ Result<void> write_resolver_files(const std::string& directory, const ResolverFi
   constexpr std::size_t kLimit = std::size_t{1} << 20;
   auto host_resolv = read_file("/etc/resolv.conf", kLimit);
   auto which = files.host_network ? NameServers::kAll : NameServers::kNotLoopback;
-  LAYERFS_TRY(write_plain(directory + "/resolv.conf",
-                          resolv_text(host_resolv ? *host_resolv : std::string(), which)));
+  std::string resolv = resolv_text(host_resolv ? *host_resolv : std::string(), which);
+  LAYERFS_TRY(write_plain(directory, "resolv.conf", files.host_network ? resolv : kNoNetwork + resolv));
   // The host's own names mean something only on its network.
   auto host_hosts = files.host_network ? read_file("/etc/hosts", kLimit) : Result<std::string>(std::string());
-  LAYERFS_TRY(write_plain(directory + "/hosts",
-                          hosts_text(host_hosts ? *host_hosts : std::string(), files.hostname)));
-  return write_plain(directory + "/hostname", files.hostname + '\n');
+  LAYERFS_TRY(
+      write_plain(directory, "hosts", hosts_text(host_hosts ? *host_hosts : std::string(), files.hostname)));
+  return write_plain(directory, "hostname", files.hostname + '\n');
 }
 
 }  // namespace layerfs::run

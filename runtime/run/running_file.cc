@@ -7,12 +7,13 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <nlohmann/json.hpp>
 #include <span>
 
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
+#include "fs/mount/upper_files.h"
 #include "fs/store/store.h"
+#include "runtime/run/json_fields.h"
 #include "runtime/sys/cgroup.h"
 #include "runtime/sys/clone.h"
 
@@ -43,27 +44,29 @@ std::string format(const RunningState& state) {
   return text;
 }
 
+/// The groups that a monitor makes for this container have names of their own (run's plan): whatever else a
+/// damaged file says is nobody's to empty or to remove.
+bool is_cgroup_of(const std::string& path, const std::string& id) {
+  std::size_t slash = path.rfind('/');
+  return path.starts_with('/') && path.substr(slash + 1).starts_with("layerfs-" + id);
+}
+
 Result<RunningState> parse(const std::string& text, const std::string& id) {
   json document = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (document.is_discarded() || !document.is_object() || document.value("version", 0) != kVersion)
+  if (!document.is_object() || integer_field(document, "version", 0) != kVersion)
     return corrupt_error("read state of running container", id, "not what this version writes");
   RunningState state;
   state.id = id;
-  auto number = [&](const char* name) -> std::int64_t {
-    auto found = document.find(name);
-    return found != document.end() && found->is_number_integer() ? found->get<std::int64_t>() : 0;
-  };
-  if (auto found = document.find("name"); found != document.end() && found->is_string())
-    state.name = found->get<std::string>();
-  state.pid = static_cast<pid_t>(number("pid"));
-  state.start_time = static_cast<std::uint64_t>(number("startTime"));
-  state.monitor = static_cast<pid_t>(number("monitor"));
-  state.started = number("started");
-  if (auto found = document.find("remove"); found != document.end() && found->is_boolean())
-    state.remove = found->get<bool>();
+  state.name = string_field(document, "name");
+  state.pid = static_cast<pid_t>(integer_field(document, "pid", 0));
+  state.start_time = static_cast<std::uint64_t>(integer_field(document, "startTime", 0));
+  state.monitor = static_cast<pid_t>(integer_field(document, "monitor", 0));
+  state.started = integer_field(document, "started", 0);
+  state.remove = boolean_field(document, "remove");
   if (auto found = document.find("cgroups"); found != document.end() && found->is_array())
     for (const auto& item : *found)
-      if (item.is_string()) state.cgroups.push_back(item.get<std::string>());
+      if (item.is_string() && is_cgroup_of(item.get<std::string>(), id))
+        state.cgroups.push_back(item.get<std::string>());
   return state;
 }
 
@@ -106,7 +109,7 @@ struct Opened {
 };
 
 Result<std::optional<Opened>> open_running(const std::string& store_root, const std::string& id) {
-  auto fd = open_file(directory_of(store_root) + '/' + id, O_RDWR);
+  auto fd = mount::open_upper_file(directory_of(store_root), id, O_RDWR);
   if (!fd && fd.error().code == ENOENT) return std::nullopt;
   if (!fd) return std::unexpected(fd.error());
   Opened opened;
