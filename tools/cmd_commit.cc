@@ -7,8 +7,8 @@
 #include <memory>
 #include <string>
 
-#include "fs/base/process_start.h"
 #include "fs/base/log.h"
+#include "fs/base/process_start.h"
 #include "fs/image/commit.h"
 #include "fs/mount/control.h"
 #include "fs/mount/mount_table.h"

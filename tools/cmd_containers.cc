@@ -10,15 +10,21 @@
 #include <array>
 #include <cerrno>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
 
+#include "fs/base/log.h"
 #include "fs/base/sys_file.h"
+#include "fs/mount/upper_files.h"
 #include "fs/store/store.h"
 #include "runtime/container/oci_runtime.h"
+#include "runtime/run/exit_file.h"
+#include "runtime/run/labels_file.h"
 #include "runtime/run/running_file.h"
+#include "runtime/spec/image_config.h"
 #include "runtime/sys/clone.h"
+#include "tools/cmd_image_view.h"
+#include "tools/cmd_store_access.h"
 
 namespace layerfs::tools {
 
@@ -40,19 +46,19 @@ std::string status_text(const Tool& tool, const store::Store& store, const std::
     pid = (*running)->state.pid;
     return "running";
   }
-  auto text = read_file(store.container_dir(id) + "/exit", 65536);
-  if (!text) return "created";
-  auto document = nlohmann::json::parse(*text, nullptr, false);
-  if (!document.is_object()) return "created";
-  return fmt::format("exited ({}){}", document.value("status", -1),
-                     document.value("oom", false) ? ", out of memory" : "");
+  auto ended = run::read_exit(store.container_dir(id));
+  if (!ended) return "created";
+  return fmt::format("exited ({}){}", ended->status, ended->out_of_memory ? ", out of memory" : "");
 }
 
 Result<void> list_containers(const Tool& tool, bool all, bool as_json, bool quiet) {
   run::sweep_stale(tool.store_root);
-  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kRead));
-  LAYERFS_ASSIGN(auto records, store->list_containers());
-  auto array = nlohmann::ordered_json::array();
+  LAYERFS_ASSIGN(auto store, find_store(tool));
+  std::vector<store::ContainerRecord> records;
+  if (store) {
+    LAYERFS_ASSIGN(records, store->list_containers());
+  }
+  Json array = Json::array();
   std::vector<std::vector<std::string>> rows{{"ID", "NAME", "IMAGE", "STATUS", "CREATED"}};
   for (const auto& record : records) {
     if (record.is_mount) continue;
@@ -66,32 +72,40 @@ Result<void> list_containers(const Tool& tool, bool all, bool as_json, bool quie
                      {"image", record.image_reference},
                      {"status", status},
                      {"pid", pid},
-                     {"created", record.created_at}});
+                     {"created", record.created_at},
+                     {"labels", run::read_labels(store->container_dir(record.id))}});
   }
-  if (as_json) return print(array.dump(2) + '\n');
+  if (as_json) return print(json_text(array));
   if (!quiet) return print(format_table(rows));
   std::string text;
   for (std::size_t i = 1; i < rows.size(); ++i) text += rows[i][0] + '\n';
   return print(text);
 }
 
-/// The init of a running container, held. Errors: kInvalid where it does not run.
-Result<Fd> open_init(const Tool& tool, const store::ContainerRecord& record) {
+/// The init of a running container, held; an empty Fd where it does not run.
+Result<Fd> find_init(const Tool& tool, const store::ContainerRecord& record) {
   LAYERFS_ASSIGN(auto running, run::find_running(tool.store_root, record.id));
-  auto stopped = invalid_error("container", record.name, "is not running");
-  if (!running || !running->alive || running->state.pid <= 0) return stopped;
+  if (!running || !running->alive || running->state.pid <= 0) return Fd();
   auto pidfd = sys::open_pidfd(running->state.pid);
-  if (!pidfd) return stopped;
+  if (!pidfd) return Fd();
   LAYERFS_ASSIGN(auto start_time, sys::find_start_time(running->state.pid));
-  if (!start_time || *start_time != running->state.start_time) return stopped;
+  if (!start_time || *start_time != running->state.start_time) return Fd();
   return pidfd;
+}
+
+/// One that ended meanwhile needs no signal any more.
+Result<void> send_if_there(const Fd& init, int number) {
+  auto sent = sys::send_signal(init.get(), number);
+  if (!sent && sent.error().code == ESRCH) return {};
+  return sent;
 }
 
 Result<void> kill_container(const Tool& tool, const std::string& name, const std::string& signal) {
   LAYERFS_ASSIGN(int number, container::parse_signal(signal));
-  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kRead));
+  LAYERFS_ASSIGN(auto store, open_store(tool, store::StoreAccess::kRead));
   LAYERFS_ASSIGN(auto record, get_container(*store, name));
-  LAYERFS_ASSIGN(Fd init, open_init(tool, record));
+  LAYERFS_ASSIGN(Fd init, find_init(tool, record));
+  if (!init) return invalid_error("container", record.name, "is not running");
   return sys::send_signal(init.get(), number);
 }
 
@@ -101,28 +115,51 @@ Result<void> wait_for_monitor(const Tool& tool, const store::ContainerRecord& re
   if (!running || !running->alive) return {};
   auto monitor = sys::open_pidfd(running->state.monitor);
   if (!monitor) return {};
+  // Where the file is still held, the process that was opened is its monitor, and not the next of that
+  // number.
+  LAYERFS_ASSIGN(running, run::find_running(tool.store_root, record.id));
+  if (!running || !running->alive) return {};
   pollfd ended{monitor->get(), POLLIN, 0};
   if (::poll(&ended, 1, kDeathTimeout) > 0) return {};
   return system_error(ETIMEDOUT, "wait for container", record.name);
 }
 
+/// What the image says that ends its program (image-spec, config.md, "StopSignal").
+Result<int> stop_signal(store::Store& store, const store::ContainerRecord& record) {
+  LAYERFS_ASSIGN(std::string json, store.get_blob(record.image_config));
+  LAYERFS_ASSIGN(auto config, spec::parse_image_config(json));
+  if (config.stop_signal.empty()) return SIGTERM;
+  auto number = container::parse_signal(config.stop_signal);
+  if (!number) return with_context(number.error(), "StopSignal of image", record.image_reference);
+  return number;
+}
+
 Result<void> stop_container(const Tool& tool, const std::string& name, int seconds) {
-  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kRead));
+  LAYERFS_ASSIGN(auto store, open_store(tool, store::StoreAccess::kRead));
   LAYERFS_ASSIGN(auto record, get_container(*store, name));
-  LAYERFS_ASSIGN(Fd init, open_init(tool, record));
-  LAYERFS_TRY(sys::send_signal(init.get(), SIGTERM));
+  LAYERFS_ASSIGN(Fd init, find_init(tool, record));
+  if (!init) {
+    LAYERFS_ASSIGN(auto running, run::find_running(tool.store_root, record.id));
+    if (running && running->alive && running->state.pid == 0)
+      return invalid_error("stop container", record.name, "it is only just being made");
+    return wait_for_monitor(tool, record);  // it has ended, or is just ending: as it was wanted
+  }
+  auto signal = stop_signal(*store, record);
+  if (!signal) log_warning("{}; sending TERM", signal.error().message());
+  LAYERFS_TRY(send_if_there(init, signal.value_or(SIGTERM)));
   pollfd ended{init.get(), POLLIN, 0};
-  if (::poll(&ended, 1, seconds * 1000) == 0) LAYERFS_TRY(sys::send_signal(init.get(), SIGKILL));
+  if (::poll(&ended, 1, seconds * 1000) == 0) LAYERFS_TRY(send_if_there(init, SIGKILL));
   return wait_for_monitor(tool, record);
 }
 
 Result<void> remove_container(const Tool& tool, const std::string& name, bool force) {
   run::sweep_stale(tool.store_root);
-  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kWrite));
+  LAYERFS_ASSIGN(auto store, open_store(tool, store::StoreAccess::kWrite));
   LAYERFS_ASSIGN(auto record, get_container(*store, name));
-  if (auto init = open_init(tool, record); init) {
+  LAYERFS_ASSIGN(Fd init, find_init(tool, record));
+  if (init) {
     if (!force) return invalid_error("remove container", record.name, "it is running (--force kills it)");
-    LAYERFS_TRY(sys::send_signal(init->get(), SIGKILL));
+    LAYERFS_TRY(send_if_there(init, SIGKILL));
   }
   LAYERFS_TRY(wait_for_monitor(tool, record));
   auto removed = store->remove_container(record.id);
@@ -132,9 +169,9 @@ Result<void> remove_container(const Tool& tool, const std::string& name, bool fo
 }
 
 Result<void> print_output(const Tool& tool, const std::string& name) {
-  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kRead));
+  LAYERFS_ASSIGN(auto store, open_store(tool, store::StoreAccess::kRead));
   LAYERFS_ASSIGN(auto record, get_container(*store, name));
-  auto fd = open_file(store->container_dir(record.id) + "/output", O_RDONLY);
+  auto fd = mount::open_upper_file(store->container_dir(record.id), "output", O_RDONLY);
   if (!fd && fd.error().code == ENOENT)
     return invalid_error("logs of container", record.name, "none are kept: it did not run detached");
   if (!fd) return std::unexpected(fd.error());
@@ -156,6 +193,7 @@ struct NamesAndFlags {
 }  // namespace
 
 Result<std::string> absolute_store_root(const std::string& root) {
+  if (root.starts_with('/')) return root;
   std::array<char, 4096> here;
   if (::getcwd(here.data(), here.size()) == nullptr) return system_error(errno, "working directory");
   return join_path(here.data(), root);
@@ -189,7 +227,8 @@ void add_container_commands(CLI::App& app, Tool& tool) {
     });
   }
   {
-    auto [command, options] = add("stop", "Stop containers: TERM, then KILL");
+    auto [command, options] =
+        add("stop", "Stop containers: by the image's StopSignal (else TERM), then by KILL");
     command->add_option("-t,--time", options->seconds, "Seconds between the two")
         ->check(CLI::NonNegativeNumber);
     command->callback([wanted = options, &tool] {

@@ -3,11 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <optional>
 
+#include "runtime/run/labels_file.h"
 #include "tools/cmd_image_view.h"
+#include "tools/cmd_store_access.h"
 
 namespace layerfs::tools {
 
@@ -70,11 +73,9 @@ std::string images_table(const std::vector<ImageView>& views, const ImagesArgume
 
 Result<void> run_images(const Tool& tool, const ImagesArguments& arguments) {
   std::vector<ImageView> views;
-  auto opened = Store::open(tool.store_root, StoreAccess::kRead);
-  // Before the first import there is no store, and so no image: not an error.
-  if (!opened && opened.error().code != ENOENT) return std::unexpected(opened.error());
-  if (opened) {
-    LAYERFS_ASSIGN(views, view_images(**opened));
+  LAYERFS_ASSIGN(auto store, find_store(tool));
+  if (store) {
+    LAYERFS_ASSIGN(views, view_images(*store));
   }
   if (!arguments.all) std::erase_if(views, [](const auto& view) { return view.names.empty(); });
   if (arguments.json) return print(json_text(images_json(views)));
@@ -103,6 +104,7 @@ Json inspect_container(const Store& store, const store::ContainerRecord& contain
   out["ImageName"] = container.image_reference;
   out["ImageDigest"] = container.image_manifest.str();
   out["Kind"] = container.is_mount ? "mount" : "container";
+  out["Labels"] = run::read_labels(store.container_dir(container.id));
   out["Directory"] = store.container_dir(container.id);
   out["RootFS"] = {{"Type", "layers"}, {"Layers", layers}};
   return out;
@@ -110,21 +112,26 @@ Json inspect_container(const Store& store, const store::ContainerRecord& contain
 
 Result<Json> inspect_one(Store& store, const InspectArguments& arguments, const std::string& name) {
   if (arguments.type != "image") {
-    LAYERFS_ASSIGN(auto container, store.find_container(name));
+    LAYERFS_ASSIGN(auto container, find_container_or_upper(store, name));
     if (container) return inspect_container(store, *container);
-    if (arguments.type == "container") {
-      auto missing = system_error(ENOENT, "find container", name);
-      missing.error().reason = "no such container";
-      return missing;
-    }
   }
-  LAYERFS_ASSIGN(auto record, get_image_by_name(store, name));
-  LAYERFS_ASSIGN(ImageView view, view_image(store, record));
-  return inspect_image(view);
+  if (arguments.type != "container") {
+    auto record = get_image_by_name(store, name);
+    if (record) {
+      LAYERFS_ASSIGN(ImageView view, view_image(store, *record));
+      return inspect_image(view);
+    }
+    if (record.error().code != ENOENT) return std::unexpected(record.error());
+  }
+  auto missing = system_error(ENOENT, "inspect", name);
+  missing.error().reason = fmt::format("no such {}", arguments.type == "all"     ? "image, container or upper"
+                                                     : arguments.type == "image" ? "image"
+                                                                                 : "container or upper");
+  return missing;
 }
 
 Result<void> run_inspect(const Tool& tool, const InspectArguments& arguments) {
-  LAYERFS_ASSIGN(auto store, Store::open(tool.store_root, StoreAccess::kRead));
+  LAYERFS_ASSIGN(auto store, open_store(tool, StoreAccess::kRead));
   Json list = Json::array();
   std::optional<Error> first;
   for (const auto& name : arguments.names) {
@@ -142,7 +149,7 @@ Result<void> run_inspect(const Tool& tool, const InspectArguments& arguments) {
 // --- history
 
 Result<void> run_history(const Tool& tool, const std::string& name, bool json) {
-  LAYERFS_ASSIGN(auto store, Store::open(tool.store_root, StoreAccess::kRead));
+  LAYERFS_ASSIGN(auto store, open_store(tool, StoreAccess::kRead));
   LAYERFS_ASSIGN(auto record, get_image_by_name(*store, name));
   LAYERFS_ASSIGN(ImageView view, view_image(*store, record));
   Json steps = history_of(view);
@@ -166,7 +173,7 @@ Result<void> run_history(const Tool& tool, const std::string& name, bool json) {
 // --- tag, rmi
 
 Result<void> run_tag(const Tool& tool, const std::string& name, const std::vector<std::string>& new_names) {
-  LAYERFS_ASSIGN(auto store, Store::open(tool.store_root, StoreAccess::kWrite));
+  LAYERFS_ASSIGN(auto store, open_store(tool, StoreAccess::kWrite));
   LAYERFS_ASSIGN(auto lease, store->lease());
   LAYERFS_ASSIGN(auto record, get_image_by_name(*store, name));
   std::vector<std::string> references;  // all are checked before the first is given
@@ -183,14 +190,8 @@ Result<void> run_tag(const Tool& tool, const std::string& name, const std::vecto
 
 /// True where the user wrote one of the image's names, as store::get_image_by_name reads names, not its id.
 bool is_name_of(const store::ImageRecord& record, const std::string& text) {
-  if (!record.reference.empty() && record.reference == text) return true;
-  auto normalised = store::normalise_reference(text);
-  if (!normalised) return false;
-  std::string_view short_name = *normalised;
-  if (short_name.starts_with("localhost/")) short_name.remove_prefix(10);
-  return record.reference == *normalised ||
-         record.reference == fmt::format("docker.io/library/{}", short_name) ||
-         record.reference == fmt::format("docker.io/{}", short_name);
+  if (record.reference.empty()) return false;
+  return record.reference == text || std::ranges::count(full_names(text), record.reference) > 0;
 }
 
 Result<void> refuse_used(Store& store, const store::ImageRecord& record) {
@@ -233,7 +234,7 @@ Result<std::string> remove_one(Store& store, const std::string& text, Force forc
 }
 
 Result<void> run_rmi(const Tool& tool, const std::vector<std::string>& names, Force force) {
-  LAYERFS_ASSIGN(auto store, Store::open(tool.store_root, StoreAccess::kWrite));
+  LAYERFS_ASSIGN(auto store, open_store(tool, StoreAccess::kWrite));
   std::optional<Error> first;
   for (const auto& name : names) {
     auto said = remove_one(*store, name, force);

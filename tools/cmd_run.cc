@@ -19,18 +19,18 @@
 #include "fs/mount/mount_table.h"
 #include "fs/store/store.h"
 #include "runtime/container/host.h"
+#include "runtime/run/labels_file.h"
 #include "runtime/run/resolver_files.h"
 #include "runtime/run/run_container.h"
 #include "runtime/run/running_file.h"
 #include "runtime/spec/image_config.h"
 #include "tools/cmd_containers.h"
 #include "tools/cmd_run_options.h"
+#include "tools/cmd_store_access.h"
 
 namespace layerfs::tools {
 
 namespace {
-
-constexpr int kExitNotStarted = 125;
 
 Result<std::string> random_id() {
   std::array<unsigned char, 32> bytes;
@@ -49,6 +49,17 @@ Result<void> check_name(const std::string& name) {
   return {};
 }
 
+std::unexpected<Error> name_in_use(store::Store& store, const std::string& name) {
+  auto taken = system_error(EEXIST, "--name", name);
+  auto holder = store.find_container(name);
+  taken.error().reason = "the name is in use";
+  if (holder && *holder)
+    taken.error().reason +=
+        fmt::format(" by {} {} (`layerfs {} {}` removes it)", (*holder)->is_mount ? "upper" : "container",
+                    (*holder)->id.substr(0, 12), (*holder)->is_mount ? "upper rm" : "rm", name);
+  return taken;
+}
+
 /// The store is open only in here: monitor and server open it again, each after its fork.
 struct Prepared {
   store::ContainerRecord record;
@@ -56,8 +67,8 @@ struct Prepared {
   std::string directory;
 };
 Result<Prepared> prepare(const Tool& tool, const RunArguments& arguments, const std::string& id) {
-  LAYERFS_ASSIGN(auto store, store::Store::open(tool.store_root, store::StoreAccess::kWrite));
-  LAYERFS_ASSIGN(auto image, store::get_image_by_name(*store, arguments.image));
+  LAYERFS_ASSIGN(auto store, open_store(tool, store::StoreAccess::kWrite));
+  LAYERFS_ASSIGN(auto image, get_image_to_use(*store, arguments.image));
   LAYERFS_ASSIGN(std::string config_json, store->get_blob(image.config));
   Prepared prepared;
   LAYERFS_ASSIGN(prepared.config, spec::parse_image_config(config_json));
@@ -72,9 +83,13 @@ Result<Prepared> prepare(const Tool& tool, const RunArguments& arguments, const 
   for (const auto& layer : image.layers) record.layers.push_back(layer.diff_id);
   record.created_at = std::time(nullptr);
   auto added = store->add_container(record);
-  if (!added && added.error().code == EEXIST) return with_context(added.error(), "container", record.name);
+  if (!added && added.error().code == EEXIST) return name_in_use(*store, record.name);
   LAYERFS_TRY(added);
   prepared.directory = store->container_dir(record.id);
+  if (!arguments.labels.empty()) {
+    LAYERFS_ASSIGN(auto labels, parse_labels(arguments.labels));
+    LAYERFS_TRY(run::write_labels(prepared.directory, labels));
+  }
   return prepared;
 }
 
@@ -138,9 +153,9 @@ Result<run::RunRequest> make_request(const Tool& tool, const RunArguments& argum
 Result<int> run_command(const Tool& given, const RunArguments& arguments) {
   Tool tool = given;
   LAYERFS_ASSIGN(plan::RunOptions options, make_run_options(arguments));
-  if (!tool.store_root.starts_with('/')) {
-    LAYERFS_ASSIGN(tool.store_root, absolute_store_root(tool.store_root));
-  }
+  LAYERFS_ASSIGN(tool.store_root, absolute_store_root(tool.store_root));
+  // Without a store there is nothing to run, and no place for what follows.
+  LAYERFS_TRY(check_store_of_image(tool, arguments.image));
   run::sweep_stale(tool.store_root);
   run::RunningState state;
   LAYERFS_ASSIGN(state.id, random_id());
@@ -159,6 +174,7 @@ void add_run(CLI::App& app, Tool& tool) {
   auto arguments = std::make_shared<RunArguments>();
   CLI::App* run = app.add_subcommand("run", "Run a command in a new container of an image");
   run->positionals_at_end();
+  run->set_help_flag("--help", "Print this help message and exit");  // -h is the host name's, as with Podman
   run->add_flag("--rm", arguments->remove, "Remove the container when it ends");
   run->add_flag("-d,--detach", arguments->detach, "Run in the background and print the container's id");
   run->add_flag("-i,--interactive", arguments->interactive, "Standard input is the container's");
@@ -170,9 +186,11 @@ void add_run(CLI::App& app, Tool& tool) {
   list("--env-file", arguments->env_files, "File of NAME=VALUE lines");
   run->add_option("-w,--workdir", arguments->working_dir, "Working directory");
   run->add_option("-u,--user", arguments->user, "USER[:GROUP], by name or number");
-  list("-v,--volume", arguments->volumes, "SOURCE:DESTINATION[:ro,...]");
+  list("-l,--label", arguments->labels, "NAME=VALUE, which ps --json and inspect show");
+  list("-v,--volume", arguments->volumes,
+       "SOURCE:DESTINATION[:ro,...]; SOURCE is a path, as /data, ./data or .");
   list("--tmpfs", arguments->tmpfs, "DIRECTORY[:OPTIONS]");
-  run->add_option("--hostname", arguments->hostname, "Host name");
+  run->add_option("-h,--hostname", arguments->hostname, "Host name");
   run->add_option("--name", arguments->name, "Name of the container");
   run->add_option("--entrypoint", arguments->entrypoint, "Program in place of the image's")
       ->each([arguments](const std::string&) { arguments->has_entrypoint = true; });
@@ -192,7 +210,10 @@ void add_run(CLI::App& app, Tool& tool) {
   list("--cap-drop", arguments->cap_drop, "One capability less, or ALL");
   list("--security-opt", arguments->security_opts, "no-new-privileges, seccomp=FILE, seccomp=unconfined");
   run->add_flag("--read-only", arguments->read_only, "The root cannot be written");
-  run->add_option("--network", arguments->network, "none or host")->check(CLI::IsMember({"none", "host"}));
+  run->add_option(
+         "--network,--net", arguments->network,
+         "none (the default: a loopback interface and nothing else, so that no name resolves) or host")
+      ->check(CLI::IsMember({"none", "host"}));
   run->add_option("--cgroups", arguments->cgroups, "required, enabled or disabled")
       ->check(CLI::IsMember({"required", "enabled", "disabled"}));
   run->add_flag("--volatile", arguments->is_volatile,

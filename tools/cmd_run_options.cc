@@ -6,9 +6,13 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
+#include <optional>
+#include <set>
 #include <string_view>
 
 #include "fs/base/sys_file.h"
@@ -37,6 +41,44 @@ Result<std::uint64_t> parse_count(const std::string& text, std::string_view opti
   if (code != std::errc{} || end != text.data() + text.size())
     return invalid_error(option, text, "must be a number");
   return value;
+}
+
+/// "0-1,3" (cpuset(7), "List format"). nullopt where it is none.
+std::optional<std::set<unsigned>> parse_cpu_list(std::string_view text) {
+  constexpr unsigned kMostCpus = 65536;
+  std::set<unsigned> list;
+  while (!text.empty()) {
+    std::size_t comma = text.find(',');
+    std::string_view item = text.substr(0, comma);
+    text = comma == std::string_view::npos ? std::string_view{} : text.substr(comma + 1);
+    unsigned first = 0;
+    const char* end = item.data() + item.size();
+    auto [rest, code] = std::from_chars(item.data(), end, first);
+    if (code != std::errc{}) return std::nullopt;
+    unsigned last = first;
+    if (rest != end) {
+      if (*rest != '-') return std::nullopt;
+      auto [rest_of_last, last_code] = std::from_chars(rest + 1, end, last);
+      if (last_code != std::errc{} || rest_of_last != end) return std::nullopt;
+    }
+    if (last < first || last >= kMostCpus) return std::nullopt;
+    for (unsigned cpu = first; cpu <= last; ++cpu) list.insert(cpu);
+  }
+  if (list.empty()) return std::nullopt;
+  return list;
+}
+
+/// The source as an absolute path: with "./", "../" or alone a path is meant from the working directory.
+Result<std::string> absolute_volume(const std::string& text) {
+  std::size_t colon = text.find(':');
+  std::string source = text.substr(0, colon);
+  if (colon == std::string::npos || source.starts_with('/')) return text;
+  if (source != "." && source != ".." && !source.starts_with("./") && !source.starts_with("../"))
+    return invalid_error("--volume", text,
+                         "the source must be a path ('./" + source + "' is one): there are no named volumes");
+  std::array<char, 4096> here;
+  if (::getcwd(here.data(), here.size()) == nullptr) return system_error(errno, "--volume", text);
+  return join_path(here.data(), source) + text.substr(colon);
 }
 
 /// DEVICE:RATE, as Podman takes it: a block device's path, and bytes or operations a second.
@@ -74,6 +116,18 @@ Result<void> read_throttles(const RunArguments& arguments, spec::BlockIo& to) {
                        to.write_iops);
 }
 
+/// The kernel answers EINVAL or ERANGE to a processor that is not there.
+Result<void> check_cpus(const std::string& wanted) {
+  auto online = read_file("/sys/devices/system/cpu/online", 4096);
+  auto asked = parse_cpu_list(wanted);
+  if (!asked) return invalid_error("--cpuset-cpus", wanted, "must be processors, as 0-1,3");
+  if (!online) return {};  // the kernel judges
+  while (!online->empty() && online->back() == '\n') online->pop_back();
+  auto there = parse_cpu_list(*online);
+  if (!there || std::ranges::includes(*there, *asked)) return {};
+  return invalid_error("--cpuset-cpus", wanted, "there are " + *online);
+}
+
 Result<void> read_limits(const RunArguments& arguments, spec::Resources& to) {
   if (!arguments.memory.empty()) {
     LAYERFS_ASSIGN(to.memory_limit, plan::parse_size(arguments.memory, "--memory"));
@@ -109,6 +163,7 @@ Result<void> read_limits(const RunArguments& arguments, spec::Resources& to) {
     LAYERFS_ASSIGN(to.cpu_shares, parse_count(arguments.cpu_shares, "--cpu-shares"));
     if (*to.cpu_shares == 1) return invalid_error("--cpu-shares", arguments.cpu_shares, "must be at least 2");
   }
+  if (!arguments.cpuset_cpus.empty()) LAYERFS_TRY(check_cpus(arguments.cpuset_cpus));
   to.cpuset_cpus = arguments.cpuset_cpus;
   if (!arguments.pids_limit.empty() && arguments.pids_limit != "-1") {
     LAYERFS_ASSIGN(std::uint64_t limit, parse_count(arguments.pids_limit, "--pids-limit"));
@@ -175,6 +230,16 @@ Result<std::vector<std::string>> parse_env_file(const std::string& text, const s
   return env;
 }
 
+Result<std::map<std::string, std::string>> parse_labels(const std::vector<std::string>& items) {
+  std::map<std::string, std::string> labels;
+  for (const auto& item : items) {
+    std::size_t equals = item.find('=');
+    if (equals == 0 || item.empty()) return invalid_error("--label", item, "must be NAME=VALUE");
+    labels[item.substr(0, equals)] = equals == std::string::npos ? std::string() : item.substr(equals + 1);
+  }
+  return labels;
+}
+
 Result<plan::RunOptions> make_run_options(const RunArguments& arguments) {
   plan::RunOptions options;
   options.command = arguments.command;
@@ -189,7 +254,8 @@ Result<plan::RunOptions> make_run_options(const RunArguments& arguments) {
   options.user = arguments.user;
   options.hostname = arguments.hostname;
   for (const auto& text : arguments.volumes) {
-    LAYERFS_ASSIGN(auto volume, plan::parse_volume(text));
+    LAYERFS_ASSIGN(std::string absolute, absolute_volume(text));
+    LAYERFS_ASSIGN(auto volume, plan::parse_volume(absolute));
     options.volumes.push_back(std::move(volume));
   }
   options.tmpfs = arguments.tmpfs;

@@ -2,6 +2,7 @@
 // The options of `layerfs run` as they are typed, and what they mean on this host.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct RunArguments {
   std::vector<std::string> env_files;
   std::string working_dir;
   std::string user;
+  std::vector<std::string> labels;
   std::vector<std::string> volumes;
   std::vector<std::string> tmpfs;
   std::string hostname;
@@ -52,6 +54,8 @@ struct RunArguments {
 /// Everything but what depends on the container (files_dir) and the host (id maps). Errors: kInvalid naming
 /// the option.
 Result<plan::RunOptions> make_run_options(const RunArguments& arguments);
+/// NAME=VALUE of each; a bare NAME has an empty value, and the last of a name counts. Errors: kInvalid.
+Result<std::map<std::string, std::string>> parse_labels(const std::vector<std::string>& items);
 /// The lines of an --env-file: NAME=VALUE, NAME (the caller's own value), comments. Errors: kInvalid naming
 /// the line.
 Result<std::vector<std::string>> parse_env_file(const std::string& text, const std::string& path);

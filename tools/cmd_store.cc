@@ -5,10 +5,11 @@
 
 #include <array>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "fs/store/store.h"
+#include "tools/cmd_image_view.h"
+#include "tools/cmd_store_access.h"
 
 namespace layerfs::tools {
 
@@ -23,7 +24,7 @@ std::string count_and(std::uint64_t count, const char* name) {
 }
 
 Result<void> run_df(const Tool& tool, bool json) {
-  LAYERFS_ASSIGN(auto store, Store::open(tool.store_root, StoreAccess::kRead));
+  LAYERFS_ASSIGN(auto store, open_store(tool, StoreAccess::kRead));
   LAYERFS_ASSIGN(auto usage, store->usage());
   std::uint64_t disk = usage.object_disk_bytes + usage.metadata_disk_bytes + usage.container_disk_bytes;
   if (json) {
@@ -50,7 +51,7 @@ Result<void> run_df(const Tool& tool, bool json) {
 }
 
 Result<void> run_gc(const Tool& tool, bool json, store::GcWait wait) {
-  LAYERFS_ASSIGN(auto store, Store::open(tool.store_root, StoreAccess::kWrite));
+  LAYERFS_ASSIGN(auto store, open_store(tool, StoreAccess::kWrite));
   LAYERFS_ASSIGN(auto report, store->gc(wait));
   if (json) {
     Json out;
@@ -71,7 +72,7 @@ Result<void> run_gc(const Tool& tool, bool json, store::GcWait wait) {
 
 /// True where the store is as it should be.
 Result<bool> run_check(const Tool& tool, bool json, store::CheckDepth depth) {
-  LAYERFS_ASSIGN(auto store, Store::open(tool.store_root, StoreAccess::kRead));
+  LAYERFS_ASSIGN(auto store, open_store(tool, StoreAccess::kRead));
   LAYERFS_ASSIGN(auto report, store->check(depth));
   std::string text;
   if (json) {

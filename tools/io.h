@@ -2,8 +2,8 @@
 // What every command shares: the global options, and how results and errors reach the user.
 //
 // Exit status: 0 done, 1 an error (its message on standard error), 2 wrong usage; `run` passes the
-// container's own status, 125 where it could not be started, 126 / 127 where its command could not
-// (as podman-run(1)).
+// container's own status, 125 where it could not be started (also for wrong usage of `run`), 126 / 127 where
+// its command could not (as podman-run(1)).
 #pragma once
 
 #include <exception>
@@ -21,11 +21,13 @@ namespace layerfs::tools {
 
 inline constexpr int kExitError = 1;
 inline constexpr int kExitUsage = 2;
+inline constexpr int kExitNotStarted = 125;
 
 struct Tool {
   std::string program = "layerfs";
-  std::string store_root;  ///< --root, else store::default_store_root()
-  int status = 0;          ///< what main returns; a command's callback sets it
+  std::string store_root;       ///< --root, else store::default_store_root()
+  bool store_is_named = false;  ///< by --root or LAYERFS_ROOT
+  int status = 0;               ///< what main returns; a command's callback sets it
 };
 
 /// Prints `program: message` on standard error and returns kExitError.

@@ -1,5 +1,5 @@
 # Real containers, by scripts: each as root, as an ordinary user with a range of ids, and as one with a single id.
-foreach(test run_basic run_inherited run_signals run_limits run_killed run_escape run_many)
+foreach(test run_basic run_habits run_inherited run_signals run_limits run_killed run_escape run_many)
   foreach(who root user single)
     add_test(NAME container/${test}-${who}
       COMMAND ${CMAKE_CURRENT_LIST_DIR}/${test} $<TARGET_FILE:layerfs> ${who})

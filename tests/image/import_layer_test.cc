@@ -485,8 +485,9 @@ TEST_F(ImportLayer, AnErrorOfProgressEndsTheImportAndLeavesNothing) {
   };
   LayoutBuilder layout;
   Json image = layout.add_image({small_tar(), small_tar("two")});
-  for (const std::string& source :
-       {"oci:" + write_layout(layout.finish({image})), "dir:" + scratch_.path()}) {
+  std::string tree = dir_ / "tree";
+  ASSERT_TRUE(make_dir(tree, 0755));
+  for (const std::string& source : {"oci:" + write_layout(layout.finish({image})), "dir:" + tree}) {
     auto imported = import(source);
     ASSERT_FALSE(imported) << source;
     EXPECT_EQ(imported.error().code, EINTR) << source;

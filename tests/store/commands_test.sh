@@ -22,11 +22,12 @@ fails() {
 # json FILE EXPRESSION: of the document `d`.
 json() { python3 -c 'import json,sys; d=json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$1" "$2"; }
 
-# Before there is a store.
-expect "images of no store" "$("$layerfs" images -q)" ""
-[[ ! -e $LAYERFS_ROOT ]] || fail "listing made a store"
-fails 1 "no such file or directory" "$layerfs" inspect x
-fails 1 "no such file or directory" "$layerfs" store check
+# Before there is a store: it was named, so that it is missed.
+for words in "images -q" "inspect x" "store check" "store gc" "tag x y" "export x oci:$work/out"; do
+  # shellcheck disable=SC2086
+  fails 1 "open store '$LAYERFS_ROOT': there is no store" "$layerfs" $words
+  [[ ! -e $LAYERFS_ROOT ]] || fail "'$words' made a store"
+done
 fails 2 "" "$layerfs" store
 fails 2 "" "$layerfs" rmi
 
@@ -52,8 +53,9 @@ PY
 )
 expect "layers" "$layers" "$config_layers"
 expect "inspect by id" "$("$layerfs" inspect "$short" | sha256sum)" "$(sha256sum <"$work/inspect")"
-fails 1 "find image 'nothing': no such image" "$layerfs" inspect nothing
-fails 1 "no such container" "$layerfs" inspect --type container many
+fails 1 "inspect 'nothing': no such image, container or upper" "$layerfs" inspect nothing
+fails 1 "no such container or upper" "$layerfs" inspect --type container many
+fails 1 "'nothing': no such image" "$layerfs" inspect --type image nothing
 
 "$layerfs" history many --json >"$work/history"
 expect "steps with a layer" "$(json "$work/history" 'sum(not s["emptyLayer"] for s in d)')" "$layers"
@@ -102,6 +104,37 @@ status=0
 expect "status of a failed check" "$status" "1"
 expect "problems" "$(json "$work/check" 'any(p["Subject"].startswith("object sha256:") for p in d["Problems"])')" "True"
 cat "$work/pack" >"$pack"
+
+# Ended by a signal: nothing is left, and the status is the signal's. Whatever was faster than the signal doesn't count.
+mkdir "$work/big" "$work/out"
+head -c 150000000 /dev/urandom >"$work/big/file"
+interrupted=0
+# interrupt DIRECTORY COMMAND...: once a megabyte is below the directory.
+interrupt() {
+  local status=0 directory=$1
+  shift
+  "$@" >/dev/null 2>&1 &
+  for _ in $(seq 200); do
+    [[ -z $(find "$directory" -newer "$work/big/file" -size +1M) ]] || break
+    sleep 0.01
+  done
+  kill "$!" 2>/dev/null || true
+  wait "$!" || status=$?
+  [[ $status == 0 || $status == 143 ]] || fail "an interrupted command ended with $status"
+  [[ $status == 0 ]] || interrupted=$((interrupted + 1))
+  last=$status
+}
+interrupt "$LAYERFS_ROOT" "$layerfs" import "dir:$work/big" --name big
+expect "left by an import" "$("$layerfs" store gc --json | grep -c '"LeftoversRemoved": 0')" "1"
+"$layerfs" import -q "dir:$work/big" --name big >/dev/null
+for destination in oci oci-archive docker-archive tar; do
+  interrupt "$work/out" "$layerfs" export big "$destination:$work/out/file"
+  [[ $last == 0 ]] || expect "left by an export" "$(ls -A "$work/out")" ""
+  rm -rf "$work/out/file"
+done
+((interrupted > 0)) || fail "nothing was interrupted"
+"$layerfs" rmi big >/dev/null
+"$layerfs" store gc >/dev/null
 
 # Removed by id with --force: all names; then gc leaves no file but the catalog's and the two of the store.
 "$layerfs" rmi -f "$short" >"$work/said"
