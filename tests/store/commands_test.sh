@@ -78,6 +78,7 @@ expect "one image in df" "$(json "$work/df" 'd["Images"]')" "1"
 expect "dedup never adds" "$(json "$work/df" 'd["LogicalBytes"] >= d["LayerDedupBytes"] >= d["FileDedupBytes"] > 0')" "True"
 "$layerfs" store df | grep -q "^with each file once" || fail "table of df"
 
+"$layerfs" inspect many >"$work/inspect" # with its names of now
 # Closed streams: no file of the store gets their numbers, and what is printed goes nowhere.
 for command in images "ps -a" "store df" "inspect many" "history many" "upper ls" "--help"; do
   for closed in '<&- >&-' '<&- >&- 2>&-' '>&-' '<&-'; do
@@ -88,8 +89,8 @@ for command in images "ps -a" "store df" "inspect many" "history many" "upper ls
 done
 "$layerfs" store check | grep -q ": no problems$" || fail "check after closed streams"
 # An output that cannot be written is an error, and a message that cannot be said is no other.
-fails 1 "standard output: no space left on device" bash -c '"$0" images >/dev/full' "$layerfs"
-fails 1 "standard output: no space left on device" bash -c '"$0" --help >/dev/full' "$layerfs"
+fails 1 "standard output: write: no space left on device" bash -c '"$0" images >/dev/full' "$layerfs"
+fails 1 "standard output: write: no space left on device" bash -c '"$0" --help >/dev/full' "$layerfs"
 fails 1 "" bash -c '"$0" inspect nothing 2>/dev/full' "$layerfs"
 fails 2 "" bash -c '"$0" nothing 2>/dev/full' "$layerfs"
 
