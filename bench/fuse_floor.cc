@@ -8,7 +8,9 @@
 // (2) One mutex guards everything; it is never held over a system call.
 // (3) An inode lives while it has a link or the kernel holds a lookup of it.
 // It knows no xattrs, no permissions (the kernel checks modes) and nothing that outlives it.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,11 +28,12 @@
 #include <unordered_map>
 #include <vector>
 
-#include "fs/fuse/caller_cpu.h"
+#include "fs/base/sys_file.h"
 #include "fs/fuse/capabilities.h"
 #include "fs/fuse/device.h"
 #include "fs/fuse/libfuse.h"
 #include "fs/fuse/worker.h"
+#include "fs/fuse/worker_pool.h"
 
 namespace {
 
@@ -393,22 +396,70 @@ fuse_lowlevel_ops make_floor_operations() {
   return operations;
 }
 
-/// As Session::work(): every thread reads and answers whole requests.
-void serve(fuse_session* session) {
-  std::vector<char> memory(kMessage);
-  layerfs::fuse::CallerCpu caller_cpu;
-  for (;;) {
-    ssize_t count = ::read(fuse_session_fd(session), memory.data(), memory.size());
-    if (count < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT)) continue;
-    if (count <= 0) return;
-    std::span bytes(memory.data(), static_cast<std::size_t>(count));
-    caller_cpu.note(layerfs::fuse::read_details(std::as_bytes(bytes), false).caller);
-    fuse_buf message{};
-    message.mem = memory.data();
-    message.size = static_cast<std::size_t>(count);
-    fuse_session_process_buf(session, &message);
+/// As Session: a pool of workers, each of which reads and answers whole requests.
+class Server {
+ public:
+  Server(fuse_session* session, unsigned threads)
+      : session_(session), pool_(threads, SIGUSR1, [this](WorkerPool::Kind kind) { return start(kind); }) {
+    struct sigaction wake{};
+    wake.sa_handler = [](int) {};
+    ::sigaction(SIGUSR1, &wake, nullptr);
+    if (auto own = layerfs::open_file("/proc", O_PATH | O_DIRECTORY); own) processes_ = std::move(*own);
   }
-}
+
+  /// Until the file system is unmounted.
+  void run() {
+    if (auto started = pool_.start(); started) pool_.watch(fuse_session_fd(session_));
+    pool_.stop();
+    for (;;) {
+      std::thread thread;
+      {
+        std::lock_guard hold(mutex_);
+        if (threads_.empty()) return;
+        thread = std::move(threads_.back());
+        threads_.pop_back();
+      }
+      thread.join();
+    }
+  }
+
+ private:
+  using WorkerPool = layerfs::fuse::WorkerPool;
+
+  layerfs::Result<void> start(WorkerPool::Kind kind) {
+    std::lock_guard hold(mutex_);
+    threads_.emplace_back([this, kind] { work(kind); });
+    return {};
+  }
+
+  void work(WorkerPool::Kind kind) {
+    WorkerPool::Seat seat(pool_, kind);
+    layerfs::fuse::Worker worker(kMessage, processes_.get());
+    auto memory = worker.message_buffer();
+    while (seat.wait_for_turn()) {
+      ssize_t count = ::read(fuse_session_fd(session_), memory.data(), memory.size());
+      if (count <= 0) {
+        seat.took_nothing();
+        if (count < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT)) continue;
+        return;
+      }
+      seat.took_request();
+      auto bytes = memory.first(static_cast<std::size_t>(count));
+      worker.caller_cpu.note(layerfs::fuse::read_details(bytes, false).caller);
+      fuse_buf message{};
+      message.mem = bytes.data();
+      message.size = bytes.size();
+      fuse_session_process_buf(session_, &message);
+      seat.answered();
+    }
+  }
+
+  fuse_session* const session_;
+  layerfs::Fd processes_;
+  std::mutex mutex_;
+  std::vector<std::thread> threads_;  // guarded by mutex_
+  WorkerPool pool_;
+};
 
 int run(const std::string& mountpoint, unsigned threads) {
   root.attributes.st_ino = 1;
@@ -432,10 +483,7 @@ int run(const std::string& mountpoint, unsigned threads) {
   }
   if (fuse_session_mount(session, fmt::format("/dev/fd/{}", device->get()).c_str()) != 0) return 1;
   device->release();  // the session closes it
-  std::vector<std::thread> others;
-  for (unsigned i = 1; i < threads; ++i) others.emplace_back(serve, session);
-  serve(session);
-  for (auto& thread : others) thread.join();
+  Server(session, threads).run();
   fuse_session_destroy(session);
   return 0;
 }

@@ -6,8 +6,9 @@
 //
 // (1) Of one thread: made and used by it. It moves that thread only, and never off the processors that the
 //     thread was allowed at the start.
-// (2) What can't be found out (a caller of another PID namespace, no /proc) is no error: the thread stays
-// free.
+// (2) Callers are looked up in a procfs of the PID namespace in which requests number them, by its
+// descriptor. (3) What can't be found out (no such procfs, a caller that is gone) is no error: the thread
+// stays free.
 #pragma once
 
 #include <sched.h>
@@ -18,19 +19,22 @@ namespace layerfs::fuse {
 
 class CallerCpu {
  public:
-  CallerCpu();
+  /// `processes`: that procfs, open as long as this object lives; -1: there is none.
+  explicit CallerCpu(int processes);
   CallerCpu(const CallerCpu&) = delete;
   CallerCpu& operator=(const CallerCpu&) = delete;
   ~CallerCpu() { let_go(); }
 
-  /// A request of thread `caller` (fuse_in_header.pid; 0 where it has none) was read. Requires: its number is
-  /// one of this process's PID namespace.
+  /// A request of thread `caller` (fuse_in_header.pid; 0 where it has none) was read.
   void note(std::uint32_t caller);
+  /// That the thread is kept on; -1: it is free.
+  int processor() const { return processor_; }
 
  private:
   void follow();
   void let_go();
 
+  const int processes_;
   cpu_set_t allowed_{};
   std::uint32_t caller_ = 0;
   unsigned in_a_row_ = 0;

@@ -37,6 +37,9 @@ struct FuseOptions {
   /// together with outlives_server (ring.h, invariant 4).
   bool io_uring = false;
   bool debug = false;
+  /// A procfs of the PID namespace that the mount was made in, for CallerCpu. Null: /proc is one, where
+  /// mount() mounted; else there is none.
+  std::shared_ptr<const Fd> processes;
 };
 
 /// What the next server of a live mount needs: the connection, and the kernel's INIT message, which it sends

@@ -130,7 +130,15 @@ Result<std::unique_ptr<FuseServer>> FuseServer::take_over(Handover handover, con
 
 Session::Session(unionfs::UnionFs& fs, const FuseOptions& options, std::string mountpoint)
     : mountpoint_(std::move(mountpoint)),
-      adapter_{.fs = fs, .options = options, .root_is_real = is_real_root()} {}
+      adapter_{.fs = fs, .options = options, .root_is_real = is_real_root()},
+      processes_(options.processes),
+      pool_(most_workers(), kWakeSignal,
+            [this](WorkerPool::Kind kind) { return start_thread([this, kind] { work(kind); }); }) {
+  // Who mounted elsewhere may be in another PID namespace, in which the callers' numbers mean nothing here.
+  if (processes_ || mountpoint_.empty()) return;
+  if (auto own = open_file("/proc", O_PATH | O_DIRECTORY); own)
+    processes_ = std::make_shared<const Fd>(std::move(*own));
+}
 
 Result<std::unique_ptr<Session>> Session::make(Fd device, std::string mountpoint, const FuseOptions& options,
                                                unionfs::UnionFs& fs) {
@@ -159,7 +167,7 @@ Result<std::unique_ptr<Session>> Session::take_over(Handover handover, std::stri
   {
     // The kernel refuses the reply (ENOENT): it had one.
     Worker worker(kMessageSize);
-    session->process(worker, std::as_writable_bytes(std::span(handover.init)));
+    session->process(worker, nullptr, std::as_writable_bytes(std::span(handover.init)));
   }
   if (!session->adapter_.initialised)
     return corrupt_error("take the mount over", "INIT", "it is not as the kernel sent it");
@@ -216,7 +224,7 @@ Result<void> Session::init() {
   while (!adapter_.initialised) {
     if (fuse_session_exited(session_.get()) != 0)
       return unsupported_error("start FUSE", {}, "the kernel and libfuse do not agree on a protocol");
-    if (handle_one(worker) == Step::kEnd) {
+    if (handle_one(worker, nullptr) == Step::kEnd) {
       int code = failure_.load();
       return system_error(code != 0 ? code : ENODEV, "start FUSE");
     }
@@ -226,21 +234,20 @@ Result<void> Session::init() {
   return {};
 }
 
-Session::Step Session::handle_one(Worker& worker) {
+Session::Step Session::handle_one(Worker& worker, WorkerPool::Seat* seat) {
   auto buffer = worker.message_buffer();
   ssize_t count = ::read(fuse_session_fd(session_.get()), buffer.data(), buffer.size());
   if (count < 0) {
     int code = errno;
-    // ENOENT: the request was taken back while it was copied. EINTR: stop(), or nothing.
+    if (seat != nullptr) seat->took_nothing();
+    // ENOENT: the request was taken back while it was copied. EINTR: stop(), WorkerPool, or nothing.
     if (code == EINTR || code == EAGAIN || code == ENOENT) return stopping_ ? Step::kEnd : Step::kGoOn;
     if (code != ENODEV) failure_ = code;
     return Step::kEnd;
   }
-  // Before the answer, which may wait for the disk. INIT comes before there are workers.
-  bool serving = adapter_.initialised;
-  if (serving && --waiting_ == 0) start_worker();
-  ScopeExit wait_again([&] {
-    if (serving) ++waiting_;
+  if (seat != nullptr) seat->took_request();
+  ScopeExit answered([&] {
+    if (seat != nullptr) seat->answered();
   });
   auto message = buffer.first(static_cast<std::size_t>(count));
   if (message.size() < sizeof(fuse_in_header)) {
@@ -249,32 +256,36 @@ Session::Step Session::handle_one(Worker& worker) {
   }
   // The last one counts, where the kernel and libfuse had to agree on a version first.
   if (!adapter_.initialised) init_message_ = as_text(message);
-  process(worker, message);
+  process(worker, seat, message);
   return stopping_ ? Step::kEnd : Step::kGoOn;
 }
 
-void Session::process(Worker& worker, std::span<std::byte> message) {
+void Session::process(Worker& worker, WorkerPool::Seat* seat, std::span<std::byte> message) {
   worker.details = read_details(message, adapter_.extended_setxattr);
-  // Who mounted elsewhere may have another PID namespace, in which the caller's number means nothing here.
-  // Requests of a ring are those of one processor.
-  if (!mountpoint_.empty() && worker.ring() == nullptr) worker.caller_cpu.note(worker.details.caller);
+  if (seat != nullptr && worker.details.may_wait_for_disk) seat->may_wait_for_disk();
+  worker.caller_cpu.note(worker.details.caller);
+  if (seat != nullptr) seat->stays_on(worker.caller_cpu.processor());
   fuse_buf whole{};
   whole.size = message.size();
   whole.mem = message.data();
   fuse_session_process_buf(session_.get(), &whole);
 }
 
-void Session::work() {
-  as_worker([this] {
-    Worker worker(kMessageSize);
+void Session::work(WorkerPool::Kind kind) {
+  as_worker([this, kind] {
+    WorkerPool::Seat seat(pool_, kind);
+    Worker worker(kMessageSize, processes_ ? processes_->get() : -1);
     if (adapter_.options.outlives_server) worker.touch_message_buffer();
-    while (!stopping_ && handle_one(worker) == Step::kGoOn) {
+    while (!stopping_ && seat.wait_for_turn() && handle_one(worker, &seat) == Step::kGoOn) {
     }
   });
+  // Where the connection has ended, those that sleep in the pool are not told by it.
+  pool_.stop();
 }
 
 void Session::work_for(Ring& ring) {
   as_worker([this, &ring] {
+    WorkerPool::Seat seat(pool_, WorkerPool::Kind::kRing);
     Worker worker(ring);
     ::pthread_setname_np(::pthread_self(), "fuse-ring");
     if (auto processor = ring.processor()) stay_on(*processor);
@@ -288,8 +299,10 @@ void Session::work_for(Ring& ring) {
         return;
       }
       if (message->empty()) continue;
-      process(worker, *message);
+      seat.took_request();
+      process(worker, &seat, *message);
       ring.finish();
+      seat.answered();
     }
   });
 }
@@ -320,24 +333,10 @@ unsigned Session::most_workers() const {
   return std::clamp(std::thread::hardware_concurrency() + 2, 3U, 10U);
 }
 
-void Session::start_worker() {
-  std::lock_guard lock(mutex_);
-  if (stopping_ || started_ >= most_workers()) return;
-  ++started_;
-  ++waiting_;  // for it: whoever takes a request meanwhile needn't start another
-  try {
-    threads_.emplace_back([this] { work(); });
-  } catch (const std::system_error& error) {
-    --waiting_;
-    log_warning("FUSE worker: {}; going on with {}", error.what(), threads_.size() + 1);
-  }
-}
-
-/// Unlike start_worker(), whose work others can do: the kernel waits until every queue has an entry.
-Result<void> Session::start_ring(Ring& ring) {
+Result<void> Session::start_thread(std::function<void()> main) {
   std::lock_guard lock(mutex_);
   try {
-    threads_.emplace_back([this, &ring] { work_for(ring); });
+    threads_.emplace_back(std::move(main));
   } catch (const std::system_error& error) {
     return system_error(error.code().value(), "start a FUSE worker");
   }
@@ -348,10 +347,15 @@ Result<void> Session::serve() {
   struct sigaction wake{};
   wake.sa_handler = on_wake;  // without SA_RESTART: read(2) returns EINTR
   if (::sigaction(kWakeSignal, &wake, nullptr) != 0) return system_error(errno, "sigaction");
-  for (const auto& ring : adapter_.rings) LAYERFS_TRY(start_ring(*ring));
-  ++waiting_;
-  work();
-  // Whoever starts one is a worker: with the last of them there are no more.
+  // The kernel waits until every queue has an entry: each ring has to have its thread.
+  Result<void> started;
+  for (const auto& ring : adapter_.rings)
+    if (started) started = start_thread([this, raw = ring.get()] { work_for(*raw); });
+  if (started) started = pool_.start();
+  if (started) as_worker([this] { pool_.watch(fuse_session_fd(session_.get())); });
+  pool_.stop();
+  // The connection is there still: the others would read on.
+  if (!started || failure_ != 0) stop();
   for (;;) {
     std::thread thread;
     {
@@ -363,11 +367,12 @@ Result<void> Session::serve() {
     thread.join();
   }
   if (int code = failure_.load(); code != 0) return system_error(code, "read", "/dev/fuse");
-  return {};
+  return started;
 }
 
 void Session::stop() {
   stopping_ = true;
+  pool_.stop();
   // A signal that comes between a worker's check and its read(2) is lost: repeat until all have left.
   std::unique_lock lock(mutex_);
   while (!workers_.empty()) {

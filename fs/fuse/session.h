@@ -7,8 +7,8 @@
 // (2) Every worker reads and answers whole requests; there is no queue between them.
 // (3) A mount that outlives this server: see KEEPER.md.
 // (4) A worker leaves on ENODEV (unmounted, aborted) or after stop(), which wakes readers by a signal.
-// (5) Workers are started as they are needed: when one takes a request and nobody is left to take the next. A
-// server that has little to do so stays small: each has a buffer of the largest message.
+// (5) Which workers there are, and which of them read, is WorkerPool's to say. A server that has little to do
+// stays small: each worker has a buffer of the largest message. The thread in serve() watches the pool.
 // (6) With FuseOptions::io_uring requests come by rings (ring.h), each with a thread of its own; FORGET, and
 // all where that can't be, comes through the device as ever.
 //
@@ -17,6 +17,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -28,6 +29,7 @@
 #include "fs/base/function_ref.h"
 #include "fs/fuse/adapter.h"
 #include "fs/fuse/fuse_server.h"
+#include "fs/fuse/worker_pool.h"
 
 namespace layerfs::fuse {
 
@@ -51,22 +53,20 @@ class Session final : public FuseServer {
   Result<void> open_session(Fd device);
   /// Waits for INIT and answers it.
   Result<void> init();
-  void process(Worker& worker, std::span<std::byte> message);
+  void process(Worker& worker, WorkerPool::Seat* seat, std::span<std::byte> message);
   /// Where the kernel can't send requests again: reads through a device of this process's own, whose closing
   /// by its death fails what was read and not answered.
   Result<void> read_alone();
-  void work();
+  void work(WorkerPool::Kind kind);
   /// Answers the requests of `ring` until the connection ends, or the kernel does not take its entries: then
   /// all requests come through the device.
   void work_for(Ring& ring);
   /// What every worker is around `loop`.
   void as_worker(FunctionRef<void()> loop);
-  Result<void> start_ring(Ring& ring);
   enum class Step : unsigned char { kGoOn, kEnd };
-  Step handle_one(Worker& worker);
+  Step handle_one(Worker& worker, WorkerPool::Seat* seat);
   unsigned most_workers() const;
-  /// One more, unless there are as many as there may be.
-  void start_worker();
+  Result<void> start_thread(std::function<void()> main);
 
   struct Destroy {
     void operator()(fuse_session* session) const { fuse_session_destroy(session); }
@@ -77,19 +77,18 @@ class Session final : public FuseServer {
   Fd kept_device_;  // what handover() gives away; empty: nothing
   Adapter adapter_;
   std::unique_ptr<fuse_session, Destroy> session_;
+  std::shared_ptr<const Fd> processes_;  // FuseOptions::processes, or /proc; null: none
   std::atomic<bool> stopping_ = false;
   std::atomic<bool> unmounted_ = false;
   std::atomic<int> failure_ = 0;  // errno of a reader that failed for another reason than (4)
 
-  // Workers that wait for a request, or are about to.
-  std::atomic<unsigned> waiting_ = 0;
+  WorkerPool pool_;
 
-  std::mutex mutex_;
+  std::mutex mutex_;  // taken with the pool's lock held
   // Threads inside work(), for stop() to wake. Guarded by mutex_.
   std::vector<pthread_t> workers_;
-  // Those that serve() joins, and how many were started, its own included. Guarded by mutex_.
+  // Those that serve() joins. Guarded by mutex_.
   std::vector<std::thread> threads_;
-  unsigned started_ = 1;
   std::condition_variable worker_left_;
 };
 

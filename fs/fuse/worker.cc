@@ -52,6 +52,10 @@ RequestDetails read_details(std::span<const std::byte> message, bool extended_se
     case FUSE_SETXATTR:
       if (extended_setxattr) details.setxattr_flags = body_of<fuse_setxattr_in>(message).setxattr_flags;
       break;
+    case FUSE_FSYNC:
+    case FUSE_FSYNCDIR:
+    case FUSE_FALLOCATE:
+    case FUSE_COPY_FILE_RANGE: details.may_wait_for_disk = true; break;
     default: break;
   }
   return details;
@@ -59,13 +63,13 @@ RequestDetails read_details(std::span<const std::byte> message, bool extended_se
 
 void Worker::Free::operator()(std::byte* memory) const { std::free(memory); }
 
-Worker::Worker(std::size_t message_size)
-    : message_(allocate_pages(message_size)), message_size_(message_size) {
+Worker::Worker(std::size_t message_size, int processes)
+    : caller_cpu(processes), message_(allocate_pages(message_size)), message_size_(message_size) {
   LAYERFS_CHECK(this_worker == nullptr);
   this_worker = this;
 }
 
-Worker::Worker(Ring& ring) : ring_(&ring) {
+Worker::Worker(Ring& ring) : caller_cpu(-1), ring_(&ring) {
   LAYERFS_CHECK(this_worker == nullptr);
   this_worker = this;
 }

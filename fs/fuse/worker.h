@@ -21,6 +21,7 @@ namespace layerfs::fuse {
 struct RequestDetails {
   std::uint64_t unique = 0;          ///< the request's number, the one it had when it was sent first
   bool resent = false;               ///< sent again after FUSE_NOTIFY_RESEND
+  bool may_wait_for_disk = false;    ///< an operation that flushes, or moves more than a message's bytes
   std::uint32_t caller = 0;          ///< the thread that made it; 0: none, or of another PID namespace
   std::uint32_t write_flags = 0;     ///< FUSE_WRITE: FUSE_WRITE_*
   std::uint32_t setattr_valid = 0;   ///< FUSE_SETATTR: FATTR_*
@@ -32,8 +33,8 @@ RequestDetails read_details(std::span<const std::byte> message, bool extended_se
 
 class Worker {
  public:
-  /// Room for one message of at most `message_size` bytes.
-  explicit Worker(std::size_t message_size);
+  /// Room for one message of at most `message_size` bytes. `processes`: as CallerCpu's.
+  explicit Worker(std::size_t message_size, int processes = -1);
   /// For requests of `ring`, which has their messages and gives room for replies.
   explicit Worker(Ring& ring);
   Worker(const Worker&) = delete;
@@ -50,7 +51,7 @@ class Worker {
   Ring* ring() const { return ring_; }
 
   RequestDetails details;
-  CallerCpu caller_cpu;
+  CallerCpu caller_cpu;  ///< not of a ring's worker, whose requests are of one processor already
 
  private:
   struct Free {

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/fuse/caller_cpu.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 #include <limits>
 
+#include "fs/base/sys_file.h"
+
 namespace layerfs::fuse {
 namespace {
+
+const Fd proc = *open_file("/proc", O_PATH | O_DIRECTORY);
 
 cpu_set_t allowed_now() {
   cpu_set_t set;
@@ -23,7 +28,7 @@ void note_often(CallerCpu& cpu, pid_t caller) {
 TEST(CallerCpu, KeepsTheThreadWithItsOnlyCallerAndLetsGoOfIt) {
   cpu_set_t before = allowed_now();
   {
-    CallerCpu cpu;
+    CallerCpu cpu(proc.get());
     note_often(cpu, ::gettid());
     cpu_set_t with_caller = allowed_now();
     EXPECT_EQ(CPU_COUNT(&with_caller), 1);
@@ -43,9 +48,17 @@ TEST(CallerCpu, KeepsTheThreadWithItsOnlyCallerAndLetsGoOfIt) {
 
 TEST(CallerCpu, StaysFreeForRequestsWithoutACallerAndForOneThatIsGone) {
   cpu_set_t before = allowed_now();
-  CallerCpu cpu;
+  CallerCpu cpu(proc.get());
   note_often(cpu, 0);
   note_often(cpu, std::numeric_limits<pid_t>::max());
+  cpu_set_t after = allowed_now();
+  EXPECT_TRUE(CPU_EQUAL(&after, &before));
+}
+
+TEST(CallerCpu, StaysFreeWithoutAProcfs) {
+  cpu_set_t before = allowed_now();
+  CallerCpu cpu(-1);
+  note_often(cpu, ::gettid());
   cpu_set_t after = allowed_now();
   EXPECT_TRUE(CPU_EQUAL(&after, &before));
 }
@@ -57,7 +70,7 @@ TEST(CallerCpu, NeverLeavesTheProcessorsThatItMayUse) {
   CPU_SET(static_cast<std::size_t>(::sched_getcpu()), &one);
   ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
   {
-    CallerCpu cpu;
+    CallerCpu cpu(proc.get());
     note_often(cpu, 1);  // wherever it is
     cpu_set_t during = allowed_now();
     EXPECT_TRUE(CPU_EQUAL(&during, &one));

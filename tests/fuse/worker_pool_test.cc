@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+// WorkerPool with a pipe for the device: a byte is a request, its reader the worker that takes it.
+#include "fs/fuse/worker_pool.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "fs/base/scope_exit.h"
+
+namespace layerfs::fuse {
+namespace {
+
+using std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
+using Kind = WorkerPool::Kind;
+
+template <class Condition>
+bool comes_true(Condition condition, milliseconds patience = milliseconds(20'000)) {
+  const auto end = Clock::now() + patience;
+  while (!condition()) {
+    if (Clock::now() > end) return false;
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  return true;
+}
+
+/// A pool whose workers answer each byte of a pipe by doing `work`.
+class Served {
+ public:
+  using Work = std::function<void(WorkerPool::Seat&, char)>;
+
+  explicit Served(Work work, unsigned most = 3, WorkerPoolTuning tuning = {})
+      : work_(std::move(work)),
+        pool_(most, SIGUSR1, [this](Kind kind) { return start_thread(kind); }, tuning) {
+    struct sigaction wake{};
+    wake.sa_handler = [](int) {};
+    ::sigaction(SIGUSR1, &wake, nullptr);
+    std::array<int, 2> ends{};
+    EXPECT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+    device_ = Fd(ends[0]);
+    requests_ = Fd(ends[1]);
+    EXPECT_TRUE(pool_.start());
+    threads_.emplace_back([this] { pool_.watch(device_.get()); });
+  }
+
+  ~Served() {
+    pool_.stop();
+    requests_.reset();  // who reads sees the end
+    for (;;) {
+      std::thread thread;
+      {
+        std::lock_guard lock(mutex_);
+        if (threads_.empty()) return;
+        thread = std::move(threads_.back());
+        threads_.pop_back();
+      }
+      thread.join();
+    }
+  }
+
+  void ask(char what = 'r') { EXPECT_EQ(::write(requests_.get(), &what, 1), 1); }
+  /// Whether everything asked was answered in time.
+  bool answers(unsigned count) {
+    return comes_true([&] { return answered_ >= count; });
+  }
+  unsigned workers(Kind kind) const { return started_[static_cast<std::size_t>(kind)]; }
+  /// The policy of the worker that answered last.
+  int last_policy() const { return policy_; }
+  WorkerPool& pool() { return pool_; }
+
+ private:
+  Result<void> start_thread(Kind kind) {
+    ++started_[static_cast<std::size_t>(kind)];
+    std::lock_guard lock(mutex_);
+    threads_.emplace_back([this, kind] { serve(kind); });
+    return {};
+  }
+
+  void serve(Kind kind) {
+    WorkerPool::Seat seat(pool_, kind);
+    while (seat.wait_for_turn()) {
+      char what = 0;
+      const ssize_t got = ::read(device_.get(), &what, 1);
+      if (got <= 0) {
+        seat.took_nothing();
+        if (got == 0) return;
+        continue;
+      }
+      seat.took_request();
+      work_(seat, what);
+      policy_ = ::sched_getscheduler(0);
+      ++answered_;
+      seat.answered();
+    }
+  }
+
+  Work work_;
+  Fd device_;
+  Fd requests_;
+  std::atomic<unsigned> answered_ = 0;
+  std::atomic<int> policy_ = -1;
+  std::array<std::atomic<unsigned>, 3> started_{};
+  std::mutex mutex_;
+  std::vector<std::thread> threads_;
+  WorkerPool pool_;
+};
+
+void nothing(WorkerPool::Seat&, char) {}
+
+TEST(WorkerPool, OneQuietWorkerIsEnoughForOneCaller) {
+  Served served(nothing);
+  for (unsigned i = 1; i <= 200; ++i) {
+    served.ask();
+    ASSERT_TRUE(served.answers(i));
+  }
+  EXPECT_EQ(served.last_policy(), SCHED_IDLE);
+  EXPECT_EQ(served.workers(Kind::kQuiet), 1U);
+  EXPECT_EQ(served.workers(Kind::kOrdinary), 0U);
+}
+
+TEST(WorkerPool, QuietWorkersKeepTheUsualClassOfDiskIo) {
+  std::atomic<long> priority = -1;
+  Served served([&](WorkerPool::Seat&, char) { priority = ::syscall(SYS_ioprio_get, 1, 0); });
+  served.ask();
+  ASSERT_TRUE(served.answers(1));
+  EXPECT_EQ(priority >> 13, 2) << "IOPRIO_CLASS_BE";
+}
+
+/// A request 'w' waits until `released`, as for a disk.
+struct Disk {
+  std::atomic<bool> released = false;
+  bool announces = false;
+  void operator()(WorkerPool::Seat& seat, char what) {
+    if (what != 'w') return;
+    if (announces) seat.may_wait_for_disk();
+    while (!released) std::this_thread::sleep_for(milliseconds(1));
+  }
+};
+
+TEST(WorkerPool, AnotherReadsAtOnceWhereOneSaysThatItMayWait) {
+  auto disk = std::make_shared<Disk>();
+  disk->announces = true;
+  // No look comes in time: what helps is the announcement.
+  Served served([disk](auto& seat, char what) { (*disk)(seat, what); }, 3, {.tick = milliseconds(60'000)});
+  ScopeExit release([&] { disk->released = true; });
+  served.ask('w');
+  served.ask();
+  EXPECT_TRUE(served.answers(1));
+  EXPECT_EQ(served.workers(Kind::kQuiet), 2U);
+  EXPECT_TRUE(served.pool().is_quiet());
+}
+
+TEST(WorkerPool, AnotherReadsWhereAllAreFoundWaiting) {
+  auto disk = std::make_shared<Disk>();
+  Served served([disk](auto& seat, char what) { (*disk)(seat, what); });
+  ScopeExit release([&] { disk->released = true; });
+  served.ask('w');
+  served.ask('w');
+  served.ask();
+  EXPECT_TRUE(served.answers(1));
+  EXPECT_EQ(served.workers(Kind::kQuiet), 3U);
+  EXPECT_EQ(served.workers(Kind::kOrdinary), 0U);
+}
+
+TEST(WorkerPool, NeverMoreWorkersThanThereMayBe) {
+  auto disk = std::make_shared<Disk>();
+  disk->announces = true;
+  Served served([disk](auto& seat, char what) { (*disk)(seat, what); }, 2);
+  ScopeExit release([&] { disk->released = true; });
+  for (int i = 0; i < 4; ++i) served.ask('w');
+  std::this_thread::sleep_for(milliseconds(100));
+  EXPECT_EQ(served.workers(Kind::kQuiet), 2U);
+  disk->released = true;
+  EXPECT_TRUE(served.answers(4));
+}
+
+TEST(WorkerPool, WorkersThatSleepGoHomeAtTheEnd) {
+  auto disk = std::make_shared<Disk>();
+  disk->announces = true;
+  {
+    Served served([disk](auto& seat, char what) { (*disk)(seat, what); });
+    served.ask('w');
+    served.ask('w');
+    ASSERT_TRUE(comes_true([&] { return served.workers(Kind::kQuiet) == 3; }));
+    disk->released = true;
+    ASSERT_TRUE(served.answers(2));
+    std::this_thread::sleep_for(milliseconds(300));  // one of them reads by now
+  }
+}
+
+/// Keeps the only processor that this process may use busy, in its own scheduling group.
+class BusyProcessor {
+ public:
+  BusyProcessor() {
+    ::sched_getaffinity(0, sizeof before_, &before_);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(static_cast<std::size_t>(::sched_getcpu()), &one);
+    ::sched_setaffinity(0, sizeof one, &one);
+    for (int i = 0; i < 2; ++i)
+      loops_.emplace_back([this] {
+        while (!ends_) {
+        }
+      });
+  }
+  ~BusyProcessor() {
+    ends_ = true;
+    for (auto& loop : loops_) loop.join();
+    ::sched_setaffinity(0, sizeof before_, &before_);
+  }
+  BusyProcessor(const BusyProcessor&) = delete;
+  BusyProcessor& operator=(const BusyProcessor&) = delete;
+
+ private:
+  cpu_set_t before_{};
+  std::atomic<bool> ends_ = false;
+  std::vector<std::thread> loops_;
+};
+
+/// Uses up what SCHED_IDLE has a share of; the scheduler lets a thread that slept long run at once, once.
+void compute(WorkerPool::Seat&, char) {
+  const auto end = Clock::now() + milliseconds(1);
+  while (Clock::now() < end) {
+  }
+}
+
+void be_answered_beside_busy_loops(int expected_policy) {
+  BusyProcessor busy;
+  Served served(compute, 3, {.first_pause = milliseconds(60'000)});
+  unsigned asked = 0;
+  // Sooner or later a worker does not get the processor when it is wanted.
+  ASSERT_TRUE(comes_true([&] {
+    served.ask();
+    return served.answers(++asked) && !served.pool().is_quiet();
+  }));
+  served.ask();
+  ASSERT_TRUE(served.answers(++asked));
+  served.ask();
+  ASSERT_TRUE(served.answers(++asked));
+  EXPECT_EQ(served.last_policy(), expected_policy);
+}
+
+TEST(WorkerPool, IsLoudWhereQuietWorkersGetNoProcessor) { be_answered_beside_busy_loops(SCHED_OTHER); }
+
+/// In a process of its own that can't raise its threads.
+TEST(WorkerPool, OrdinaryWorkersReadWhereQuietOnesCannotBeRaised) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to become an ordinary user";
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::syscall(SYS_setresuid, 65534, 65534, 65534) != 0 || may_leave_sched_idle()) ::_exit(2);
+    be_answered_beside_busy_loops(SCHED_OTHER);
+    ::_exit(HasFailure() ? 1 : 0);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(WorkerPool, IsQuietAgainAfterThePause) {
+  auto busy = std::make_unique<BusyProcessor>();
+  Served served(compute, 3, {.first_pause = milliseconds(200)});
+  unsigned asked = 0;
+  ASSERT_TRUE(comes_true([&] {
+    served.ask();
+    return served.answers(++asked) && !served.pool().is_quiet();
+  }));
+  busy.reset();
+  ASSERT_TRUE(comes_true([&] {
+    served.ask();
+    return served.answers(++asked) && served.pool().is_quiet();
+  }));
+  served.ask();
+  ASSERT_TRUE(served.answers(++asked));
+  served.ask();
+  ASSERT_TRUE(served.answers(++asked));
+  EXPECT_EQ(served.last_policy(), SCHED_IDLE);
+}
+
+TEST(WorkerPool, LeavesAProcessAloneThatIsNotInTheUsualPolicy) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    sched_param none{};
+    if (::sched_setscheduler(0, SCHED_BATCH, &none) != 0) ::_exit(2);
+    {
+      Served served(nothing);
+      served.ask();
+      EXPECT_TRUE(served.answers(1));
+      EXPECT_EQ(served.last_policy(), SCHED_BATCH);
+      EXPECT_EQ(served.workers(Kind::kQuiet), 0U);
+    }
+    ::_exit(testing::Test::HasFailure() ? 1 : 0);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+}  // namespace
+}  // namespace layerfs::fuse
