@@ -243,7 +243,10 @@ Result<ProgramFailure> LaunchedInit::await_ready(const LaunchEvents& events) {
     Result<void> handled;
     switch (message->kind) {
       case MessageKind::kReady: return ProgramFailure{};
-      case MessageKind::kFuseDevice: handled = events.fuse_device(std::move(message->fd)); break;
+      case MessageKind::kProcesses: processes_ = std::move(message->fd); break;
+      case MessageKind::kFuseDevice:
+        handled = events.fuse_device(std::move(message->fd), std::move(processes_));
+        break;
       case MessageKind::kConsole: handled = events.console(std::move(message->fd)); break;
       case MessageKind::kHooks:
         handled = events.runtime_hooks(pid_);

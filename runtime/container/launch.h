@@ -30,7 +30,8 @@ struct ProgramFailure {
 };
 
 struct LaunchEvents {
-  std::function<Result<void>(Fd device)> fuse_device;
+  /// `processes`: a procfs of the container's PID namespace; may be empty.
+  std::function<Result<void>(Fd device, Fd processes)> fuse_device;
   std::function<Result<void>(Fd master)> console;
   std::function<Result<void>(pid_t pid)> runtime_hooks;
   /// The bind mount of that step of the plan, attached nowhere. Empty: none is made.
@@ -62,6 +63,7 @@ class LaunchedInit {
   pid_t pid_;
   Fd pidfd_;
   SyncChannel sync_;
+  Fd processes_;  // until the device comes
 };
 
 /// `join_cgroup` puts the init into its groups; nobody has told it to go on. `on_born`, where there is one,

@@ -255,7 +255,7 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   hooks_begun = true;
   Fd master;
   LaunchEvents events;
-  events.fuse_device = [](Fd) { return system_error(EPROTO, "unexpected FUSE device"); };
+  events.fuse_device = [](Fd, Fd) { return system_error(EPROTO, "unexpected FUSE device"); };
   events.console = [&](Fd fd) -> Result<void> {
     master = std::move(fd);
     return {};

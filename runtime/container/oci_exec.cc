@@ -204,7 +204,7 @@ Result<int> OciRuntime::exec(const ExecRequest& request) {
   if (paused) locked.unlock();
   Fd master;
   LaunchEvents events;
-  events.fuse_device = [](Fd) { return system_error(EPROTO, "unexpected FUSE device"); };
+  events.fuse_device = [](Fd, Fd) { return system_error(EPROTO, "unexpected FUSE device"); };
   events.console = [&](Fd fd) -> Result<void> {
     master = std::move(fd);
     return {};

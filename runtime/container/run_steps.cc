@@ -82,6 +82,10 @@ class Runner {
     // nodev: devices are the runtime's to give; what an image or the container makes stays a name.
     sys::MountCall call{"layerfs", "fuse.layerfs", MS_NODEV, context_.fuse_options(device.get())};
     LAYERFS_TRY(calls_.mount_on(target.get(), call));
+    // The server sees by it on which processor a caller is. It is mounted nowhere: nothing that the container
+    // mounts or links can lead the server elsewhere. Without it the server is only slower.
+    if (auto processes = calls_.make_procfs(); processes)
+      LAYERFS_TRY(context_.sync.send(MessageKind::kProcesses, 0, {}, processes->get()));
     LAYERFS_TRY(context_.sync.send(MessageKind::kFuseDevice, 0, {}, device.get()));
     // From here the server answers, and the first look at the root waits for it. With this copy of the device
     // open a server that dies would leave us waiting for ever.

@@ -29,6 +29,7 @@ enum class MessageKind : std::uint32_t {
   kPid = 8,         ///< stage -> creator: `value` is the init's pid
   kSource = 9,      ///< init -> creator: make the mount of step `value`, whose source the init may not reach;
                     ///< answered by the same, with the mount or without
+  kProcesses = 11,  ///< init -> creator, before kFuseDevice: a procfs of the container's PID namespace
   kStageFailed = 10,  ///< final stage -> creator: `value` is the errno, `text` what failed
 };
 

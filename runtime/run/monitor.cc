@@ -54,7 +54,7 @@ void leave_streams(const std::string& container_dir) {
 }
 
 /// The file system server's process. Never returns.
-[[noreturn]] void run_file_server(const mount::MountRequest& request, SyncChannel channel, Fd link) {
+[[noreturn]] void run_file_server(mount::MountRequest request, SyncChannel channel, Fd link) {
   // It outlives everybody: no descriptor of the client's may stay open in it, no pipe's reader wait for it.
   constexpr int kChannel = 3;
   constexpr int kLink = 4;
@@ -66,10 +66,17 @@ void leave_streams(const std::string& container_dir) {
   if (high_link < 0 || ::dup3(high_link, kLink, O_CLOEXEC) < 0) ::_exit(1);
   if (!sys::close_from(kLink + 1, sys::CloseMode::kClose)) ::_exit(1);
   SyncChannel monitor((Fd(kChannel)));
+  // A session is a scheduling group of its own (sched(7), autogroups): the container's processes, however
+  // busy, don't take the server's share.
+  ::setsid();
   leave_streams(request.upper_dir);
   int status = 0;
   try {
     auto device = monitor.receive();
+    if (device && device->kind == MessageKind::kProcesses) {
+      request.fuse.processes = std::make_shared<const Fd>(std::move(device->fd));
+      device = monitor.receive();
+    }
     if (!device || device->kind != MessageKind::kFuseDevice) ::_exit(0);  // the container was never made
     auto served = mount::serve_device(request, {std::move(device->fd), std::move(device->text)}, Fd(kLink));
     status = mount::log_served(served);
@@ -215,6 +222,11 @@ class Monitor {
     return added;
   }
 
+  Result<void> send_device(const fuse::Handover& handover) {
+    if (processes_) LAYERFS_TRY(server_.send(MessageKind::kProcesses, 0, {}, processes_.get()));
+    return server_.send(MessageKind::kFuseDevice, 0, handover.init, handover.device.get());
+  }
+
   Result<container::InitRequest> make_init_request() {
     container::InitRequest init;
     init.plan = request_.plan;
@@ -246,8 +258,9 @@ class Monitor {
 
   Result<container::ProgramFailure> await_program(container::LaunchedInit& init) {
     container::LaunchEvents events;
-    events.fuse_device = [&](Fd device) -> Result<void> {
-      return server_.send(MessageKind::kFuseDevice, 0, {}, device.get());
+    events.fuse_device = [&](Fd device, Fd processes) -> Result<void> {
+      processes_ = std::move(processes);
+      return send_device({std::move(device), {}});
     };
     events.console = [&](Fd master) -> Result<void> {
       if (request_.detach) {
@@ -357,7 +370,7 @@ class Monitor {
       log_error("the file system server died; starting another");
       std::this_thread::sleep_for(rule_.pause());
       auto started = start_server();
-      if (started) started = server_.send(MessageKind::kFuseDevice, 0, held_.init, held_.device.get());
+      if (started) started = send_device(held_);
       if (started) {
         server_ended_ = server_died_ = false;
         return true;
@@ -463,6 +476,7 @@ class Monitor {
   SyncChannel client_;
   SyncChannel server_;
   Fd link_;              // what the server tells its keeper
+  Fd processes_;         // a procfs of the container's PID namespace; may be empty
   fuse::Handover held_;  // from when a server answered to when none is wanted any more
   mount::RestartRule rule_;
   RunningState state_;

@@ -60,15 +60,20 @@ Result<Fd> copy_mount(int source_fd, MountExtent extent) {
   return system_error(code, "copy mount");
 }
 
+Result<Fd> make_mount(const std::string& type) {
+  Fd context(static_cast<int>(::syscall(SYS_fsopen, type.c_str(), FSOPEN_CLOEXEC)));
+  if (!context) return system_error(errno, "make mount", type);
+  if (::syscall(SYS_fsconfig, context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0)
+    return system_error(errno, "make mount", type);
+  Fd directory(static_cast<int>(::syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC, 0)));
+  if (!directory) return system_error(errno, "make mount", type);
+  return directory;
+}
+
 Result<Fd> make_device_mount(mode_t mode, std::uint64_t rdev, uid_t uid, gid_t gid) {
   // A file system of its own, that nobody else ever sees, outside every user namespace: elsewhere a node
   // opens nothing.
-  Fd context(static_cast<int>(::syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)));
-  if (!context) return system_error(errno, "make tmpfs");
-  if (::syscall(SYS_fsconfig, context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0)
-    return system_error(errno, "make tmpfs");
-  Fd directory(static_cast<int>(::syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC, 0)));
-  if (!directory) return system_error(errno, "make tmpfs");
+  LAYERFS_ASSIGN(Fd directory, make_mount("tmpfs"));
   if (::mknodat(directory.get(), "node", mode, rdev) != 0) return system_error(errno, "make device node");
   if (::fchownat(directory.get(), "node", uid, gid, AT_SYMLINK_NOFOLLOW) != 0)
     return system_error(errno, "set owner of device node");

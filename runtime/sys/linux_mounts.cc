@@ -18,6 +18,7 @@ extern "C" int mount(const char* source, const char* target, const char* type, u
 extern "C" int umount2(const char* target, int flags);
 
 #include "fs/base/sys_file.h"
+#include "runtime/sys/id_mapped_mount.h"
 #include "runtime/sys/mount_top.h"
 #include "runtime/sys/syscalls.h"
 
@@ -153,6 +154,8 @@ Result<void> LinuxSyscalls::mount_on(int target_fd, const MountCall& call) {
     return system_error(errno, "");
   return {};
 }
+
+Result<Fd> LinuxSyscalls::make_procfs() { return make_mount("proc"); }
 
 Result<void> LinuxSyscalls::bind_on(int target_fd, int source_fd, const BindAttributes& attributes) {
   unsigned flags = OPEN_TREE_CLONE | O_CLOEXEC | kEmptyPath | (attributes.recursive ? kRecursive : 0);

@@ -204,6 +204,11 @@ Result<void> RecordingSyscalls::mount_on(int target_fd, const MountCall& call) {
                             call.data.empty() ? "" : " ", call.data));
 }
 
+Result<Fd> RecordingSyscalls::make_procfs() {
+  LAYERFS_TRY(record("make procfs"));
+  return open_path("/proc", O_PATH);
+}
+
 Result<void> RecordingSyscalls::bind_on(int target_fd, int source_fd, const BindAttributes& attributes) {
   return record("bind " + name_of(source_fd) + " on " + name_of(target_fd) + attributes_text(attributes));
 }

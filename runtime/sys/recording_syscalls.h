@@ -51,6 +51,7 @@ class RecordingSyscalls : public Syscalls {
   Result<void> write_all(int fd, std::string_view text) override;
   Result<std::string> read_all(int fd, std::size_t limit) override;
   Result<void> mount_on(int target_fd, const MountCall& call) override;
+  Result<Fd> make_procfs() override;
   Result<void> bind_on(int target_fd, int source_fd, const BindAttributes& attributes) override;
   Result<void> attach_on(int target_fd, int tree_fd, const BindAttributes& attributes) override;
   Result<void> change_mount(int fd, const BindAttributes& attributes) override;

@@ -68,6 +68,9 @@ class Syscalls {
   // Mounts.
   /// A new mount of a file system on what `target_fd` names.
   virtual Result<void> mount_on(int target_fd, const MountCall& call) = 0;
+  /// A procfs of this process's PID namespace that is mounted nowhere. Errors: ENOSYS (before Linux 5.2),
+  /// EPERM.
+  virtual Result<Fd> make_procfs() = 0;
   /// A copy of the mount (tree) at `source_fd`, with its attributes set before it appears on `target_fd`.
   virtual Result<void> bind_on(int target_fd, int source_fd, const BindAttributes& attributes) = 0;
   /// Puts a mount that is nowhere yet (`tree_fd`, of open_tree(2)) on `target_fd`, with its attributes set
@@ -113,6 +116,7 @@ class LinuxSyscalls : public Syscalls {
   Result<void> write_all(int fd, std::string_view text) override;
   Result<std::string> read_all(int fd, std::size_t limit) override;
   Result<void> mount_on(int target_fd, const MountCall& call) override;
+  Result<Fd> make_procfs() override;
   Result<void> bind_on(int target_fd, int source_fd, const BindAttributes& attributes) override;
   Result<void> attach_on(int target_fd, int tree_fd, const BindAttributes& attributes) override;
   Result<void> change_mount(int fd, const BindAttributes& attributes) override;

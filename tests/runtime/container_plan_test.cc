@@ -342,11 +342,26 @@ TEST_F(RunSteps, FuseRootIsMountedAndItsDevicePassedOn) {
   calls_.add("/dev/fuse", {S_IFCHR | 0666, makedev(10, 229), {}, 0});
   calls_.add_dir("/store/rootfs");
   ASSERT_TRUE(run({plan::MountFuseRoot{"/store/rootfs"}}));
-  EXPECT_EQ(calls_.log, (std::vector<std::string>{"mount fuse.layerfs on /store/rootfs flags=0x4 fd=X"}));
+  EXPECT_EQ(calls_.log,
+            (std::vector<std::string>{"mount fuse.layerfs on /store/rootfs flags=0x4 fd=X", "make procfs"}));
+  auto processes = other_.receive();
+  ASSERT_TRUE(processes);
+  EXPECT_EQ(processes->kind, container::MessageKind::kProcesses);
+  EXPECT_TRUE(processes->fd);
   auto message = other_.receive();
   ASSERT_TRUE(message);
   EXPECT_EQ(message->kind, container::MessageKind::kFuseDevice);
   EXPECT_TRUE(message->fd);
+}
+
+TEST_F(RunSteps, AFuseRootNeedsNoProcfs) {
+  calls_.add("/dev/fuse", {S_IFCHR | 0666, makedev(10, 229), {}, 0});
+  calls_.add_dir("/store/rootfs");
+  calls_.failures["make procfs"] = EPERM;
+  ASSERT_TRUE(run({plan::MountFuseRoot{"/store/rootfs"}}));
+  auto message = other_.receive();
+  ASSERT_TRUE(message);
+  EXPECT_EQ(message->kind, container::MessageKind::kFuseDevice);
 }
 
 TEST_F(RunSteps, MountTargetsAreMadeInsideTheRoot) {
