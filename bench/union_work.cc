@@ -17,12 +17,22 @@
 //   commit FILE MIB COUNT      the same, with fdatasync after each one
 //   log FILE COUNT             COUNT times 4 KiB at the end of FILE, fsync after each
 //   spool DIR COUNT            COUNT files of 4 KiB: written under another name, fsync, renamed
+//
+// And one that prints more, for bench/wakeups:
+//
+//   callers DIR THREADS COUNT MICROSECONDS
+//                              COUNT empty files made by each of THREADS, which computes for MICROSECONDS
+//                              after each: JSON of the times of a file in microseconds, how often the callers
+//                              were found on another processor than before, and how often they were switched
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sched.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -155,6 +165,63 @@ void write_at_random(const std::string& path, std::size_t mib, std::size_t count
   if (count % together != 0) flush(file);
 }
 
+double microseconds_between(std::chrono::steady_clock::time_point begin,
+                            std::chrono::steady_clock::time_point end) {
+  return std::chrono::duration<double, std::micro>(end - begin).count();
+}
+
+/// What one of several callers saw.
+struct Caller {
+  std::vector<double> microseconds;
+  long moved = 0;
+  long switches = 0;
+};
+
+void make_files(const std::string& directory, std::size_t number, std::size_t count, double computing,
+                Caller& caller) {
+  using Clock = std::chrono::steady_clock;
+  int processor = ::sched_getcpu();
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto begin = Clock::now();
+    open_at(AT_FDCWD, fmt::format("{}/caller{}-{}", directory, number, i), O_WRONLY | O_CREAT | O_EXCL);
+    const auto end = Clock::now();
+    caller.microseconds.push_back(microseconds_between(begin, end));
+    if (const int now = ::sched_getcpu(); now != processor) {
+      ++caller.moved;
+      processor = now;
+    }
+    while (microseconds_between(end, Clock::now()) < computing) {
+    }
+  }
+  rusage usage{};
+  ::getrusage(RUSAGE_THREAD, &usage);
+  caller.switches = usage.ru_nvcsw + usage.ru_nivcsw;
+}
+
+void measure_callers(const std::string& directory, std::size_t threads, std::size_t count, double computing) {
+  std::vector<Caller> callers(threads);
+  const auto begin = std::chrono::steady_clock::now();
+  std::vector<std::thread> running;
+  for (std::size_t i = 0; i < threads; ++i)
+    running.emplace_back([&, i] { make_files(directory, i, count, computing, callers[i]); });
+  for (auto& thread : running) thread.join();
+  const double all = microseconds_between(begin, std::chrono::steady_clock::now());
+  Caller sum;
+  for (const Caller& caller : callers) {
+    sum.microseconds.insert(sum.microseconds.end(), caller.microseconds.begin(), caller.microseconds.end());
+    sum.moved += caller.moved;
+    sum.switches += caller.switches;
+  }
+  std::ranges::sort(sum.microseconds);
+  const std::size_t files = sum.microseconds.size();
+  fmt::print(
+      R"({{"each": {:.2f}, "median": {:.2f}, "p99": {:.2f}, "worst": {:.2f}, "moved": {:.4f}, "switches": {:.2f}}})"
+      "\n",
+      all / static_cast<double>(files), sum.microseconds[files / 2], sum.microseconds[files * 99 / 100],
+      sum.microseconds.back(), static_cast<double>(sum.moved) / static_cast<double>(files),
+      static_cast<double>(sum.switches) / static_cast<double>(files));
+}
+
 std::string numbered(std::size_t number) { return fmt::format("file{:05}", number); }
 
 class Clock {
@@ -231,6 +298,10 @@ double run(const std::string& work, const std::vector<std::string>& arguments) {
 int main(int argc, char** argv) {
   try {
     std::vector<std::string> words(argv + 1, argv + argc);
+    if (words.size() == 5 && words[0] == "callers") {
+      measure_callers(words[1], std::stoul(words[2]), std::stoul(words[3]), std::stod(words[4]));
+      return 0;
+    }
     double seconds = words.empty() ? -1 : run(words[0], {words.begin() + 1, words.end()});
     if (seconds < 0) {
       fmt::print(stderr, "usage: union_work WORK ARGUMENT... (the works are in the head of union_work.cc)\n");
