@@ -121,11 +121,11 @@ void WorkerPool::Seat::took_nothing() {
 
 void WorkerPool::Seat::took_request() {
   taken_.store(taken_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  // poll(2) does not return for a request that was taken before its thread ran.
-  if (pool_.watch_sleeps_.load(std::memory_order_relaxed) && pool_.watch_sleeps_.exchange(false))
-    pool_.call_watch();
-  if (does_.exchange(Does::kAnswers) != Does::kReads) return;
-  if (--pool_.waiting_ == 0 && pool_.loud_) pool_.let_one_more_read(this);
+  const bool was_reading = does_.exchange(Does::kAnswers) == Does::kReads;
+  // poll(2) does not return for a request that was taken before its thread ran. After does_ was set: watch()
+  // looks at that after it has said that it sleeps.
+  if (pool_.watch_sleeps_ && pool_.watch_sleeps_.exchange(false)) pool_.call_watch();
+  if (was_reading && --pool_.waiting_ == 0 && pool_.loud_) pool_.let_one_more_read(this);
 }
 
 void WorkerPool::Seat::may_wait_for_disk() {
@@ -158,6 +158,7 @@ void WorkerPool::stop() {
   std::lock_guard lock(mutex_);
   stopping_ = true;
   turn_.notify_all();
+  raise_locked();  // whoever waits for the threads' end is not to wait for a processor
   call_watch();
 }
 
@@ -365,8 +366,9 @@ void WorkerPool::watch(int device) {
   while (!stopping_) {
     std::array<pollfd, 2> waits{{{device, POLLIN, 0}, {call_.get(), POLLIN, 0}}};
     const bool rings = has_rings();
-    const auto patience = rings ? tuning_.ring_tick : call_ ? std::chrono::milliseconds(-1) : kLookAgain;
+    auto patience = rings ? tuning_.ring_tick : call_ ? std::chrono::milliseconds(-1) : kLookAgain;
     watch_sleeps_ = true;
+    if (is_anybody_at_work()) patience = tuning_.tick;
     const int ready = ::poll(waits.data(), waits.size(), static_cast<int>(patience.count()));
     watch_sleeps_ = false;
     if (ready < 0) continue;
@@ -374,7 +376,7 @@ void WorkerPool::watch(int device) {
     if (stopping_ || (waits[0].revents & POLLERR) != 0) return;
     const std::uint64_t before = taken;
     taken = count_taken();
-    if (waits[0].revents == 0 && taken == before && !(rings && is_anybody_at_work())) continue;
+    if (waits[0].revents == 0 && taken == before && !is_anybody_at_work()) continue;
     if (watch_burst(device) == Look::kEnded) return;
     taken = count_taken();
     if (loud_) continue;
