@@ -6,8 +6,8 @@
 //
 // (1) A node id is the address of its Inode; the root's is FUSE_ROOT_ID.
 // (2) One mutex guards everything; it is never held over a system call.
-// (3) An inode lives while it has a link or the kernel holds a lookup of it.
-// It knows no xattrs, no permissions (the kernel checks modes) and nothing that outlives it.
+// (3) An inode lives while it has a link or the kernel holds a lookup of it. It knows no xattrs, no
+//     permissions (the kernel checks modes) and nothing that outlives it.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>

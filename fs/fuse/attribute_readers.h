@@ -8,12 +8,10 @@
 // way. Any thread.
 //
 // (1) A reply notes its reader before it looks at the attributes, a change asks after it was made: either the
-// reply
-//     has the change, or the change sees the reader.
+//     reply has the change, or the change sees the reader.
 // (2) A thread that asks for a change has got all of its own replies.
 // (3) Whoever has not got a reply after kLongest is not reckoned with any more. Directories share slots,
-// which
-//     costs a needless notification now and then.
+//     which costs a needless notification now and then.
 #pragma once
 
 #include <array>

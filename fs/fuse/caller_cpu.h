@@ -7,8 +7,8 @@
 // (1) Of one thread: made and used by it. It moves that thread only, and never off the processors that the
 //     thread was allowed at the start.
 // (2) Callers are looked up in a procfs of the PID namespace in which requests number them, by its
-// descriptor. (3) What can't be found out (no such procfs, a caller that is gone) is no error: the thread
-// stays free.
+//     descriptor.
+// (3) What can't be found out (no such procfs, a caller that is gone) is no error: the thread stays free.
 #pragma once
 
 #include <sched.h>

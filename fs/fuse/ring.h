@@ -10,14 +10,11 @@
 //
 // (1) Made by any thread; all other functions are called by the one thread that serves it.
 // (2) A request is taken (next()), answered once (reply()), and its entry given back (finish()), in this
-// order,
-//     before another is taken.
+//     order, before another is taken.
 // (3) The kernel waits with all requests until every queue has an entry, or a registration has failed; it
-// then uses
-//     /dev/fuse, as it does for FORGET and notifications in any case.
+//     then uses /dev/fuse, as it does for FORGET and notifications in any case.
 // (4) What a server that died had taken is lost until the connection ends: the kernel does not send it again.
-// So it
-//     is not for mounts that outlive their server (KEEPER.md).
+//     So it is not for mounts that outlive their server (KEEPER.md).
 #pragma once
 
 #include <sys/uio.h>

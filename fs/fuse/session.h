@@ -8,9 +8,9 @@
 // (3) A mount that outlives this server: see KEEPER.md.
 // (4) A worker leaves on ENODEV (unmounted, aborted) or after stop(), which wakes readers by a signal.
 // (5) Which workers there are, and which of them read, is WorkerPool's to say. A server that has little to do
-// stays small: each worker has a buffer of the largest message. The thread in serve() watches the pool.
+//     stays small: each worker has a buffer of the largest message. The thread in serve() watches the pool.
 // (6) With FuseOptions::io_uring requests come by rings (ring.h), each with a thread of its own; FORGET, and
-// all where that can't be, comes through the device as ever.
+//     all where that can't be, comes through the device as ever.
 //
 //   made --init()--> ready --serve()--> serving --ENODEV | stop()--> ended
 #pragma once

@@ -18,16 +18,14 @@
 //     Where they wait for each other's processors, and not for the disk, more than one for two processors
 //     only move callers about.
 // (2) In a loud pool quiet workers are raised to SCHED_OTHER where that is allowed (CAP_SYS_NICE,
-// RLIMIT_NICE).
-//     Where it is not, a thread can't come back from SCHED_IDLE: quiet workers sleep in the pool, and
-//     ordinary ones, which exist from then on, read instead.
+//     RLIMIT_NICE). Where it is not, a thread can't come back from SCHED_IDLE: quiet workers sleep in the
+//     pool, and ordinary ones, which exist from then on, read instead.
 // (3) In a loud pool one more worker reads when the last one that waited has taken a request.
 // (4) The thread in watch() is ordinary, and so is whoever starts workers of Kind::kOrdinary.
 // (5) A process that is not in SCHED_OTHER was put there by somebody: its pool is loud for ever and changes
-// no
-//     policy.
+//     no policy.
 // (6) SCHED_IDLE would make a thread's disk I/O idle as well (ioprio_set(2)): quiet workers keep the usual
-// class.
+//     class.
 #pragma once
 
 #include <pthread.h>

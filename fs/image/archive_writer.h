@@ -3,8 +3,7 @@
 // bytes.
 //
 // (1) The file is written under a temporary name beside its place and renamed there. A blob's header is
-// written
-//     after the blob, when digest and size are known, so nothing is written twice.
+//     written after the blob, when digest and size are known, so nothing is written twice.
 #pragma once
 
 #include <memory>

@@ -3,11 +3,10 @@
 // walk from the root reaches every change and nothing else. One thread.
 //
 // (1) An inode is `changed` where an archive would show it (MergedView::differs_from_lower) or where it is
-// not in the
-//     tree at all; a directory is `on_way` where it, or one below it in the merged view, has a change.
+//     not in the tree at all; a directory is `on_way` where it, or one below it in the merged view, has a
+//     change.
 // (2) A tree knows one directory of each of its files (Node::parent); where that does not do (several names,
-// or that
-//     name gone), the tree is walked once.
+//     or that name gone), the tree is walked once.
 #pragma once
 
 #include <unordered_map>

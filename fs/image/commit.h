@@ -4,8 +4,7 @@
 // (1) The layer is canonical (layer_diff.h): the same change gives the same bytes, so the same digest.
 // (2) A name that begins with ".wh." cannot be represented and is refused by name.
 // (3) The layer goes through the same pipeline as an imported one. On an error there is no image, and at most
-// a
-//     layer that nothing names, which gc removes.
+//     a layer that nothing names, which gc removes.
 // (4) The new image's tree is built, so that it mounts at once.
 #pragma once
 

@@ -4,10 +4,8 @@
 // a time.
 //
 // (1) gzip: the input is cut into pieces of kGzipPiece bytes, each deflated on its own thread with the 32 KiB
-// before
-//     it as its dictionary; together they are one ordinary gzip member without name and time.
-//     By zlib, not by the several times faster igzip: its output depends on the processor's vector
-//     extensions.
+//     before it as its dictionary; together they are one ordinary gzip member without name and time. By zlib,
+//     not by the several times faster igzip: its output depends on the processor's vector extensions.
 // (2) zstd: one frame with content checksum, and with the content's size where it is known.
 #pragma once
 

@@ -2,8 +2,7 @@
 // Export: an image of the store as an OCI layout, OCI archive, docker-archive or root file system tar.
 //
 // (1) Layers keep their diffIDs: the tar is given back bit by bit (layer_store.h), and verified on the way.
-// The
-//     config is kept; the manifest too where the compressed blobs come out the same, else it is new.
+//     The config is kept; the manifest too where the compressed blobs come out the same, else it is new.
 // (2) The destination appears whole or not at all. A layout that is there keeps its other images.
 // (3) The same image and options give the same bytes.
 #pragma once

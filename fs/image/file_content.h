@@ -2,10 +2,9 @@
 // The bytes of one regular file, of a tree or of an upper over it, for writing into an archive. One thread.
 //
 // (1) Which parts of a file are written as holes depends on its bytes only, not on how the file system stores
-// it:
-//     a file of at least kSparseLimit bytes of which at least half lies in runs of kHoleBytes zeros or more,
-//     aligned to kHoleUnit, is sparse; every other file is written whole. So the same content gives the same
-//     archive.
+//     it: a file of at least kSparseLimit bytes of which at least half lies in runs of kHoleBytes zeros or
+//     more, aligned to kHoleUnit, is sparse; every other file is written whole. So the same content gives the
+//     same archive.
 // (2) An object is verified when it becomes part of a content (BlobSource::verify).
 #pragma once
 

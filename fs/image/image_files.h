@@ -3,8 +3,7 @@
 // archive.
 //
 // (1) A name never leads outside: directories are opened below their root (openat2 RESOLVE_IN_ROOT), links of
-// an
-//     archive are resolved among its own members.
+//     an archive are resolved among its own members.
 // (2) Any thread, after it was made.
 #pragma once
 

@@ -5,19 +5,15 @@
 //
 // (1) Depth first, names in bytewise order; in each directory its whiteouts come before everything else.
 // (2) Removed names have whiteouts of their own, `.wh.NAME`, never an opaque mark; a directory that took the
-// place of
-//     another one has a whiteout for each name that only the old one had.
+//     place of another one has a whiteout for each name that only the old one had.
 // (3) Every entry's parent directories have an entry too, changed or not: containers/storage would else make
-// them
-//     anew, mode 0600, above the lower layers' ones. The root has one only where it changed itself.
+//     them anew, mode 0600, above the lower layers' ones. The root has one only where it changed itself.
 // (4) An entry whose attributes, xattrs or bytes changed, or whose name did, is there in full.
 // (5) All names of an inode with several are in the layer if one of them is, the first as the file and the
-// others as
-//     hard links to it: a link to a file of a lower layer is what containers/storage cannot apply.
+//     others as hard links to it: a link to a file of a lower layer is what containers/storage cannot apply.
 // (6) Only what a tar can say counts as a change: not atime, ctime or a link count.
 // (7) A name that begins with ".wh." is refused; a socket is left out with a warning in the log, as if it
-// were not
-//     there.
+//     were not there.
 #pragma once
 
 #include <cstdint>

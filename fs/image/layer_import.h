@@ -3,8 +3,9 @@
 // the diffID and write the store, joined by rings of reused buffers.
 //
 // (1) The layer is published after the blob's digest, the diffID and every content were verified and are
-// durable. (2) Memory: two rings (8 MiB), the decompressor's window, and what the store's writers buffer. (3)
-// However it ends, no thread is left and nothing is visible of a layer that failed.
+//     durable.
+// (2) Memory: two rings (8 MiB), the decompressor's window, and what the store's writers buffer.
+// (3) However it ends, no thread is left and nothing is visible of a layer that failed.
 #pragma once
 
 #include <atomic>

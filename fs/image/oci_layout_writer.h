@@ -2,11 +2,9 @@
 // An OCI image layout as a directory (OCI image-spec, image-layout.md), new or with images in it already.
 //
 // (1) A new layout is built beside its place and renamed there. In one that is there, blobs come by rename
-// and
-//     index.json, replaced by rename, comes last; blobs that were added are taken away again on an error.
+//     and index.json, replaced by rename, comes last; blobs that were added are taken away again on an error.
 // (2) Other images of the layout keep their entries byte for byte in meaning; one of the same tag loses its
-// entry.
-//     Two writers at once: a lock on `oci-layout` makes them wait for each other.
+//     entry. Two writers at once: a lock on `oci-layout` makes them wait for each other.
 #pragma once
 
 #include <memory>

@@ -3,8 +3,7 @@
 // of the data (GNU tar manual, "Storing Sparse Files"). Pure; one thread.
 //
 // (1) A map that passed finish_sparse_map() is sorted, without overlap or empty extents, inside the file's
-// size,
-//     and its lengths sum up to the bytes that the archive stores.
+//     size, and its lengths sum up to the bytes that the archive stores.
 #pragma once
 
 #include <cstdint>

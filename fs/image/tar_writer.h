@@ -3,15 +3,12 @@
 // give the same bytes. One thread.
 //
 // (1) ustar headers, owners as numbers only, no device where the kind has none; a name above 100 bytes goes
-// into
-//     the prefix field where it can be cut at a slash.
+//     into the prefix field where it can be cut at a slash.
 // (2) A pax header stands before an entry only where ustar can't say it: a longer name or link, a large owner
-// or
-//     size, a time before 1970, after 2242 or with a fraction, xattrs, sparse files. Its records are in the
-//     order hdrcharset (BINARY, where a record is no UTF-8), then bytewise by key.
+//     or size, a time before 1970, after 2242 or with a fraction, xattrs, sparse files. Its records are in
+//     the order hdrcharset (BINARY, where a record is no UTF-8), then bytewise by key.
 // (3) Xattrs are SCHILY.xattr records with the value's bytes. A name with '=' can't be a pax key as it is: it
-// is
-//     written as GNU tar does, %3D for '=' and %25 for '%'; so is one that would read as such.
+//     is written as GNU tar does, %3D for '=' and %25 for '%'; so is one that would read as such.
 // (4) Sparse files are GNU's pax format 1.0; every run but the last is a multiple of 512 bytes at one.
 #pragma once
 

@@ -4,8 +4,7 @@
 //
 // (1) Inode numbers are given from one above the base's greatest, in the order of creation.
 // (2) nlink, and parent of directories, are kept right by every change. Of other kinds parent is the
-// directory
-//     that add_node put them in (node.h), whatever later became of that name.
+//     directory that add_node put them in (node.h), whatever later became of that name.
 #pragma once
 
 #include <map>

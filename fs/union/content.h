@@ -11,8 +11,7 @@
 // (3) Bytes in a place of a shared file beyond the file's size mean nothing either, with the same remedy.
 //     What others have in the file is never touched.
 // (4) A data file over a base is read only where an extent says so; what else lies in it means nothing. It is
-// as
-//     long as the last extent wants it.
+//     as long as the last extent wants it.
 // (5) A data file without a base, or a place, has no hole at or beyond Node::base_size, and takes no
 //     blocks beyond the file's end where that is 0: then blocks() need not ask for it.
 #pragma once

@@ -3,8 +3,8 @@
 // thread.
 //
 // (1) It holds at most `capacity` of them, chosen from RLIMIT_NOFILE: however many files are open on the
-// mount,
-//     the server has no descriptor for each. What a caller still holds stays open beyond that, for its call.
+//     mount, the server has no descriptor for each. What a caller still holds stays open beyond that, for its
+//     call.
 // (2) EMFILE and ENFILE from below: everything is dropped and the open is tried once more.
 #pragma once
 

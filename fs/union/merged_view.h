@@ -2,8 +2,9 @@
 // MergedView: what a tree and the upper over it show together. Reads only; any thread; no locks of its own.
 //
 // (1) The upper's node, entry, tombstone or xattr stands before the tree's (upper_layer.h, invariants 4 and
-// 5). (2) Directories born in the upper have nothing in the tree: the tree is not asked. (3) A listing merges
-// two ordered sequences and keeps a batch of the upper's, never the directory.
+//     5).
+// (2) Directories born in the upper have nothing in the tree: the tree is not asked.
+// (3) A listing merges two ordered sequences and keeps a batch of the upper's, never the directory.
 #pragma once
 
 #include <optional>

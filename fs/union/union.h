@@ -4,8 +4,7 @@
 // (1) A changing call: pass the gate, check that something may be changed, lock, look, build one ChangeSet,
 //     apply it. Nothing before apply() is seen by anybody, bytes in a data file excepted (upper_layer.h, 3).
 // (2) Directories: nlink is 2 + subdirectories, parent is right; one that is removed has nlink 0, and no
-// entry
-//     that anybody sees.
+//     entry that anybody sees.
 #pragma once
 
 #include <algorithm>

@@ -8,8 +8,7 @@
 // (4) Permission checks are the kernel's (default_permissions); what the kernel leaves to the file system
 //     (set-id clearing, default ACLs and umask, setgid directories, sticky is the kernel's) is done here.
 // (5) A node with nlink 0 lives until its lookup count is 0. After a takeover the counts are unknown from
-// below:
-//     then it lives until the kernel says that it does not hold it (LOCKS.md, "Who forgets an inode").
+//     below: then it lives until the kernel says that it does not hold it (LOCKS.md, "Who forgets an inode").
 #pragma once
 
 #include <sys/statvfs.h>

@@ -3,11 +3,9 @@
 // what the records mean. One thread at a time; another process may read meanwhile.
 //
 // (1) append() and replace() are atomic: after an error, or a crash at any instant, the file says what it
-// said before.
-//     With kDurable they are on disk on return.
+//     said before. With kDurable they are on disk on return.
 // (2) Every byte that is read has been checked: damage is an error, or the end of the file where only a batch
-// that
-//     was never committed can be. The file is never mapped.
+//     that was never committed can be. The file is never mapped.
 // (3) After a failed flush its bytes can't be trusted: append() is refused until a replace().
 #pragma once
 

@@ -6,8 +6,7 @@
 //     survives the process.
 // (2) append() is called under the owner's write lock; every other function from any thread.
 // (3) A segment is given back by release() only. One that was just given back is used last, so that the
-// numbers
-//     of recent requests stay readable in it.
+//     numbers of recent requests stay readable in it.
 // (4) The last free segment is for changes that remove something, kMarkReserve of each for marks.
 #pragma once
 

@@ -9,8 +9,7 @@
 // (1) Its memory is a copy of its creator's, which was single-threaded: allocating is safe.
 // (2) It never returns: it becomes the final stage, or reports kFailed and exits with 125.
 // (3) Until the final stage nobody in the container's namespaces can read its /proc entries (undumpable), and
-// it holds
-//     no descriptor that the program would get but those below `keep_fds`.
+//     it holds no descriptor that the program would get but those below `keep_fds`.
 #pragma once
 
 #include <functional>

@@ -2,8 +2,7 @@
 // Finding, and where they are missing making, the targets of mounts inside a container's root.
 //
 // (1) Symbolic links are read and resolved here, component by component, as chroot(2) would: no name of the
-// image
-//     leads out of the root, whatever another process that shares a volume changes meanwhile.
+//     image leads out of the root, whatever another process that shares a volume changes meanwhile.
 // (2) The result is a descriptor (O_PATH) of what is to be mounted on, never a path.
 #pragma once
 

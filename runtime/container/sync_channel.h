@@ -3,8 +3,7 @@
 // datagram (SOCK_SEQPACKET), with at most one descriptor.
 //
 // (1) The init's end is close-on-exec for the container's program: its end of file without a kFailed before
-// it
-//     means that the program runs.
+//     it means that the program runs.
 // (2) Sending never raises SIGPIPE; a peer that is gone is EPIPE, or kClosed on receiving.
 #pragma once
 

@@ -4,12 +4,11 @@
 // "Device controller"). Pure: the instructions are values; sys/device_program.h loads them.
 //
 // (1) What may be done is decided for reading, writing and making nodes each by itself: by the last rule that
-// names
-//     the device and that way. All that is asked for must be allowed. So a rule that forbids writing forbids
-//     opening for both, as on v1.
+//     names the device and that way. All that is asked for must be allowed. So a rule that forbids writing
+//     forbids opening for both, as on v1.
 // (2) What no rule names is forbidden.
 // (3) No instruction is unreachable, which the verifier refuses: what stands before a rule of everything is
-// left out.
+//     left out.
 #pragma once
 
 #include <linux/bpf.h>

@@ -2,7 +2,8 @@
 // STORE/containers/ID/exit: how the last run of a container ended (RUN.md, "Files").
 //
 // (1) It is there, in its full length, before the program runs: a disk that is full by the end still takes
-// it. (2) Until the end is known it says what is true if nobody comes to write more: everything was killed.
+//     it.
+// (2) Until the end is known it says what is true if nobody comes to write more: everything was killed.
 #pragma once
 
 #include <cstdint>

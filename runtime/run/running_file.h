@@ -3,8 +3,7 @@
 // "Files").
 //
 // (1) Locked (flock(2)) by the client from before the container's record is made, then by the monitor, which
-// inherits the
-//     descriptor; nobody else keeps a copy.
+//     inherits the descriptor; nobody else keeps a copy.
 // (2) Made under another name and locked before it is renamed: an unlocked one is stale.
 // (3) Whoever cleans up after a stale one holds its lock meanwhile.
 #pragma once

@@ -10,7 +10,7 @@
 //
 // (1) It has no libc: what it does is system calls, so that it needs some 10 KB and starts in no time.
 // (2) Offsets are from the header's first byte; strings end with a NUL. The runtime wrote them: they are
-// trusted.
+//     trusted.
 #pragma once
 
 #include <cstdint>

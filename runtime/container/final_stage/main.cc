@@ -2,19 +2,19 @@
 // The final stage (final_stage.h). The order of privileges, each step before the next because:
 //   1. descriptors        those that are not the program's get close-on-exec while nothing can fail yet
 //   2. security labels    of the next exec, which is the program's (proc(5), /proc/PID/attr/exec): not before
-//   this program's own, which would take them; before no_new_privs, and a filter that may refuse the write;
-//   what is wrong with one then fails create and not start(1)
+//                         this program's own, which would take them; before no_new_privs, and a filter that
+//                         may refuse the write; what is wrong with one then fails create and not start(1)
 //   3. wait for `start`   still privileged, so that nothing of the container's user exists before start(1)
-//   says so
+//                         says so
 //   4. seccomp            here without no_new_privs, since loading a filter then needs CAP_SYS_ADMIN
-//   (seccomp(2))
+//                         (seccomp(2))
 //   5. bounding set       needs CAP_SETPCAP, which step 7 takes (capabilities(7))
 //   6. groups, gid, uid   in this order: each needs CAP_SETGID or CAP_SETUID; keepcaps saves permitted over
-//   it
+//                         it
 //   7. capability sets    exactly those asked for; ambient ones need permitted and inheritable first
 //   8. death signal       setresuid(2) cleared it (prctl(2), PR_SET_PDEATHSIG)
 //   9. no_new_privs, seccomp   last, so that the filter needs to allow nothing but the execve (and, as init,
-//   its loop)
+//                         its loop)
 #include <asm/statfs.h>
 #include <fcntl.h>
 #include <linux/capability.h>
