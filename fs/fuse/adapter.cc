@@ -18,17 +18,19 @@ namespace {
 /// Ten years: the kernel holds it for longer than any mount lives, and no conversion to jiffies overflows.
 constexpr double kForever = 10.0 * 365 * 24 * 3600;
 
-/// Unionfs's Caller::has_group, by the groups that /proc says. Those of a thread in another user namespace
-/// are told in this one's numbers, which are not the mount's: then they are taken for none.
+/// Unionfs's Caller::has_group, by the groups that a procfs of the callers' PID namespace says. Those of a
+/// thread in another user namespace are told in this one's numbers, which are not the mount's: then they are
+/// taken for none.
 bool has_group(const unionfs::Caller& caller, unionfs::Gid gid) {
-  if (caller.thread == 0) return false;
-  const std::string process = fmt::format("/proc/{}/", caller.thread);
+  const int processes = current_worker().processes();
+  if (caller.thread == 0 || processes < 0) return false;
+  const std::string process = fmt::format("{}/", caller.thread);
   struct stat own{};
   struct stat theirs{};
-  if (::stat("/proc/self/ns/user", &own) != 0 || ::stat((process + "ns/user").c_str(), &theirs) != 0 ||
-      own.st_ino != theirs.st_ino)
+  if (::stat("/proc/self/ns/user", &own) != 0 ||
+      ::fstatat(processes, (process + "ns/user").c_str(), &theirs, 0) != 0 || own.st_ino != theirs.st_ino)
     return false;
-  const auto status = read_file(process + "status");
+  const auto status = read_file_at(processes, process + "status");
   if (!status) return false;
   constexpr std::string_view kGroups = "\nGroups:";
   const auto begin = status->find(kGroups);

@@ -27,7 +27,7 @@ struct FuseOptions {
   bool suid = false;              ///< do not add nosuid
   bool dev = false;               ///< do not add nodev
   unsigned long mount_flags = 0;  ///< further flags of mount(2): MS_NOEXEC, MS_NOATIME, ...
-  unsigned threads = 0;           ///< at most this many; 0: choose
+  unsigned threads = 0;           ///< at most this many workers of a kind (worker_pool.h); 0: choose
   IdView ids;
   /// Added to the numbers of requests, so that those which an upper remembers of another connection are not
   /// taken for this one's: random and odd, the same for every server of a connection.
@@ -37,7 +37,7 @@ struct FuseOptions {
   /// together with outlives_server (ring.h, invariant 4).
   bool io_uring = false;
   bool debug = false;
-  /// A procfs of the PID namespace that the mount was made in, for CallerCpu. Null: /proc is one, where
+  /// A procfs of the PID namespace that the mount was made in, in which callers are looked up. Null: /proc is one, where
   /// mount() mounted; else there is none.
   std::shared_ptr<const Fd> processes;
 };

@@ -274,7 +274,7 @@ void Session::process(Worker& worker, WorkerPool::Seat* seat, std::span<std::byt
 void Session::work(WorkerPool::Kind kind) {
   as_worker([this, kind] {
     WorkerPool::Seat seat(pool_, kind);
-    Worker worker(kMessageSize, processes_ ? processes_->get() : -1);
+    Worker worker(kMessageSize, processes());
     if (adapter_.options.outlives_server) worker.touch_message_buffer();
     while (!stopping_ && seat.wait_for_turn() && handle_one(worker, &seat) == Step::kGoOn) {
     }
@@ -286,7 +286,7 @@ void Session::work(WorkerPool::Kind kind) {
 void Session::work_for(Ring& ring) {
   as_worker([this, &ring] {
     WorkerPool::Seat seat(pool_, WorkerPool::Kind::kRing);
-    Worker worker(ring);
+    Worker worker(ring, processes());
     ::pthread_setname_np(::pthread_self(), "fuse-ring");
     if (auto processor = ring.processor()) stay_on(*processor);
     ring.offer();

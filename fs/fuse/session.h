@@ -66,6 +66,7 @@ class Session final : public FuseServer {
   enum class Step : unsigned char { kGoOn, kEnd };
   Step handle_one(Worker& worker, WorkerPool::Seat* seat);
   unsigned most_workers() const;
+  int processes() const { return processes_ ? processes_->get() : -1; }
   Result<void> start_thread(std::function<void()> main);
 
   struct Destroy {

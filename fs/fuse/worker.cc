@@ -64,12 +64,15 @@ RequestDetails read_details(std::span<const std::byte> message, bool extended_se
 void Worker::Free::operator()(std::byte* memory) const { std::free(memory); }
 
 Worker::Worker(std::size_t message_size, int processes)
-    : caller_cpu(processes), message_(allocate_pages(message_size)), message_size_(message_size) {
+    : caller_cpu(processes),
+      processes_(processes),
+      message_(allocate_pages(message_size)),
+      message_size_(message_size) {
   LAYERFS_CHECK(this_worker == nullptr);
   this_worker = this;
 }
 
-Worker::Worker(Ring& ring) : caller_cpu(-1), ring_(&ring) {
+Worker::Worker(Ring& ring, int processes) : caller_cpu(-1), processes_(processes), ring_(&ring) {
   LAYERFS_CHECK(this_worker == nullptr);
   this_worker = this;
 }

@@ -33,10 +33,11 @@ RequestDetails read_details(std::span<const std::byte> message, bool extended_se
 
 class Worker {
  public:
-  /// Room for one message of at most `message_size` bytes. `processes`: as CallerCpu's.
+  /// Room for one message of at most `message_size` bytes. `processes`: a procfs of the PID namespace in which
+  /// requests number their callers, open as long as this object lives; -1: there is none.
   explicit Worker(std::size_t message_size, int processes = -1);
   /// For requests of `ring`, which has their messages and gives room for replies.
-  explicit Worker(Ring& ring);
+  Worker(Ring& ring, int processes);
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
   ~Worker();
@@ -50,6 +51,8 @@ class Worker {
   /// Of whose requests this worker takes; null: those of /dev/fuse.
   Ring* ring() const { return ring_; }
 
+  int processes() const { return processes_; }
+
   RequestDetails details;
   CallerCpu caller_cpu;  ///< not of a ring's worker, whose requests are of one processor already
 
@@ -57,6 +60,7 @@ class Worker {
   struct Free {
     void operator()(std::byte* memory) const;
   };
+  const int processes_;
   Ring* ring_ = nullptr;
   std::unique_ptr<std::byte, Free> message_;
   std::size_t message_size_ = 0;

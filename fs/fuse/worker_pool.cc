@@ -26,7 +26,7 @@ namespace {
 
 /// Looks in a row at which requests waited although all workers that read are at work.
 constexpr unsigned kCrowded = 4;
-/// Looks in a row without progress: the first notes how far each worker has come, the next one compares.
+/// Looks in a row without progress.
 constexpr unsigned kStuck = 2;
 /// Looks in a row at which nothing was done since the last one: then the device itself is waited for.
 constexpr unsigned kSilent = 10;
@@ -85,13 +85,15 @@ WorkerPool::Seat::Seat(WorkerPool& pool, Kind kind)
   std::lock_guard lock(pool_.mutex_);
   number_ = pool_.seated_[static_cast<std::size_t>(kind)]++;
   pool_.seats_.push_back(this);
+  // A thread has its starter's processors: its caller's one, or those that watch() was left.
+  if (CPU_COUNT(&pool_.allowed_) > 0) ::sched_setaffinity(0, sizeof pool_.allowed_, &pool_.allowed_);
   if (!pool_.may_be_quiet_) return;
+  if (kind_ != Kind::kOrdinary) ::syscall(SYS_ioprio_set, kIoprioWhoProcess, 0, kIoprioBestEffort);  // (6)
   bool quiet = kind_ != Kind::kOrdinary && !pool_.raised_;
   if (quiet && kind_ == Kind::kRing) {
     if (!pool_.may_leave_idle_) pool_.may_leave_idle_ = may_leave_sched_idle();
     quiet = *pool_.may_leave_idle_;
   }
-  if (quiet) ::syscall(SYS_ioprio_set, kIoprioWhoProcess, 0, kIoprioBestEffort);  // (6)
   // A thread has its starter's policy: it may have to leave that one.
   const bool done = set_policy(0, quiet ? SCHED_IDLE : SCHED_OTHER);
   if (!done) log_debug("sched_setscheduler: {}", errno_text(errno));
@@ -143,6 +145,9 @@ WorkerPool::WorkerPool(unsigned most, int wake_signal, Start start, WorkerPoolTu
       quiet_since_(Clock::now()),
       pause_(tuning.first_pause) {
   LAYERFS_CHECK(most_ > 0);
+  // More processors than the set holds: threads stay where the scheduler puts them.
+  if (::sched_getaffinity(0, sizeof allowed_, &allowed_) != 0) CPU_ZERO(&allowed_);
+  used_ = allowed_;
 }
 
 WorkerPool::Kind WorkerPool::reading_kind_locked() const {
@@ -179,8 +184,10 @@ void WorkerPool::let_one_more_read(const Seat* by) {
   const Kind kind = reading_kind_locked();
   // (4): a quiet worker that was late may start none of the ordinary ones.
   if (by != nullptr && by->kind_ != kind) return;
-  if (auto more = let_one_more_read_locked(kind); !more)
+  auto more = let_one_more_read_locked(kind);
+  if (!more && !told_of_failure_)
     log_warning("{}; going on with {} workers", more.error().message(), seats_.size());
+  told_of_failure_ = !more;
 }
 
 Result<void> WorkerPool::let_one_more_read_locked(Kind kind) {
@@ -196,6 +203,7 @@ Result<void> WorkerPool::let_one_more_read_locked(Kind kind) {
 
 void WorkerPool::let_one_less_read() {
   std::lock_guard lock(mutex_);
+  if (waiting_ < 2) return;  // who would be left may be at work for long
   if (auto& some = may_read(reading_kind_locked()); some > 1) --some;
 }
 
@@ -218,13 +226,17 @@ bool WorkerPool::has_rings() {
   return seated_[static_cast<std::size_t>(Kind::kRing)] > 0;
 }
 
-bool WorkerPool::is_starved() {
+bool WorkerPool::is_starved(Look look) {
   std::lock_guard lock(mutex_);
   bool starved = false;
   for (Seat* seat : seats_) {
-    if (!seat->is_quiet_) continue;
-    const bool runnable = is_runnable(seat->thread_);
-    const auto ran = processor_time(seat->handle_);
+    const std::uint64_t taken = seat->taken_.load(std::memory_order_relaxed);
+    const bool is_wanted = seat->does_ == Seat::Does::kAnswers || seat->kind_ == Kind::kRing ||
+                           (seat->does_ == Seat::Does::kReads && look == Look::kRequestWaits);
+    const bool might = seat->is_quiet_ && is_wanted && taken == seat->seen_;
+    seat->seen_ = taken;
+    const bool runnable = might && is_runnable(seat->thread_);
+    const auto ran = runnable ? processor_time(seat->handle_) : std::chrono::nanoseconds();
     // A quarter of the time between two looks would do to go on.
     if (runnable && seat->was_runnable_ && ran - seat->ran_ < std::chrono::nanoseconds(tuning_.tick) / 4)
       starved = true;
@@ -331,7 +343,7 @@ WorkerPool::Look WorkerPool::watch_burst(int device) {
     }
     burst.stuck = at_work ? burst.stuck + 1 : 0;
     burst.crowded = progress && request_waits ? burst.crowded + 1 : 0;
-    if (burst.stuck > 0 && is_starved() && burst.stuck >= kStuck) {
+    if (is_starved(request_waits ? Look::kRequestWaits : Look::kNothingWaits)) {
       become_loud();
       burst = Burst{.taken = taken};
       continue;
@@ -358,9 +370,6 @@ void WorkerPool::stay_loud() {
 }
 
 void WorkerPool::watch(int device) {
-  // More processors than the set holds: the thread stays where the scheduler puts it.
-  if (::sched_getaffinity(0, sizeof allowed_, &allowed_) != 0) CPU_ZERO(&allowed_);
-  used_ = allowed_;
   ScopeExit go_back([this] { ::sched_setaffinity(0, sizeof allowed_, &allowed_); });
   std::uint64_t taken = 0;
   while (!stopping_) {

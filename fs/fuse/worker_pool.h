@@ -105,6 +105,7 @@ class WorkerPool {
     // What watch() saw last; its alone.
     std::chrono::nanoseconds ran_{};
     bool was_runnable_ = false;
+    std::uint64_t seen_ = 0;  // of taken_
   };
 
   /// At most `most` workers of a kind. `wake_signal` ends a read(2) of the device.
@@ -137,8 +138,8 @@ class WorkerPool {
   std::uint64_t count_taken();
   /// Whether a worker has a request, or one of a ring runs: nobody else can say that there is one for it.
   bool is_anybody_at_work();
-  /// Whether a worker whose turn it is would run and did not since the last call.
-  bool is_starved();
+  /// Whether a worker that is wanted would run, and did not since the last call.
+  bool is_starved(Look look);
   /// Moves watch() off the processors that quiet workers stay on: an ordinary thread there would send a
   /// caller away that is woken at this moment.
   void make_way();
@@ -175,10 +176,12 @@ class WorkerPool {
   std::array<unsigned, 3> started_{};
   std::array<unsigned, 3> seated_{};
   bool raised_ = false;                 // the pool is loud by its quiet workers
+  bool told_of_failure_ = false;        // to start a worker, the last time
   std::optional<bool> may_leave_idle_;  // whether it can be; empty: not asked
 
+  cpu_set_t allowed_{};  // the process's processors; empty: more than the set holds
+
   // watch()'s alone.
-  cpu_set_t allowed_{};
   cpu_set_t used_{};
   Clock::time_point quiet_since_;
   Clock::time_point loud_until_;
