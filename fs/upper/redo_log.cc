@@ -221,6 +221,11 @@ Result<std::uint64_t> RedoLog::append(std::string_view body, std::uint32_t body_
   if (at_ == nullptr || refused || static_cast<std::size_t>(end_ - at_) < size + reserve)
     LAYERFS_TRY(next_segment(kind));
   const std::uint64_t seq = last_seq_.load(std::memory_order_relaxed) + 1;
+  // What lies here, of an earlier use of the segment, is no record's number from now on: the header's first
+  // half would otherwise look like that of a record whose number was damaged.
+  const std::atomic_ref<std::uint64_t> number_place(*reinterpret_cast<std::uint64_t*>(at_ + 8));
+  number_place.store(0, std::memory_order_relaxed);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   std::memcpy(at_ + kRecordHeaderSize, body.data(), body.size());
   const auto header = encode_record_header(body_crc, static_cast<std::uint32_t>(body.size()), seq ^ log_id_);
   // The number last, at once: where the process dies before it, there is no record; where it is there, all is
@@ -228,8 +233,7 @@ Result<std::uint64_t> RedoLog::append(std::string_view body, std::uint32_t body_
   std::memcpy(at_, header.data(), 8);
   std::uint64_t number = 0;
   std::memcpy(&number, header.data() + 8, sizeof number);
-  std::atomic_ref<std::uint64_t>(*reinterpret_cast<std::uint64_t*>(at_ + 8))
-      .store(number, std::memory_order_release);
+  number_place.store(number, std::memory_order_release);
   at_ += size;
   last_seq_.store(seq, std::memory_order_release);
   if (at_ >= half_) {

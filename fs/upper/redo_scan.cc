@@ -235,8 +235,8 @@ Result<void> RedoScan::for_each_beyond(
 }
 
 /// What is here is record `seq` but for a few bytes. Its number was stored last, so no death of the process
-/// leaves that with another checksum; and where only the number is wrong, the checksum is that of the right
-/// one.
+/// leaves that with another checksum. Where only the number is wrong, the checksum is that of the right one;
+/// of a record that was being written when the process died the number is zero.
 bool RedoScan::is_damaged_record(std::string_view bytes, std::uint64_t seq) const {
   ByteReader from(bytes);
   const auto crc = from.le<std::uint32_t>();
@@ -245,7 +245,7 @@ bool RedoScan::is_damaged_record(std::string_view bytes, std::uint64_t seq) cons
   if (!from.ok()) return false;
   if (mark == header_.record_mark(seq)) return !find_record(bytes, mark);
   const std::string_view body = from.take(size);
-  if (size == 0 || !from.ok()) return false;
+  if (size == 0 || mark == 0 || !from.ok()) return false;
   const auto whole = encode_record_header(crc32c(body), size, header_.record_mark(seq));
   return load_le<std::uint32_t>(whole.data()) == crc;
 }

@@ -4,10 +4,14 @@
 // leaves is no damage.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -204,18 +208,50 @@ TEST_F(LogDamageTest, AnUnfinishedRecordIsTheEnd) {
   append("second");
   const std::string log = bytes();
   const std::size_t second = kLogHeaderSize + kSegmentHeaderSize + record_size(5);
-  // The process died before the number was stored: of the body and the rest of the header any part may be
-  // there.
-  for (std::size_t kept = 0; kept <= kRecordHeaderSize + 6; ++kept) {
-    std::string torn = log;
-    for (std::size_t i = 0; i < kRecordHeaderSize + 6; ++i)
-      if (i >= kept || (i >= 8 && i < 16)) torn[second + i] = '\0';
-    const Reading reading = read_log(torn);
-    if (kept <= kRecordHeaderSize) {
+  constexpr std::size_t kSize = kRecordHeaderSize + 6;
+  // The order in which append() stores: no number, the body, the first half of the header, the number. What
+  // was there before is zeros or of an earlier use.
+  std::vector<std::size_t> order;
+  for (std::size_t i = kRecordHeaderSize; i < kSize; ++i) order.push_back(i);
+  for (std::size_t i = 0; i < 8; ++i) order.push_back(i);
+  for (const char before : {'\0', 'x', '\xff'}) {
+    for (std::size_t kept = 0; kept <= order.size(); ++kept) {
+      std::string torn = log;
+      for (std::size_t i = 0; i < kSize; ++i) torn[second + i] = i >= 8 && i < 16 ? '\0' : before;
+      for (std::size_t i = 0; i < kept; ++i) torn[second + order[i]] = log[second + order[i]];
+      const Reading reading = read_log(torn);
       ASSERT_EQ(reading.refused, "") << kept;
       ASSERT_EQ(reading.last, 1U) << kept;
     }
   }
+  EXPECT_EQ(read_log(log).last, 2U);
+}
+
+// A process that dies in the middle of a body: over old bytes the number is zero by then.
+TEST_F(LogDamageTest, ARecordHasNoNumberWhileItIsWritten) {
+  append("first");
+  const std::size_t second = kLogHeaderSize + kSegmentHeaderSize + record_size(5);
+  const Fd file = *open_file(path_, O_RDWR);
+  ASSERT_TRUE(pwrite_full(file.get(), as_bytes(std::string(200, 'o')), second));
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  void* pages = mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(pages, MAP_FAILED);
+  ASSERT_EQ(mprotect(static_cast<char*>(pages) + page, page, PROT_NONE), 0);
+  const std::string_view body(static_cast<const char*>(pages) + page - 64, 128);
+  const pid_t child = fork();
+  if (child == 0) {
+    const struct rlimit no_core{};
+    setrlimit(RLIMIT_CORE, &no_core);
+    signal(SIGSEGV, SIG_DFL);
+    _exit(log_->append(body, 0, AppendKind::kNormal) ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  munmap(pages, 2 * page);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(bytes().substr(second + 8, 8), std::string(8, '\0'));
+  EXPECT_EQ(read_log(bytes()).refused, "");
+  EXPECT_EQ(read_log(bytes()).last, 1U);
 }
 
 // Whoever writes bytes that the log then carries could otherwise make a log that is refused.
