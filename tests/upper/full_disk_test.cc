@@ -96,7 +96,7 @@ std::string fill_and_clear(const std::string& mountpoint) {
   // The file itself goes when a checkpoint no longer names it.
   const auto file_is_there = [&] { return access((path + "/data/0e/900").c_str(), F_OK) == 0; };
   bool goes_on = false;
-  for (int i = 0; i < 400 && (!goes_on || file_is_there()); ++i) {
+  for (int i = 0; i < 4000 && (!goes_on || file_is_there()); ++i) {
     const ChangeSet set{{tree::PutXattr{Ino{500}, "user.after", "x"}}};
     goes_on = (*upper)->apply(set).has_value();
     if (goes_on) model.apply(set);
