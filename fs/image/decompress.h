@@ -25,8 +25,8 @@ Result<Codec> detect_codec(std::string_view head);
 
 struct DecompressLimits {
   /// Largest window of a zstd frame; libzstd counts in powers of two, and takes 2 GiB (`zstd --long=31`) at
-  /// most.
-  std::uint64_t window = std::uint64_t{2} << 30;
+  /// most. By default what Podman takes.
+  std::uint64_t window = std::uint64_t{512} << 20;
 };
 
 /// Reads `source` and gives its plain bytes. kPlain passes them on. `source` must outlive the result.

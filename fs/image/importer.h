@@ -22,8 +22,9 @@ struct ImportLimits {
   std::uint64_t implied_directories = 1'000'000;        ///< of a layer: parents that no entry makes
   /// Of one layer: names, link targets, names and values of xattrs, and kEntryBytes for each entry.
   std::uint64_t metadata_bytes = std::uint64_t{2} << 30;
-  std::uint64_t zstd_window = std::uint64_t{2} << 30;  ///< of one layer; memory that a decompressor may take
-  std::uint64_t names = 1000;                          ///< that a source gives the image
+  std::uint64_t zstd_window = std::uint64_t{512}
+                              << 20;  ///< of one layer; memory of a decompressor (2 GiB at most)
+  std::uint64_t names = 1000;         ///< that a source gives the image
   static constexpr std::uint64_t kEntryBytes = 64;
 };
 

@@ -216,6 +216,17 @@ TEST(Decompress, ZstdWindowsUpTo2GiBAreTakenAndLimited) {
   ASSERT_FALSE(got);
   EXPECT_EQ(got.error().kind, ErrorKind::kInvalid);
   EXPECT_THAT(got.error().message(), HasSubstr("a window of more than 134217728 bytes"));
+
+  // An empty frame of a window of 1 GiB: more than is taken unless it is asked for.
+  const std::string large("\x28\xb5\x2f\xfd\x00\xa0\x01\x00\x00", 9);
+  MemorySource large_source(large);
+  got = (*make_decompressor(large_source, Codec::kZstd))->read(buffer);
+  ASSERT_FALSE(got);
+  EXPECT_THAT(got.error().message(), HasSubstr("a window of more than 536870912 bytes"));
+  MemorySource again(large);
+  got = (*make_decompressor(again, Codec::kZstd, {.window = std::uint64_t{2} << 30}))->read(buffer);
+  ASSERT_TRUE(got) << got.error().message();
+  EXPECT_EQ(*got, 0U);
 }
 
 }  // namespace
