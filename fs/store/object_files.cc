@@ -37,6 +37,10 @@ bool syncfs_reports_errors() {
   return kReports;
 }
 
+bool is_same(const struct timespec& a, const struct timespec& b) {
+  return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
 }  // namespace
 
 Result<void> BulkSync::run() {
@@ -68,15 +72,23 @@ Result<tree::Blob> ObjectFiles::open_file_of(const Digest& digest, const ObjectL
   if (static_cast<std::uint64_t>(st.st_size) != location.size)
     return corrupt_error("open object", digest.str(), "its file has another size");
   tree::Blob blob{std::make_shared<const Fd>(std::move(fd)), 0, location.size};
-  if (st.st_mtim.tv_sec == kUnchangedTime && st.st_mtim.tv_nsec == 0) return blob;
+  constexpr struct timespec kUnchanged{kUnchangedTime, 0};
+  if (is_same(st.st_mtim, kUnchanged)) return blob;
   {
     std::lock_guard lock(mutex_);
-    if (verified_.contains(digest)) return blob;
+    const auto known = verified_.find(digest);
+    if (known != verified_.end() && is_same(known->second, st.st_mtim)) return blob;
   }
   LAYERFS_TRY(verify_at_location(digest, location, blob));
-  if (mark_unchanged(blob.file->get())) return blob;
-  std::lock_guard lock(mutex_);  // a disk that is read-only, or somebody else's store
-  verified_.insert(digest);
+  struct timespec time = st.st_mtim;
+  if (mark_unchanged(blob.file->get())) {
+    LAYERFS_ASSIGN(st, stat_fd(blob.file->get()));
+    if (is_same(st.st_mtim, kUnchanged)) return blob;
+    time = st.st_mtim;  // what the file system made of it
+  }
+  // A disk that is read-only, somebody else's store, or a file system that does not have such times.
+  std::lock_guard lock(mutex_);
+  verified_.insert_or_assign(digest, time);
   return blob;
 }
 

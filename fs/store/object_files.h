@@ -2,9 +2,10 @@
 // ObjectFiles: the ObjectStore on packs/, objects/ and the catalog (FORMAT.md, "Objects").
 #pragma once
 
+#include <ctime>
 #include <memory>
 #include <mutex>
-#include <unordered_set>
+#include <unordered_map>
 
 #include "fs/store/catalog_db.h"
 #include "fs/store/layout.h"
@@ -40,7 +41,8 @@ class ObjectFiles final : public ObjectStore {
 
   mutable PackCache packs_;
   mutable std::mutex mutex_;
-  mutable std::unordered_set<Digest> verified_;  // guarded by mutex_: changed files that can't be marked
+  /// Guarded by mutex_. Files that can't be marked, and their times when they were what they are to be.
+  mutable std::unordered_map<Digest, struct timespec> verified_;
 };
 
 /// Marks a file of objects/ as unchanged since now, by its time of modification. Errors: those of

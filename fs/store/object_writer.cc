@@ -207,7 +207,9 @@ class ObjectFilesWriter final : public ObjectWriter {
         ::ftruncate(content_->file.get(), static_cast<off_t>(content_->size)) != 0)
       return system_error(errno, "extend object", digest.str());
     start_writeback(content_->file.get(), 0, content_->size);
-    LAYERFS_TRY(mark_unchanged(content_->file.get()));
+    // It only saves the look at the bytes when the file is opened.
+    if (auto marked = mark_unchanged(content_->file.get()); !marked)
+      log_debug("{}", marked.error().message());
     content_->file.reset();
     objects_.emplace(digest, Placed{0, next_file_++, content_->size, content_->namer.has_value()});
     return {};
