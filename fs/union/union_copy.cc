@@ -3,6 +3,8 @@
 // the file system below where it can, else through a buffer.
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "fs/base/sys_file.h"
 #include "fs/union/union.h"
 
@@ -113,8 +115,14 @@ Result<std::size_t> Union::copy_pieces(std::span<const ReadPiece> pieces, Ino ou
     done += count;
     // A hole, or a file that may have some, which the file system below may share.
     if (count > 0 && piece.bytes.empty()) {
-      LAYERFS_TRY(Content::extend(data, offset + done));
       note_holes(to, offset + done);
+      if (auto extended = Content::extend(data, offset + done); !extended) {
+        // What lies within the file has changed and is answered for; zeros beyond its end are not there.
+        auto attributes = stat_fd(data.fd());
+        const std::uint64_t end = attributes ? static_cast<std::uint64_t>(attributes->st_size) : 0;
+        done = std::clamp(end - std::min(end, offset), done - count, done);
+        copied = std::move(extended);
+      }
     }
     if (!copied && done == 0) return std::unexpected(copied.error());
     // What was copied before an error is answered for: the kernel drops its pages of what it is told of only.

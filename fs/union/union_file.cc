@@ -97,6 +97,7 @@ Result<void> Union::allocate_locked(Ino ino, Node& node, std::uint64_t offset, s
   // What is allocated and not written is told from a hole only in a file of its own.
   LAYERFS_ASSIGN(DataPlace place, content_.make_data(ino, node, node.size, kMaxFileSize));
   if (offset + length > node.size && node.object.is_zero()) LAYERFS_TRY(content_.cut_tail(place, node.size));
+  LAYERFS_ASSIGN(const struct stat before, stat_fd(place.fd()));
   int result = ::fallocate(place.fd(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(place.offset + offset),
                            static_cast<off_t>(length));
   int code = errno;
@@ -104,9 +105,12 @@ Result<void> Union::allocate_locked(Ino ino, Node& node, std::uint64_t offset, s
   note_holes(node, offset + length);
   if (result == 0) return {};
   // What it got before the disk was full goes back, as far as it lies beyond the end (truncate(2) to the
-  // length that the file has): nobody would know of it.
-  auto attributes = stat_fd(place.fd());
-  if (attributes && ::ftruncate(place.fd(), attributes->st_size) != 0)
+  // length that the file has): nobody would know of it. Unless an earlier call got blocks there, which are
+  // promised: then the file has more of them than its length takes.
+  const auto whole = (before.st_size + before.st_blksize - 1) / before.st_blksize * before.st_blksize;
+  const bool has_promised = before.st_blocks * 512 > whole;
+  const bool is_full = code == ENOSPC || code == EDQUOT;
+  if (is_full && !has_promised && ::ftruncate(place.fd(), before.st_size) != 0)
     log_debug("give back the blocks of a failed allocation: {}", errno_text(errno));
   return system_error(code, "allocate data file");
 }
