@@ -244,6 +244,14 @@ void CheckpointFile::reserve() const {
     if (fallocate(file_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(end_), size) == 0) return;
 }
 
+void CheckpointFile::drop_reserve() {
+  if (mode_ != CheckpointMode::kDurable) return;
+  if (ftruncate(file_.get(), static_cast<off_t>(end_)) != 0)
+    log_warning("give back the blocks reserved for '{}': {}", path_, errno_text(errno));
+  else
+    has_tail_ = false;
+}
+
 Result<void> CheckpointFile::append(Fill fill) {
   if (mode_ == CheckpointMode::kReadOnly) return errno_error(EROFS);
   if (needs_replace_) return system_error(EIO, "write", path_);

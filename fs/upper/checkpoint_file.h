@@ -48,6 +48,8 @@ class CheckpointFile {
   Result<void> append(Fill fill);
   /// Puts a file in its place that has what `fill` gives and nothing else.
   Result<void> replace(Fill fill);
+  /// Gives the blocks back that are kept ready for the next batch: none is to come.
+  void drop_reserve();
   /// Bytes up to the end of the last committed batch.
   std::uint64_t size() const { return end_; }
   bool needs_replace() const { return needs_replace_; }

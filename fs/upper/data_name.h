@@ -35,5 +35,9 @@ constexpr DataFile file_of(const DataName& name) {
   const std::uint64_t number = to_number(name.ino);
   return name.is_shared() ? DataFile{number / kSharers, true} : DataFile{number, false};
 }
+/// Where in its file it begins.
+constexpr std::uint64_t start_of(const DataName& name) {
+  return name.is_shared() ? to_number(name.ino) % kSharers * tree::kSharedLimit : 0;
+}
 
 }  // namespace layerfs::upper

@@ -23,10 +23,6 @@ namespace {
 constexpr std::size_t kFlushOneByOne = 32;
 
 /// Where in its file byte 0 of this data is.
-std::uint64_t start_of(const DataName& name) {
-  return name.is_shared() ? to_number(name.ino) % kSharers * tree::kSharedLimit : 0;
-}
-
 std::string directory_name(std::uint8_t index) { return fmt::format("{:02x}", index); }
 
 std::optional<std::uint64_t> find_number(std::string_view name) {

@@ -10,6 +10,7 @@
 #include <cctype>
 #include <chrono>
 #include <thread>
+#include <unordered_map>
 #include <utility>
 
 #include "fs/base/log.h"
@@ -241,7 +242,7 @@ Result<void> restore_data(DeltaCore& core, const std::vector<LogData>& data) {
 Result<void> check_data(DeltaCore& core, const Replay& found) {
   LAYERFS_TRY(core.data->check_directories());
   std::vector<DataName> short_ones;
-  LAYERFS_TRY(core.state.for_each_length([&](const DataName& name, std::uint64_t length) -> Result<void> {
+  const auto check = [&](const DataName& name, std::uint64_t length) -> Result<void> {
     LAYERFS_ASSIGN(const bool reaches, core.data->reaches(name, length));
     if (reaches) return {};
     if (!found.power_failed)
@@ -250,7 +251,17 @@ Result<void> check_data(DeltaCore& core, const Replay& found) {
     short_ones.push_back(name);
     return core.data->access() == DataAccess::kReadOnly ? Result<void>{}
                                                         : core.data->make_reach(name, length);
+  };
+  // Of the places in a shared file the one that reaches farthest, so that each file is asked for once.
+  std::unordered_map<std::uint64_t, std::pair<DataName, std::uint64_t>> farthest;
+  LAYERFS_TRY(core.state.for_each_length([&](const DataName& name, std::uint64_t length) -> Result<void> {
+    if (!name.is_shared()) return check(name, length);
+    const auto [known, is_new] = farthest.try_emplace(file_of(name).number, name, length);
+    const auto& [other, other_length] = known->second;
+    if (!is_new && start_of(other) + other_length < start_of(name) + length) known->second = {name, length};
+    return {};
   }));
+  for (const auto& [number, one] : farthest) LAYERFS_TRY(check(one.first, one.second));
   if (short_ones.empty() || core.data->access() == DataAccess::kReadOnly) return {};
   return core.data->flush(short_ones);
 }

@@ -164,6 +164,8 @@ Result<void> DeltaPersister::make_room() {
       return errno_error(no_room_error_);
   }
   auto made = persist(Extent::kCheckpoint, std::nullopt);
+  // Room that was freed is no reason to try at once where room is not what lacks.
+  if (!made && !is_full_disk(made.error())) core_.has_freed = false;
   // It may have come as far as to give some segments back.
   if (!made && is_full_disk(made.error()) && core_.log->has_room()) made = Result<void>();
   const std::lock_guard lock(mutex_);
@@ -446,6 +448,7 @@ Result<void> DeltaPersister::close() {
   else
     LAYERFS_TRY(exact_checkpoint(Requests::kForget, {}));
   LAYERFS_TRY(core_.data->keep_shared(core_.state.sharers()));
+  core_.checkpoint->drop_reserve();
   return core_.log->close_empty(core_.covered + 1);
 }
 
