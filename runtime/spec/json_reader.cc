@@ -44,6 +44,11 @@ const nlohmann::json* JsonReader::find_array(const char* name) const {
   return nullptr;
 }
 
+bool JsonReader::has_at_most(const char* name) const {
+  if (!present()) return true;
+  return value_->empty() || (value_->size() == 1 && value_->contains(name));
+}
+
 JsonReader JsonReader::object(const char* name) const {
   const nlohmann::json* member = find(name);
   if (member != nullptr && !member->is_object()) {

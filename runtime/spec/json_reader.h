@@ -37,6 +37,8 @@ class JsonReader {
   /// The members of the object `name`, each an object, by their names.
   std::vector<std::pair<std::string, JsonReader>> members(const char* name) const;
   bool has(const char* name) const { return find(name) != nullptr; }
+  /// Whether it has no member besides `name`, which may be missing too.
+  bool has_at_most(const char* name) const;
 
   std::string string(const char* name, std::string otherwise = {}) const;
   /// A string that must be there and not be empty.

@@ -298,8 +298,10 @@ void read_linux(const JsonReader& linux, ContainerSpec& spec) {
   spec.cgroups_path = linux.string("cgroupsPath");
   spec.resources = read_resources(linux.object("resources"));
   JsonReader seccomp = linux.object("seccomp");
-  // An empty profile is none: what Go makes of a structure of which nothing was set.
-  if (seccomp.has("defaultAction") || seccomp.has("syscalls")) spec.seccomp = read_seccomp(seccomp);
+  // An empty profile is none: what Go makes of a structure of which nothing was set. Any other without a
+  // default is an error: a misspelt name must not leave the container unconfined.
+  bool is_none = seccomp.has_at_most("defaultAction") && seccomp.string("defaultAction").empty();
+  if (!is_none) spec.seccomp = read_seccomp(seccomp);
   spec.sysctl = linux.string_map("sysctl");
   spec.masked_paths = read_paths(linux, "maskedPaths");
   spec.readonly_paths = read_paths(linux, "readonlyPaths");

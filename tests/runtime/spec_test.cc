@@ -218,6 +218,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"/linux/resources", R"({"rdma": {"x": {}}})", "linux.resources.rdma"},
         BadField{"/linux/resources", R"({"unified": {"../x": "1"}})", "linux.resources.unified"},
         BadField{"/linux/seccomp", R"({"defaultAction": "SCMP_ACT_X"})", "linux.seccomp.defaultAction"},
+        BadField{"/linux/seccomp", R"({"defaultaction": "SCMP_ACT_ERRNO"})", "linux.seccomp.defaultAction"},
+        BadField{"/linux/seccomp", R"({"defaultAction": "", "flags": []})", "linux.seccomp.defaultAction"},
+        BadField{"/linux/seccomp", R"({"defaultAction": 7})", "linux.seccomp.defaultAction"},
         BadField{"/linux/seccomp", R"({"defaultAction": "SCMP_ACT_NOTIFY"})", "linux.seccomp.defaultAction"},
         BadField{"/linux/seccomp", R"({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"})",
                  "linux.seccomp.listenerMetadata"},
@@ -299,6 +302,10 @@ TEST(ParseSpec, TakesWhatOtherRuntimesTake) {
   EXPECT_EQ(spec->masked_paths, std::vector<std::string>{"/proc/kcore"});
   EXPECT_EQ(spec->readonly_paths, std::vector<std::string>{"/proc/sys"});
   EXPECT_FALSE(spec->seccomp) << "an empty profile is none";
+  config["linux"]["seccomp"] = {{"defaultAction", ""}};
+  spec = parse_spec(config.dump());
+  ASSERT_TRUE(spec) << spec.error().message();
+  EXPECT_FALSE(spec->seccomp) << "so is one whose default is empty";
   EXPECT_FALSE(spec->resources.devices.at(0).allow) << "not allowed is what a missing word means";
   config["linux"]["seccomp"] = {{"defaultAction", "SCMP_ACT_ALLOW"},
                                 {"syscalls", {{{"names", json::array()}, {"action", "SCMP_ACT_ERRNO"}}}}};
