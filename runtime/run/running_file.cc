@@ -2,8 +2,10 @@
 #include "runtime/run/running_file.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -48,7 +50,8 @@ std::string format(const RunningState& state) {
 /// damaged file says is nobody's to empty or to remove.
 bool is_cgroup_of(const std::string& path, const std::string& id) {
   std::size_t slash = path.rfind('/');
-  return path.starts_with('/') && path.substr(slash + 1).starts_with("layerfs-" + id);
+  return path.starts_with('/') && !path.contains("/../") &&
+         path.substr(slash + 1).starts_with("layerfs-" + id);
 }
 
 Result<RunningState> parse(const std::string& text, const std::string& id) {
@@ -112,6 +115,10 @@ Result<std::optional<Opened>> open_running(const std::string& store_root, const 
   auto fd = mount::open_upper_file(directory_of(store_root), id, O_RDWR);
   if (!fd && fd.error().code == ENOENT) return std::nullopt;
   if (!fd) return std::unexpected(fd.error());
+  // Whoever cleans up kills and removes what it names: nobody does that on the word of another user.
+  LAYERFS_ASSIGN(struct stat attributes, stat_fd(fd->get()));
+  if (attributes.st_uid != ::geteuid())
+    return corrupt_error("read state of running container", id, "belongs to another user");
   Opened opened;
   LAYERFS_ASSIGN(bool stale, lock_file(fd->get(), LockMode::kExclusive, LockWait::kNo));
   opened.found.alive = !stale;
@@ -142,6 +149,22 @@ Result<std::vector<Opened>> open_all(const std::string& store_root) {
   return list;
 }
 
+/// Those that are directories of a cgroup hierarchy: elsewhere its files would be whatever lies there.
+std::vector<std::string> real_cgroups(const std::vector<std::string>& paths) {
+  std::vector<std::string> real;
+  for (const std::string& path : paths) {
+    auto directory = open_file(path, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+    if (!directory && directory.error().code == ENOENT) continue;
+    struct statfs found{};
+    if (directory && ::fstatfs(directory->get(), &found) == 0 &&
+        (found.f_type == CGROUP_SUPER_MAGIC || found.f_type == CGROUP2_SUPER_MAGIC))
+      real.push_back(path);
+    else
+      log_warning("'{}' is no cgroup: left alone", path);
+  }
+  return real;
+}
+
 /// A container that was killed while it was made may be a directory without a record.
 Result<void> remove_container(const std::string& store_root, const std::string& id) {
   LAYERFS_ASSIGN(auto store, store::Store::open(store_root, store::StoreAccess::kWrite));
@@ -163,7 +186,7 @@ Result<void> clean_up(const std::string& store_root, const RunningState& state) 
     LAYERFS_ASSIGN(auto start_time, sys::find_start_time(state.pid));
     if (start_time && *start_time == state.start_time) ::kill(state.pid, SIGKILL);
   }
-  sys::CgroupDirs cgroup(state.cgroups);
+  sys::CgroupDirs cgroup(real_cgroups(state.cgroups));
   LAYERFS_TRY(cgroup.kill_all());
   LAYERFS_TRY(cgroup.remove());
   if (state.remove) LAYERFS_TRY(remove_container(store_root, state.id));

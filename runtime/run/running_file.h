@@ -48,7 +48,8 @@ class RunningFile {
   Fd fd_;
 };
 
-/// Whether the container has a live monitor, and what that wrote. nullopt where there is no file.
+/// Whether the container has a live monitor, and what that wrote. nullopt where there is no file. Errors:
+/// kCorrupt where the file is none of this version, or another user's.
 struct FoundRunning {
   RunningState state;
   bool alive = false;

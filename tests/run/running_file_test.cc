@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -55,8 +56,9 @@ TEST_F(RunningFiles, MembersOfAnotherTypeAreAsIfTheyWereNotThere) {
 
 TEST_F(RunningFiles, OnlyTheContainersOwnGroupsAreItsGroups) {
   std::string own = "/sys/fs/cgroup/x/layerfs-" + kId;
-  auto found = read(R"({"version":1,"cgroups":["/sys/fs/cgroup","","/sys/fs/cgroup/layerfs-other",")" + own +
-                    R"(",")" + own + R"(-files","relative/layerfs-)" + kId + "\"]}");
+  std::string others = R"("/sys/fs/cgroup","","/sys/fs/cgroup/layerfs-other","relative/layerfs-)" + kId +
+                       R"(","/sys/fs/cgroup/../x/layerfs-)" + kId + '"';
+  auto found = read(R"({"version":1,"cgroups":[)" + others + R"(,")" + own + R"(",")" + own + R"(-files"]})");
   ASSERT_TRUE(found && *found);
   EXPECT_EQ((*found)->state.cgroups, (std::vector<std::string>{own, own + "-files"}));
 }
@@ -73,6 +75,29 @@ TEST_F(RunningFiles, WhatIsNoRegularFileIsNotReadNorWaitedFor) {
   EXPECT_FALSE(find_running(scratch_.path(), kId));
   sweep_stale(scratch_.path());
   EXPECT_TRUE(std::filesystem::exists(path()));
+}
+
+TEST_F(RunningFiles, AnotherUsersRecordIsNotBelieved) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to give a file away";
+  ASSERT_TRUE(read(R"({"version":1,"remove":true})"));
+  ASSERT_EQ(::chown(path().c_str(), 65534, 65534), 0);
+  auto found = find_running(scratch_.path(), kId);
+  ASSERT_FALSE(found);
+  EXPECT_EQ(found.error().kind, ErrorKind::kCorrupt);
+  EXPECT_NE(found.error().message().find("belongs to another user"), std::string::npos);
+  sweep_stale(scratch_.path());
+  EXPECT_TRUE(std::filesystem::exists(path()));
+}
+
+TEST_F(RunningFiles, WhatIsNoCgroupIsLeftAlone) {
+  std::string group = scratch_.path() + "/layerfs-" + kId;
+  std::filesystem::create_directory(group);
+  std::ofstream(scratch_.path() + "/kept") << "kept";
+  std::filesystem::create_symlink("../kept", group + "/cgroup.kill");
+  ASSERT_TRUE(read(R"({"version":1,"cgroups":[")" + group + "\"]}"));
+  sweep_stale(scratch_.path());
+  EXPECT_EQ(read_file(scratch_.path() + "/kept").value_or(""), "kept");
+  EXPECT_FALSE(std::filesystem::exists(path()));
 }
 
 TEST_F(RunningFiles, WhatWasWrittenIsRead) {
