@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/mount/mount_table.h"
 
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <charconv>
 
 #include "fs/base/sys_file.h"
@@ -101,6 +107,19 @@ Result<std::optional<MountEntry>> find_mount(std::string_view path) {
 
 namespace {
 
+/// The process's user namespace is this process's, or was made by its user (ioctl_ns(2)).
+bool is_of_own_user(int pid) {
+  auto theirs = open_file("/proc/" + std::to_string(pid) + "/ns/user", O_RDONLY);
+  auto own = open_file("/proc/self/ns/user", O_RDONLY);
+  if (!theirs || !own) return false;
+  auto their_place = stat_fd(theirs->get());
+  auto own_place = stat_fd(own->get());
+  if (!their_place || !own_place) return false;
+  if (their_place->st_ino == own_place->st_ino && their_place->st_dev == own_place->st_dev) return true;
+  uid_t owner = 0;
+  return ::ioctl(theirs->get(), NS_GET_OWNER_UID, &owner) == 0 && owner == ::geteuid();
+}
+
 /// The first that `wanted` wants in the mount namespaces of all processes.
 template <class Wanted>
 std::optional<HeldMount> find_anywhere(Wanted wanted) {
@@ -113,7 +132,7 @@ std::optional<HeldMount> find_anywhere(Wanted wanted) {
     auto table = read_file("/proc/" + name + "/mountinfo");
     if (!table) continue;  // it ended, or is another user's
     for (MountEntry& entry : parse_mount_table(*table))
-      if (wanted(entry)) return HeldMount{pid, std::move(entry)};
+      if (wanted(entry, pid)) return HeldMount{pid, std::move(entry)};
   }
   return std::nullopt;
 }
@@ -121,7 +140,7 @@ std::optional<HeldMount> find_anywhere(Wanted wanted) {
 }  // namespace
 
 std::optional<int> find_holder(const MountEntry& entry) {
-  auto held = find_anywhere([&](const MountEntry& other) {
+  auto held = find_anywhere([&](const MountEntry& other, int) {
     return other.device_major == entry.device_major && other.device_minor == entry.device_minor &&
            other.source == entry.source;
   });
@@ -129,7 +148,8 @@ std::optional<int> find_holder(const MountEntry& entry) {
 }
 
 std::optional<HeldMount> find_held(std::string_view source) {
-  return find_anywhere([&](const MountEntry& entry) { return entry.source == source; });
+  return find_anywhere(
+      [&](const MountEntry& entry, int pid) { return entry.source == source && is_of_own_user(pid); });
 }
 
 }  // namespace layerfs::mount

@@ -37,7 +37,8 @@ Result<std::vector<MountEntry>> list_mounts();
 /// of the next one, once this one is gone. nullopt where none is seen, which without rights to look at the
 /// others' means little.
 std::optional<int> find_holder(const MountEntry& entry);
-/// What that process sees of the mounts from a source.
+/// What such a process sees of the mounts from a source. Processes of user namespaces that are neither this
+/// process's own nor made by its user are passed over: anybody may mount under any source in one of theirs.
 struct HeldMount {
   int pid = 0;
   MountEntry entry;

@@ -3,7 +3,9 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -23,6 +25,9 @@ namespace layerfs::run {
 namespace {
 
 using mount::MountEntry;
+
+constexpr int kPatience = 60'000;  // ms for what may be much to write
+constexpr int kDying = 1'000;      // ms
 
 /// The mount at that path of this process, and nothing that lies over it.
 Result<void> write_back_at(const MountEntry& entry) {
@@ -46,6 +51,25 @@ Result<void> join(int pid, const char* kind, std::uint64_t flag) {
   return sys::join_namespace(theirs->get(), flag);
 }
 
+/// The child's exit code. A server that does not answer must not hold this process up: not even the end of a
+/// killed child is waited for without a limit, as a request that such a server has read can't be interrupted.
+/// Errors: ETIMEDOUT.
+Result<int> wait_bounded(pid_t child) {
+  auto pidfd = sys::open_pidfd(child);
+  if (!pidfd) {
+    ::kill(child, SIGKILL);
+    return std::unexpected(pidfd.error());
+  }
+  pollfd end{pidfd->get(), POLLIN, 0};
+  if (::poll(&end, 1, kPatience) <= 0) {
+    ::kill(child, SIGKILL);
+    if (::poll(&end, 1, kDying) > 0) LAYERFS_TRY(sys::wait_child(child));
+    return system_error(ETIMEDOUT, "wait for process", std::to_string(child));
+  }
+  LAYERFS_ASSIGN(int status, sys::wait_child(child));
+  return sys::exit_code(status);
+}
+
 /// In a process of its own, which ends in the other namespaces. The user namespace first: only with its
 /// capabilities may the mount namespace be joined, and a FUSE mount be touched by who is in its user
 /// namespace (allow_other, mount.fuse3(8)).
@@ -61,8 +85,8 @@ Result<void> write_back_in(int pid, const MountEntry& entry) {
     }();
     ::_exit(done ? 0 : done.error().code & 0xff);  // every errno is below 256
   }
-  LAYERFS_ASSIGN(int status, sys::wait_child(child));
-  int code = sys::exit_code(status);
+  auto waited = wait_bounded(child);
+  int code = waited ? *waited : waited.error().code;
   if (code != 0) return system_error(code, "write back the mount seen by process", std::to_string(pid));
   return {};
 }
