@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <functional>
@@ -154,7 +155,14 @@ Result<Served> run_server(const MountRequest& request, const std::string& mountp
 
 Result<Served> resume_server(const MountRequest& request, const std::string& mountpoint,
                              fuse::Handover handover, Fd link) {
-  LAYERFS_ASSIGN(auto stack, MountedStack::open(request, OpenFor::kTakeover, handover.device.get()));
+  auto opened = MountedStack::open(request, OpenFor::kTakeover, handover.device.get());
+  // Unmounted while it waited for the upper: that is an end as any other, and no death for the keeper.
+  if (!opened && opened.error().code == ENODEV) {
+    log_info("{}", opened.error().message());
+    return Served{};
+  }
+  if (!opened) return std::unexpected(std::move(opened).error());
+  auto stack = std::move(*opened);
   LAYERFS_TRY(stack->start_control());
   LAYERFS_ASSIGN(auto server,
                  fuse::FuseServer::take_over(std::move(handover), mountpoint, request.fuse, stack->fs()));

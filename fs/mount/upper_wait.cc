@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/sysmacros.h>
 
 #include <charconv>
@@ -12,7 +13,9 @@
 
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
+#include "fs/fuse/device.h"
 #include "fs/mount/mount_table.h"
+#include "fs/mount/server_process.h"
 #include "fs/upper/delta_upper.h"
 
 namespace layerfs::mount {
@@ -38,6 +41,21 @@ std::optional<std::string> find_place(const MountRequest& request) {
   for (const MountEntry& entry : *mounts)
     if (entry.source == request.fuse.source) return entry.path;
   return std::nullopt;
+}
+
+/// A signal that ends a mount, where one has come; its signals are blocked (prepare_server_process()), and
+/// nobody else takes them before it serves.
+bool takes_ending_signal() {
+  sigset_t set = ending_signals();
+  timespec now{};
+  return ::sigtimedwait(&set, nullptr, &now) > 0;
+}
+
+void unmount_lazily(const MountRequest& request) {
+  auto place = find_place(request);
+  if (!place) return;
+  if (auto done = fuse::unmount_path(*place, fuse::UnmountMode::kLazy); !done)
+    log_warning("{}", done.error().message());
 }
 
 std::unexpected<Error> busy(const MountRequest& request, std::string reason) {
@@ -103,7 +121,10 @@ Result<std::shared_ptr<tree::UpperLayer>> open_upper(const MountRequest& request
         return busy(request, fmt::format("already mounted on '{}'", *place));
       if (waited >= kPatience) return busy(request, fmt::format("{} has it", describe_lock_holder(lock)));
     } else {
-      if (is_gone(device)) return system_error(ENODEV, "take over the mount of upper", request.upper_id);
+      bool told = takes_ending_signal();
+      if (told) unmount_lazily(request);
+      if (told || is_gone(device))
+        return system_error(ENODEV, "take over the mount of upper", request.upper_id);
       if (waited == kFirstWord)
         log_warning("the mount of '{}' waits for {}, which has its upper", request.upper_id,
                     describe_lock_holder(lock));

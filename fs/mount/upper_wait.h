@@ -18,7 +18,7 @@ namespace layerfs::mount {
 /// A mount that starts waits some seconds, and not at all for an upper that is mounted here. One that takes a
 /// live mount over waits as long as that mount is there (`device`; may be -1): its keeper must not take the
 /// wait for a death. Errors: EBUSY with words that say who has the upper; ENODEV where the mount has gone
-/// meanwhile; those of upper::open_delta().
+/// meanwhile, or was unmounted because of one of ending_signals(); those of upper::open_delta().
 Result<std::shared_ptr<tree::UpperLayer>> open_upper(const MountRequest& request, OpenFor what, int device);
 
 /// "process 71 (layerfs commit u name)" of who holds a flock(2) on the file; "another process" where the

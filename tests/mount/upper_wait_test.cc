@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <array>
@@ -10,6 +12,7 @@
 #include <thread>
 
 #include "fs/base/sys_file.h"
+#include "fs/mount/server_process.h"
 #include "tests/base/scratch_dir.h"
 
 namespace layerfs::mount {
@@ -59,6 +62,24 @@ TEST_F(UpperWait, ATakeoverOfAMountThatIsGoneGivesUp) {
   Fd device(ends[1]);
   ::close(ends[0]);  // the writing end of a pipe without readers has an error, as the device of a dead mount
   auto upper = open_upper(request_, OpenFor::kTakeover, device.get());
+  ASSERT_FALSE(upper);
+  EXPECT_EQ(upper.error().code, ENODEV);
+}
+
+TEST_F(UpperWait, ATakeoverThatWaitsEndsByASignal) {
+  sigset_t set = ending_signals();
+  sigset_t before;
+  ASSERT_EQ(::pthread_sigmask(SIG_BLOCK, &set, &before), 0);
+  ::pthread_kill(::pthread_self(), SIGTERM);
+  std::thread server([&] {  // lets go, so that a wait that hears nothing ends too
+    std::this_thread::sleep_for(std::chrono::seconds(2));
+    lock_.reset();
+  });
+  auto upper = open_upper(request_, OpenFor::kTakeover, -1);
+  server.join();
+  timespec now{};
+  ::sigtimedwait(&set, nullptr, &now);
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   ASSERT_FALSE(upper);
   EXPECT_EQ(upper.error().code, ENODEV);
 }
