@@ -64,21 +64,26 @@ Result<void> ControlServer::listen() {
   if (::bind(listener_.get(), address.get(), address.size()) != 0)
     return system_error(errno, "bind control socket", directory_);
   if (::listen(listener_.get(), kMaxConnections) != 0) return system_error(errno, "listen", directory_);
-  stop_ = Fd(::eventfd(0, EFD_CLOEXEC));
-  if (!stop_) return system_error(errno, "eventfd");
+  wake_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_) return system_error(errno, "eventfd");
   return {};
 }
 
 ControlServer::~ControlServer() {
-  std::uint64_t one = 1;
   if (thread_.joinable()) {
-    if (auto told = write_full(stop_.get(), std::as_bytes(std::span(&one, 1))); !told)
-      log_error("{}", told.error().message());
+    stopping_ = true;
+    wake();
     thread_.join();
   }
   if (directory_fd_ && listener_)
     if (auto gone = unlink_at(directory_fd_.get(), kControlName, 0); !gone && gone.error().code != ENOENT)
       log_warning("{}", gone.error().message());
+}
+
+void ControlServer::wake() {
+  std::uint64_t one = 1;
+  if (auto told = write_full(wake_.get(), std::as_bytes(std::span(&one, 1))); !told)
+    log_error("{}", told.error().message());
 }
 
 void ControlServer::run() {
@@ -94,7 +99,7 @@ void ControlServer::run() {
 void ControlServer::serve_once() {
   // Of the connection only its error is waited for; a descriptor below zero is not looked at (poll(2)).
   bool freezes = std::ranges::any_of(connections_, &Connection::freezes);
-  std::vector<pollfd> waits{{.fd = stop_.get(), .events = POLLIN, .revents = 0},
+  std::vector<pollfd> waits{{.fd = wake_.get(), .events = POLLIN, .revents = 0},
                             {.fd = listener_.get(), .events = POLLIN, .revents = 0},
                             {.fd = freezes ? watched_.load() : -1, .events = 0, .revents = 0}};
   const std::size_t first = waits.size();
@@ -104,7 +109,9 @@ void ControlServer::serve_once() {
                      .revents = 0});
   if (::poll(waits.data(), waits.size(), -1) < 0) return;
   if (waits[0].revents != 0) {
-    stopping_ = true;
+    std::uint64_t count = 0;
+    if (::read(wake_.get(), &count, sizeof count) < 0 && errno != EAGAIN)
+      log_warning("read eventfd: {}", errno_text(errno));
     return;
   }
   // Backwards, so that removing one leaves the positions of those still to come.
@@ -132,6 +139,7 @@ void ControlServer::let_pages_arrive() const {
   const auto end = Clock::now() + kMostWaiting;  // others may go on changing the mount all the time
   for (auto quiet_since = Clock::now(); Clock::now() < end;) {
     bool waits = ::poll(&connection, 1, 0) > 0;
+    if (waits && (connection.revents & POLLERR) != 0) return;  // the mount is gone
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     if (waits)
       quiet_since = Clock::now();
@@ -144,6 +152,7 @@ Result<void> ControlServer::watch_connection(int device) {
   device_ = Fd(::fcntl(device, F_DUPFD_CLOEXEC, 0));
   if (!device_) return system_error(errno, "duplicate the connection");
   watched_ = device_.get();
+  wake();  // a client that froze already is from now on waited for with it
   return {};
 }
 

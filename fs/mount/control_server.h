@@ -43,6 +43,7 @@ class ControlServer {
   };
   ControlServer(std::string directory, unionfs::UnionFs& fs, std::function<std::string()> stats);
   Result<void> listen();
+  void wake();
   void run();
   void serve_once();
   void accept_one();
@@ -63,8 +64,8 @@ class ControlServer {
   std::function<std::string()> stats_;
   Fd directory_fd_;
   Fd listener_;
-  Fd stop_;  // eventfd: readable once the destructor runs
-  bool stopping_ = false;
+  Fd wake_;  // eventfd: readable once the destructor runs, or there is a connection to watch
+  std::atomic<bool> stopping_ = false;
   Fd device_;  // set before `watched_`, which the thread reads
   std::atomic<int> watched_{-1};
   std::vector<Connection> connections_;

@@ -120,6 +120,39 @@ TEST_F(ControlTest, TheEndOfTheMountThaws) {
   EXPECT_TRUE(mount_stats(directory_));
 }
 
+TEST_F(ControlTest, TheEndOfTheMountThawsWhatWasFrozenBeforeItWasWatched) {
+  auto server = start();
+  auto frozen = freeze_upper(directory_);
+  ASSERT_TRUE(frozen && *frozen);
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+  Fd connection(ends[1]);
+  ::close(ends[0]);
+  ASSERT_TRUE(server->watch_connection(connection.get()));
+  std::atomic<bool> made = false;
+  std::thread writer([&] {
+    EXPECT_TRUE(make_file("held-back"));
+    made = true;
+  });
+  for (int i = 0; i < 1000 && !made; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_TRUE(made);
+  frozen->reset();  // so that the writer ends in any case
+  writer.join();
+}
+
+TEST_F(ControlTest, AMountThatIsGoneHasNoPagesUnderWay) {
+  auto server = start();
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+  Fd connection(ends[1]);
+  ::close(ends[0]);
+  ASSERT_TRUE(server->watch_connection(connection.get()));
+  auto began = std::chrono::steady_clock::now();
+  auto frozen = freeze_upper(directory_);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::milliseconds(1500));
+  EXPECT_TRUE(frozen) << frozen.error().message();
+}
+
 TEST_F(ControlTest, TheEndOfTheServerThaws) {
   auto server = start();
   auto frozen = freeze_upper(directory_);
