@@ -74,11 +74,22 @@ void InterruptWatch::watch() {
   caught_ = static_cast<int>(info.ssi_signo);
   while (::poll(waits.data(), 1, kGrace) < 0) {
   }
-  if (waits[0].revents == 0) end_by(caught_);
+  if (waits[0].revents != 0) return;
+  // One that came meanwhile was part of the same request: timeout(1) signals both the process and its group.
+  bool is_told_again = false;
+  while (is_met_ && !is_told_again) {
+    while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
+    }
+    if (::poll(waits.data(), waits.size(), -1) < 0) continue;
+    if (waits[0].revents != 0) return;
+    is_told_again = true;
+  }
+  end_by(caught_);
 }
 
 Result<void> InterruptWatch::check() const {
   if (caught_ == 0) return {};
+  is_met_ = true;
   return system_error(EINTR, "signal", std::to_string(caught_));
 }
 

@@ -5,7 +5,7 @@
 //
 // (1) To be made before any other thread: the signals are blocked in all that are started later.
 // (2) What does not come to its next step within some seconds (it waits for a pipe) ends by the signal then,
-//     without cleaning up.
+//     without cleaning up. What has met it may clean up for as long as it takes, or until a further signal.
 // (3) A signal that the caller ignores (nohup(1)) stays ignored.
 #pragma once
 
@@ -38,6 +38,7 @@ class InterruptWatch {
   Fd signals_;
   Fd done_;
   std::atomic<int> caught_{0};
+  mutable std::atomic<bool> is_met_ = false;  ///< check() has told the work
   std::thread thread_;
 };
 
