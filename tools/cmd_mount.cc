@@ -6,11 +6,13 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstdlib>
 #include <ctime>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fs/base/log.h"
@@ -20,7 +22,6 @@
 #include "fs/mount/mount_options.h"
 #include "fs/mount/mount_table.h"
 #include "fs/store/store.h"
-#include "tools/cmd_containers.h"
 #include "tools/cmd_image_view.h"
 #include "tools/cmd_store_access.h"
 
@@ -112,7 +113,10 @@ Result<mount::MountFlags> mount_flags(const MountArguments& arguments) {
 /// The source of a mount without an upper: the beginnings of its chain and of its store's digest, for there
 /// is nothing else to name.
 Result<std::string> read_only_source(const store::Store& store, const Digest& chain) {
-  LAYERFS_ASSIGN(std::string root, absolute_store_root(store.root()));
+  // One store has one name, by whichever path it was given.
+  std::unique_ptr<char, decltype(&std::free)> real(::realpath(store.root().c_str(), nullptr), &std::free);
+  if (!real) return system_error(errno, "resolve", store.root());
+  std::string_view root(real.get());
   return fmt::format("{}{}.{}", mount::kSourcePrefix, chain.hex().substr(0, 16),
                      sha256(std::as_bytes(std::span(root))).hex().substr(0, 8));
 }
