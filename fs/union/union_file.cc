@@ -151,7 +151,8 @@ Result<void> Union::fallocate_once(Ino ino, int mode, std::uint64_t offset, std:
   if ((punch || zero) && offset < node.size)
     LAYERFS_TRY(zero_locked(set, ino, node, offset, std::min(end, node.size) - offset));
   // Zeroing gave them back. Where others have taken them meanwhile, the zeros are right without.
-  if (zero) static_cast<void>(allocate_locked(ino, node, offset, length));
+  if (zero) [[maybe_unused]]
+    auto again = allocate_locked(ino, node, offset, length);
   if (!punch && !keep_size && end > node.size) {
     LAYERFS_TRY(extend_locked(ino, node, end));
     node.size = end;

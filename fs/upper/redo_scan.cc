@@ -255,10 +255,10 @@ const char* RedoScan::find_damage(std::uint64_t last) const {
   if (header_.version < 4) return nullptr;
   if (segment_count_ < header_.segments) return "it was cut short";
   bool beyond = false;
-  static_cast<void>(for_each_beyond(last, [&](std::uint64_t, std::string_view) -> Result<void> {
+  [[maybe_unused]] auto seen = for_each_beyond(last, [&](std::uint64_t, std::string_view) -> Result<void> {
     beyond = true;
     return {};
-  }));
+  });
   if (beyond) return "records in the middle are damaged";
   for (const ScannedSegment& segment : segments_)
     if (segment.end_seq == last + 1 &&
