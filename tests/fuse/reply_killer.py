@@ -64,10 +64,14 @@ class Director:
         self.killed = 0
 
     def trace(self, process):
+        """Every thread of it; when this comes back each has stopped once, so that none of its calls goes unseen: one that
+        still had to stop could come back from read(2) with the request, and only then begin to tell of its calls."""
         for thread in map(int, os.listdir("/proc/%d/task" % process)):
             for request, data in ((PTRACE_SEIZE, OPTIONS), (PTRACE_INTERRUPT, 0)):
                 if LIBC.ptrace(request, thread, None, data) != 0:
                     raise OSError(ctypes.get_errno(), "ptrace")
+            os.waitpid(thread, WALL)
+            LIBC.ptrace(PTRACE_SYSCALL, thread, None, 0)
 
     @staticmethod
     def memory(thread, address, size):

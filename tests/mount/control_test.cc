@@ -18,6 +18,7 @@
 #include "fs/mount/control_server.h"
 #include "fs/tree/memory_tree.h"
 #include "fs/upper/memory_upper.h"
+#include "tests/base/sanitizer.h"
 #include "tests/base/scratch_dir.h"
 
 namespace layerfs::mount {
@@ -149,7 +150,7 @@ TEST_F(ControlTest, AMountThatIsGoneHasNoPagesUnderWay) {
   ASSERT_TRUE(server->watch_connection(connection.get()));
   auto began = std::chrono::steady_clock::now();
   auto frozen = freeze_upper(directory_);
-  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::milliseconds(1500));
+  EXPECT_LT(std::chrono::steady_clock::now() - began, patience(std::chrono::milliseconds(1500)));
   EXPECT_TRUE(frozen) << frozen.error().message();
 }
 

@@ -9,6 +9,7 @@
 #include <functional>
 #include <thread>
 
+#include "tests/base/sanitizer.h"
 #include "tests/store/fault_points.h"
 #include "tests/store/support.h"
 
@@ -18,11 +19,7 @@ namespace {
 using fault::Action;
 
 // Every call in an ordinary build; sanitizers see the same code paths at each fifth.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int kStep = 5;
-#else
-constexpr int kStep = 1;
-#endif
+constexpr int kStep = kSanitized ? 5 : 1;
 using Work = std::function<Result<void>(Store&)>;
 
 class CrashTest : public StoreTest {

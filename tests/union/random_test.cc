@@ -16,6 +16,7 @@
 #include "fs/base/sys_file.h"
 #include "fs/upper/delta_open.h"
 #include "fs/upper/memory_upper.h"
+#include "tests/base/sanitizer.h"
 #include "tests/base/scratch_dir.h"
 #include "tests/union/random_run.h"
 #include "tests/union/union_check.h"
@@ -31,11 +32,7 @@ std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
   return text ? std::strtoull(text, nullptr, 10) : otherwise;
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::uint64_t kDefaultOps = 12'000;
-#else
-constexpr std::uint64_t kDefaultOps = 100'000;
-#endif
+constexpr std::uint64_t kDefaultOps = kSanitized ? 12'000 : 100'000;
 constexpr std::size_t kSequence = 1000;
 
 // kPower: a delta whose machine has no power any more before each remount, just after a flush.
