@@ -51,6 +51,7 @@ class Served {
     device_ = Fd(ends[0]);
     requests_ = Fd(ends[1]);
     EXPECT_TRUE(pool_.start());
+    std::lock_guard lock(mutex_);  // who watches may start others at once
     threads_.emplace_back([this] { pool_.watch(device_.get()); });
   }
 
