@@ -46,8 +46,8 @@ constexpr FlagName kHelperFlags[] = {{MS_NOEXEC, "noexec"},
                                      {MS_SYNCHRONOUS, "sync"},
                                      {MS_DIRSYNC, "dirsync"}};
 /// It does not know these either, but they ask for nothing that a FUSE mount does not do anyway: the server
-/// says when a file was read.
-constexpr unsigned long kImplied = MS_RELATIME | MS_STRICTATIME;
+/// says when a file was read, and keeps all times itself.
+constexpr unsigned long kImplied = MS_RELATIME | MS_STRICTATIME | MS_LAZYTIME;
 
 unsigned long flags_beyond_helper(const FuseOptions& options) {
   unsigned long known = kImplied;

@@ -4,6 +4,8 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <iterator>
 #include <sstream>
 
 #include "fs/base/sys_file.h"
@@ -43,7 +45,11 @@ constexpr KernelOption kKernelOptions[] = {
     {"noexec", 0, MS_NOEXEC},
     {"noatime", kAccessTimes, MS_NOATIME},
     {"relatime", kAccessTimes, MS_RELATIME},
+    {"norelatime", MS_RELATIME, 0},
     {"strictatime", kAccessTimes, MS_STRICTATIME},
+    {"nostrictatime", MS_STRICTATIME, 0},
+    {"lazytime", 0, MS_LAZYTIME},
+    {"nolazytime", MS_LAZYTIME, 0},
     {"diratime", MS_NODIRATIME, 0},
     {"nodiratime", 0, MS_NODIRATIME},
     {"async", MS_SYNCHRONOUS, 0},
@@ -53,13 +59,15 @@ constexpr KernelOption kKernelOptions[] = {
     {"nosymfollow", 0, kNoSymlinkFollowing},
 };
 
-/// What fstab(5) says to mount(8) and not to a file system, and names that layerfs gives itself.
+/// What changes nothing: what mount(8) and fstab(5) say to others than a file system, what is so anyway, and names
+/// that layerfs gives itself.
 bool is_for_others(std::string_view item) {
-  constexpr std::string_view kWords[] = {"defaults", "auto",  "noauto", "user",   "nouser",
-                                         "users",    "owner", "nofail", "_netdev"};
-  for (std::string_view word : kWords)
-    if (item == word) return true;
-  return item.starts_with("fsname=") || item.starts_with("subtype=") || item.starts_with("x-");
+  constexpr std::string_view kWords[] = {"defaults", "auto",    "noauto",  "user",   "nouser",    "users",
+                                         "owner",    "group",   "nofail",  "silent", "loud",      "_netdev",
+                                         "noowner",  "nousers", "nogroup", "nomand", "noiversion"};
+  constexpr std::string_view kBeginnings[] = {"fsname=", "subtype=", "comment=", "x-", "X-"};
+  return std::ranges::find(kWords, item) != std::end(kWords) ||
+         std::ranges::any_of(kBeginnings, [&](std::string_view begins) { return item.starts_with(begins); });
 }
 
 /// False where there is no such option.

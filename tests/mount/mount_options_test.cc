@@ -28,11 +28,21 @@ TEST(MountOptions, TheKernelsAreFlagsOfMount) {
   flags = apply_mount_options(*flags, "exec,diratime,async,symfollow,noatime");
   ASSERT_TRUE(flags);
   EXPECT_EQ(flags->mount_flags, MS_DIRSYNC | MS_NOATIME);
+  flags = apply_mount_options(*flags, "relatime,lazytime");
+  ASSERT_TRUE(flags);
+  EXPECT_EQ(flags->mount_flags, MS_DIRSYNC | MS_RELATIME | MS_LAZYTIME);
+  flags = apply_mount_options(*flags, "norelatime,nolazytime");
+  ASSERT_TRUE(flags);
+  EXPECT_EQ(flags->mount_flags, MS_DIRSYNC);
+  flags = apply_mount_options(*flags, "strictatime,nostrictatime");
+  ASSERT_TRUE(flags);
+  EXPECT_EQ(flags->mount_flags, MS_DIRSYNC);
 }
 
 TEST(MountOptions, WhatFstabSaysToOthersChangesNothing) {
   for (const char* list :
-       {"defaults", "noauto,nofail,_netdev,user,users,x-systemd.automount", "fsname=name,subtype=type"}) {
+       {"defaults", "noauto,nofail,_netdev,user,users,x-systemd.automount", "fsname=name,subtype=type",
+        "group,nogroup,owner,noowner,nousers,comment=of,X-mount.mkdir,silent,loud,nomand,noiversion"}) {
     auto flags = apply_mount_options({.suid = true, .mount_flags = MS_NOEXEC}, list);
     ASSERT_TRUE(flags) << list;
     EXPECT_EQ(*flags, (MountFlags{.suid = true, .mount_flags = MS_NOEXEC})) << list;
@@ -40,7 +50,7 @@ TEST(MountOptions, WhatFstabSaysToOthersChangesNothing) {
 }
 
 TEST(MountOptions, UnknownOnesAndWhatIsNotDoneAreNamed) {
-  for (const char* name : {"flush", "atime", "fsname", "lowerdir=a"}) {
+  for (const char* name : {"flush", "atime", "fsname", "comment", "mand", "lowerdir=a"}) {
     auto flags = apply_mount_options({}, std::string("ro,") + name);
     ASSERT_FALSE(flags) << name;
     EXPECT_EQ(flags.error().kind, ErrorKind::kInvalid);
