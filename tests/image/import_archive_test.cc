@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "fs/image/dir_source.h"
-#include "tests/base/sanitizer.h"
+#include "tests/base/time_bound.h"
 #include "tests/image/import_support.h"
 #include "tests/image/tar_reading.h"
 
@@ -199,11 +199,11 @@ TEST_F(ImportArchive, NamesOfAnImageAreLimited) {
   EXPECT_THAT(import_error("docker-archive:" + (dir_ / "many.tar")),
               HasSubstr("100000 names for the image, more than 1000"));
   options_.limits.names = 100'000;
-  auto start = std::chrono::steady_clock::now();
+  const ProcessorTimer timer;
   EXPECT_TRUE(import("docker-archive:" + (dir_ / "many.tar")));
   EXPECT_TRUE(import("docker-archive:" + (dir_ / "many.tar")));
   EXPECT_EQ(store_->list_images()->size(), 100'000U);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, patience(std::chrono::seconds(30)));
+  EXPECT_LT(timer.elapsed(), patience(std::chrono::seconds(30)));
 }
 
 TEST_F(ImportArchive, ATarCutAnywhereIsRefusedWhetherCompressedOrNot) {

@@ -18,8 +18,8 @@
 #include "fs/mount/control_server.h"
 #include "fs/tree/memory_tree.h"
 #include "fs/upper/memory_upper.h"
-#include "tests/base/sanitizer.h"
 #include "tests/base/scratch_dir.h"
+#include "tests/base/time_bound.h"
 
 namespace layerfs::mount {
 namespace {

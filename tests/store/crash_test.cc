@@ -9,7 +9,7 @@
 #include <functional>
 #include <thread>
 
-#include "tests/base/sanitizer.h"
+#include "tests/base/time_bound.h"
 #include "tests/store/fault_points.h"
 #include "tests/store/support.h"
 
