@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
+#include <filesystem>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -79,6 +80,23 @@ Result<std::string> absolute_volume(const std::string& text) {
   std::array<char, 4096> here;
   if (::getcwd(here.data(), here.size()) == nullptr) return system_error(errno, "--volume", text);
   return join_path(here.data(), source) + text.substr(colon);
+}
+
+/// What Podman gives to no user either (podman-run(1), volume option U): the system's directories, and the caller's
+/// home.
+Result<void> refuse_to_own(const plan::Volume& volume) {
+  constexpr std::string_view kSystem[] = {
+      "/",     "/bin", "/boot",  "/dev",   "/etc", "/etc/passwd", "/etc/pki", "/etc/shadow",
+      "/home", "/lib", "/lib64", "/media", "/opt", "/proc",       "/root",    "/run",
+      "/sbin", "/srv", "/sys",   "/tmp",   "/usr", "/var",        "/var/lib", "/var/log"};
+  const char* home = std::getenv("HOME");
+  auto is_source = [&](std::string_view path) {
+    std::error_code missing;  // then the mount says so
+    return std::filesystem::equivalent(volume.source, path, missing);
+  };
+  if (std::ranges::none_of(kSystem, is_source) && !is_source(home == nullptr ? "" : home)) return {};
+  return invalid_error("--volume", volume.source,
+                       "with option 'U' it would change its owner, and is not yours to give");
 }
 
 /// DEVICE:RATE, as Podman takes it: a block device's path, and bytes or operations a second.
@@ -256,6 +274,7 @@ Result<plan::RunOptions> make_run_options(const RunArguments& arguments) {
   for (const auto& text : arguments.volumes) {
     LAYERFS_ASSIGN(std::string absolute, absolute_volume(text));
     LAYERFS_ASSIGN(auto volume, plan::parse_volume(absolute));
+    if (volume.owned_by_user) LAYERFS_TRY(refuse_to_own(volume));
     options.volumes.push_back(std::move(volume));
   }
   options.tmpfs = arguments.tmpfs;

@@ -16,6 +16,7 @@
 #include "fs/base/check.h"
 #include "runtime/container/root_walk.h"
 #include "runtime/container/tmpfs_copy.h"
+#include "runtime/container/tree_owner.h"
 #include "runtime/plan/id_map.h"
 #include "runtime/plan/user_lookup.h"
 
@@ -311,6 +312,7 @@ class Runner {
       if (tree) return attach(step, tree.get());
     }
     if (!source) return std::unexpected(source.error());
+    LAYERFS_TRY(give_to_user(step, source->get()));
     LAYERFS_ASSIGN(struct stat st, calls_.stat_fd(source->get()));
     LAYERFS_ASSIGN(Fd target, open_target(step.target,
                                           S_ISDIR(st.st_mode) ? TargetKind::kDirectory : TargetKind::kFile));
@@ -343,7 +345,13 @@ class Runner {
     return attach(step, tree.get());
   }
 
+  Result<void> give_to_user(const MountStep& step, int source) const {
+    if (!step.owned_by_user) return {};
+    return own_tree(source, context_.process.uid, context_.process.gid);
+  }
+
   Result<void> attach(const MountStep& step, int tree_fd) {
+    LAYERFS_TRY(give_to_user(step, tree_fd));
     LAYERFS_ASSIGN(struct stat st, calls_.stat_fd(tree_fd));
     LAYERFS_ASSIGN(Fd target, open_target(step.target,
                                           S_ISDIR(st.st_mode) ? TargetKind::kDirectory : TargetKind::kFile));

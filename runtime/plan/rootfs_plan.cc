@@ -48,6 +48,7 @@ MountStep to_step(const spec::Mount& mount, const MountOptions& options) {
   step.bind = options.bind;
   step.recursive = options.recursive;
   step.copy_up = options.copy_up;
+  step.owned_by_user = mount.owned_by_user;
   step.recursive_set = options.recursive_set;
   step.recursive_clear = options.recursive_clear;
   for (auto propagation : options.propagation) step.propagation.push_back(spec::mount_flags(propagation));

@@ -127,8 +127,10 @@ Result<void> add_user_mounts(const RunOptions& options, std::vector<spec::Mount>
     }
     mounts.push_back(std::move(mount));
   }
-  for (const auto& volume : options.volumes)
+  for (const auto& volume : options.volumes) {
     mounts.push_back({volume.destination, "bind", volume.source, volume.options});
+    mounts.back().owned_by_user = volume.owned_by_user;
+  }
   return {};
 }
 
@@ -208,6 +210,8 @@ Result<Volume> parse_volume(std::string_view text) {
     constexpr std::string_view kMeaningless[] = {"z", "Z", "cached", "delegated", "consistent"};
     if (option == "bind") {
       volume.options.front() = "bind";
+    } else if (option == "U") {
+      volume.owned_by_user = true;
     } else if (spec::find_propagation(option)) {
       propagates = true;
       flags.emplace_back(option);

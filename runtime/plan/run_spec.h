@@ -20,6 +20,7 @@ struct Volume {
   std::string source;  ///< on the host, absolute
   std::string destination;
   std::vector<std::string> options;
+  bool owned_by_user = false;  ///< option U
   bool operator==(const Volume&) const = default;
 };
 

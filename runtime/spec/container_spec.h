@@ -54,6 +54,8 @@ struct Mount {
   std::vector<std::string> options;
   std::vector<IdMapping> uid_mappings;  ///< from the ids of the source to those of the mount
   std::vector<IdMapping> gid_mappings;
+  /// Not of the specification: the source of a bind mount becomes the user's whom the process runs as.
+  bool owned_by_user = false;
 };
 
 /// An interface of the host that becomes the container's.

@@ -267,6 +267,8 @@ TEST(RunOptions, Volumes) {
   EXPECT_EQ(*parse_volume("/a:/b:ro,rslave"),
             (Volume{"/a", "/b", {"rbind", "nosuid", "nodev", "ro", "rslave"}}));
   EXPECT_EQ(parse_volume("/a:/b:bind")->options.front(), "bind");
+  EXPECT_FALSE(parse_volume("/a:/b:z")->owned_by_user);
+  EXPECT_TRUE(parse_volume("/a:/b:ro,U")->owned_by_user);
   for (const char* text : {"/a", "a:/b", "/a:b", "/a:/", "/a:/b:what", ":/b", "/a:"})
     EXPECT_FALSE(parse_volume(text)) << text;
 }
