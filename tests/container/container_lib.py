@@ -3,7 +3,8 @@
 ordinary user, and a look at what is left behind.
 
 A test is a function whose name begins with `test_`; main() runs those of the caller's module and prints a line each.
-Exit status 0, 1, or 77 (with the reason) where this machine cannot run them.
+Exit status 0, 1, or 77 (with the reason) where this machine cannot run them. What is not for every WHO says so by @only.
+What not every machine can run is @apart: a test of ctest by itself, so that ctest's summary names and counts its skip.
 """
 import glob
 import json
@@ -29,7 +30,24 @@ class Skip(Exception):
 
 
 def skip(reason):
+    """Says that this machine cannot run a test. Only for one that is @apart, or for all of a script."""
     raise Skip(reason)
+
+
+def only(*who):
+    """The test says nothing about others than `who`, and is not run for them."""
+    def mark(test):
+        test.who = who
+        return test
+    return mark
+
+
+def apart(*who):
+    """As only(), and main() runs the test only when it is asked for by name, as ../support/apart.cmake does."""
+    def mark(test):
+        test.who, test.apart = who, True
+        return test
+    return mark
 
 
 class Stage:
@@ -235,18 +253,22 @@ def wait_for(condition, what, timeout=20):
 
 def main(tests, with_image=True):
     """main(globals()): usage TEST LAYERFS WHO [NAME...]. Without the image where only layerfs-oci is tested."""
-    if len(sys.argv) < 3:
+    if len(sys.argv) < 3 or sys.argv[2] not in USERS:
         sys.exit("usage: %s LAYERFS root|user|single [TEST...]" % sys.argv[0])
+    who, names = sys.argv[2], sys.argv[3:]
+    chosen = {name: test for name, test in tests.items() if name.startswith("test_") and
+              who in getattr(test, "who", USERS) and (name in names if names else not hasattr(test, "apart"))}
+    if not chosen or not set(names) <= set(chosen):
+        sys.exit("%s: for %s there is no %s" % (sys.argv[0], who, " or ".join(set(names) - set(chosen)) or "test"))
     try:
-        stage = Stage(sys.argv[1], sys.argv[2], with_image)
+        stage = Stage(sys.argv[1], who, with_image)
     except Skip as reason:
         print("skipped: %s" % reason)
         sys.exit(77)
     failed = skipped = passed = 0
+    unseen = []  # skipped, and ctest does not know
     try:
-        for name, test in list(tests.items()):
-            if not name.startswith("test_") or (sys.argv[3:] and name not in sys.argv[3:]):
-                continue
+        for name, test in chosen.items():
             started = time.monotonic()
             try:
                 test(stage)
@@ -255,10 +277,14 @@ def main(tests, with_image=True):
                 outcome, passed = "ok", passed + 1
             except Skip as reason:
                 outcome, skipped = "skipped: %s" % reason, skipped + 1
+                unseen += [] if hasattr(test, "apart") else [name]
             except Exception:
                 outcome, failed = "FAILED\n" + traceback.format_exc(), failed + 1
             print("%-6s %-40s %5.2f s  %s" % (stage.who, name, time.monotonic() - started, outcome), flush=True)
     finally:
         stage.close()
     print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
+    if passed and unseen:
+        failed += len(unseen)
+        print("not @apart, but skipped: %s" % " ".join(unseen))
     sys.exit(1 if failed else 77 if not passed else 0)

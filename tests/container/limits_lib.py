@@ -37,19 +37,6 @@ def own_group():
     return unified[0] + own[0] if unified and own else None
 
 
-def has_cgroups(stage):
-    """Root, and an ordinary user whose group's parent is theirs (delegated; v2 only)."""
-    if stage.who == "root":
-        return True
-    own = own_group()
-    return own is not None and os.stat(os.path.dirname(own)).st_uid == stage.account.pw_uid
-
-
-def need_cgroups(stage):
-    if not has_cgroups(stage):
-        skip("this user has no cgroup of its own here")
-
-
 def disk_of(path):
     """The block device, (path, major, minor), that `path` is on."""
     number = os.stat(path).st_dev

@@ -10,6 +10,20 @@ import tempfile
 import time
 
 
+class Skip(Exception):
+    """Its words say why this machine cannot run a test, which is apart."""
+
+
+def apart(function):
+    """What not every machine can run: only when it is asked for by name, as ../support/apart.cmake does."""
+    function.apart = True
+    return function
+
+
+def is_apart(function):
+    return hasattr(function, "apart")
+
+
 class Layerfs:
     def __init__(self, program):
         self.program = program

@@ -19,6 +19,12 @@ need() {
   local tool
   for tool in "$@"; do command -v "$tool" >/dev/null || skip "$tool is not installed"; done
 }
+# At the end: what a script did without a tool has passed, and what it left out for want of it is a skip that is seen.
+end_without() { # end_without TOOL...
+  local tool
+  for tool in "$@"; do command -v "$tool" >/dev/null || skip "$tool is not installed; all that needs none has passed"; done
+  say "done"
+}
 need_root() { [ "$(id -u)" = 0 ] || skip "unpacking owners, devices and trusted xattrs needs root"; }
 need_fuse() {
   [ -c /dev/fuse ] || skip "there is no /dev/fuse"
