@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -71,11 +72,13 @@ TEST_F(UpperWait, ATakeoverThatWaitsEndsByASignal) {
   sigset_t before;
   ASSERT_EQ(::pthread_sigmask(SIG_BLOCK, &set, &before), 0);
   ::pthread_kill(::pthread_self(), SIGTERM);
+  std::atomic<bool> ended{false};
   std::thread server([&] {  // lets go, so that a wait that hears nothing ends too
-    std::this_thread::sleep_for(std::chrono::seconds(2));
+    for (int i = 0; i < 3000 && !ended; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     lock_.reset();
   });
   auto upper = open_upper(request_, OpenFor::kTakeover, -1);
+  ended = true;
   server.join();
   timespec now{};
   ::sigtimedwait(&set, nullptr, &now);
