@@ -71,8 +71,8 @@ struct DeltaCore {
   std::uint64_t last_change = 0;  // the last record that is not a mark
   RecentRequests requests;
 
-  /// Something was removed since a checkpoint did not find room.
-  std::atomic<bool> has_freed{false};
+  /// Something was removed since a checkpoint that found no room, for all that is known.
+  std::atomic<bool> has_freed{true};
 
   mutable std::shared_mutex state_mutex;
   DeltaState state;

@@ -11,14 +11,15 @@
 #include <chrono>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
+#include "fs/upper/checkpoint_fill.h"
 #include "fs/upper/delta_codec.h"
 #include "fs/upper/delta_core.h"
 #include "fs/upper/delta_records.h"
-#include "fs/upper/delta_snapshot.h"
 #include "fs/upper/delta_upper_impl.h"
 #include "fs/upper/upper_file.h"
 
@@ -38,6 +39,8 @@ struct Replay {
   LogHeader header;
   std::uint64_t last_seq = 0;  ///< of the last record that counts
   std::vector<LogData> data;   ///< to be put back into the data files, in order; views of the log's bytes
+  /// Data that records of the log erased. An earlier state, which a power failure may leave, has it still.
+  std::vector<DataName> erased;
 };
 
 std::string checkpoint_path(const std::string& directory) { return join_path(directory, "checkpoint"); }
@@ -156,6 +159,10 @@ Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, cons
     const auto node = core.state.find_node(data.name.ino);
     return !node || node->content != data.name.content;  // erased since, or moved and flushed there
   });
+  for (const DataName& name : effects.erased) {
+    const auto node = core.state.find_node(name.ino);
+    if (!node || node->content != name.content) found.erased.push_back(name);
+  }
   if (found.last_seq < meta.needs)
     return corrupt_error("open", log_path(core.directory), "it ends before what the checkpoint needs");
   if (core.tail == LogTail::kMoves) {
@@ -203,7 +210,7 @@ Result<T> named(Result<T> result, const std::string& path) {
 
 /// Brings the replayed state into the checkpoint and begins the log anew: its old records no longer count.
 Result<void> start_over(DeltaCore& core, const RedoLog::Settings& settings, const RedoScan& scan,
-                        const Replay& found, std::uint64_t covered) {
+                        Replay& found, std::uint64_t covered) {
   if (found.last_seq > covered) {
     if (!found.power_failed) LAYERFS_TRY(core.data->flush_all());
     const auto walk = [&](BodyVisitor visit) -> Result<void> {
@@ -217,9 +224,10 @@ Result<void> start_over(DeltaCore& core, const RedoLog::Settings& settings, cons
       LAYERFS_TRY(write_changed_records(core, sink, walk));
       return sink.put(kMetaKey, encode_meta({found.last_seq, found.last_seq, core.state.next_ino()}));
     };
-    LAYERFS_TRY(core.checkpoint->append(fill));
+    LAYERFS_TRY(core.checkpoint->append(fill, Room::kTakeAll));
     core.covered = found.last_seq;
   }
+  found.erased.clear();  // no earlier state is left
   LAYERFS_ASSIGN(core.log, RedoLog::start(log_path(core.directory), settings, found.last_seq + 1));
   // Or a header that says volatile would go on standing for what has been flushed now.
   return settings.is_volatile ? Result<void>{} : core.log->flush();
@@ -236,19 +244,38 @@ Result<void> restore_data(DeltaCore& core, const std::vector<LogData>& data) {
   return core.data->flush(names);
 }
 
+/// After a crash: removes data that no inode has. What the log has erased goes with the next flush, which puts
+/// that on disk (DELTA.md, invariant 5).
+Result<void> remove_unnamed_data(DeltaCore& core, const Replay& found) {
+  std::unordered_set<std::uint64_t> erased;
+  std::vector<tree::Ino> erased_places;
+  for (const DataName& name : found.erased) {
+    if (name.is_shared())
+      erased_places.push_back(name.ino);
+    else
+      erased.insert(to_number(name.ino));
+  }
+  core.data->note_shared(erased_places);
+  core.data->doom(found.erased);
+  core.erased = found.erased;
+  return core.data->remove_unless([&](tree::Ino ino) {
+    const auto node = core.state.find_node(ino);
+    return (node && node->content == tree::ContentKind::kData) || erased.contains(to_number(ino));
+  });
+}
+
 /// Holds what the state says of data files against what is there. A power failure leaves those shorter that
-/// were cut after the last mark: where it is put right, they become as long as they are to be. Errors:
-/// kCorrupt.
+/// were cut after the last mark: where it is put right, they become as long as they are to be. That needs no
+/// flush: until there is one, a power failure leaves a log that was not closed, so that it is done again.
+/// Errors: kCorrupt.
 Result<void> check_data(DeltaCore& core, const Replay& found) {
   LAYERFS_TRY(core.data->check_directories());
-  std::vector<DataName> short_ones;
   const auto check = [&](const DataName& name, std::uint64_t length) -> Result<void> {
     LAYERFS_ASSIGN(const bool reaches, core.data->reaches(name, length));
     if (reaches) return {};
     if (!found.power_failed)
       return corrupt_error("open", fmt::format("data of inode {}", to_number(name.ino)),
                            "the data file is shorter than what was written to it");
-    short_ones.push_back(name);
     return core.data->access() == DataAccess::kReadOnly ? Result<void>{}
                                                         : core.data->make_reach(name, length);
   };
@@ -262,14 +289,12 @@ Result<void> check_data(DeltaCore& core, const Replay& found) {
     return {};
   }));
   for (const auto& [number, one] : farthest) LAYERFS_TRY(check(one.first, one.second));
-  if (short_ones.empty() || core.data->access() == DataAccess::kReadOnly) return {};
-  return core.data->flush(short_ones);
+  return {};
 }
 
 /// The log to write on with, after what was found of one.
 Result<void> continue_log(DeltaCore& core, const RedoLog::Settings& settings,
-                          const std::optional<RedoScan>& scan, const Replay& found,
-                          const CheckpointMeta& meta) {
+                          const std::optional<RedoScan>& scan, Replay& found, const CheckpointMeta& meta) {
   const std::string path = log_path(core.directory);
   if (found.is_clean) {
     LAYERFS_ASSIGN(core.log, RedoLog::start(path, settings, meta.covered + 1));
@@ -313,7 +338,7 @@ Result<std::unique_ptr<tree::UpperLayer>> open_for_writing(std::unique_ptr<Delta
   const std::string checkpoint = checkpoint_path(core->directory);
   LAYERFS_ASSIGN(core->checkpoint, CheckpointFile::open(checkpoint, mode, *core->sync));
   LAYERFS_ASSIGN(const CheckpointMeta meta, named(load_checkpoint(*core), checkpoint));
-  LAYERFS_ASSIGN(const Replay found, named(replay(*core, scan, meta, boot_id), log_path(core->directory)));
+  LAYERFS_ASSIGN(Replay found, named(replay(*core, scan, meta, boot_id), log_path(core->directory)));
   core->covered = meta.covered;
   RedoLog::Settings settings;
   settings.is_volatile = core->options.is_volatile;
@@ -329,12 +354,9 @@ Result<std::unique_ptr<tree::UpperLayer>> open_for_writing(std::unique_ptr<Delta
   LAYERFS_TRY(named(check_data(*core, found), core->directory));
   if (found.has_log) LAYERFS_TRY(continue_log(*core, settings, scan, found, meta));
   core->data->note_shared(core->state.sharers());
-  if (!found.is_clean)
-    LAYERFS_TRY(core->data->remove_unless([&](tree::Ino ino) {
-      const auto node = core->state.find_node(ino);
-      return node && node->content == tree::ContentKind::kData;
-    }));
+  if (!found.is_clean) LAYERFS_TRY(remove_unnamed_data(*core, found));
   if (!found.is_clean || found.header.is_volatile) core->unflushed.add_unknown();
+  core->checkpoint->keep_reserve();
   core->last_change = core->log->last_seq();
   core->next_ino = core->state.next_ino();
   core->reserved_ino = core->state.next_ino();

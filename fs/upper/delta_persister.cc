@@ -8,15 +8,17 @@
 
 #include <algorithm>
 #include <exception>
+#include <string>
+#include <unordered_set>
 #include <utility>
 
 #include "fs/base/log.h"
 #include "fs/base/scope_exit.h"
 #include "fs/base/sys_file.h"
+#include "fs/upper/checkpoint_fill.h"
 #include "fs/upper/crc32c.h"
 #include "fs/upper/delta_codec.h"
 #include "fs/upper/delta_records.h"
-#include "fs/upper/delta_snapshot.h"
 
 namespace layerfs::upper {
 
@@ -24,6 +26,9 @@ namespace {
 
 /// Erased files are removed early where they hold more than this, or a quarter of the free space.
 constexpr std::uint64_t kErasedLimit = std::uint64_t{256} << 20;
+
+/// A step of a compaction moves what this much of the checkpoint has, or one block.
+constexpr std::uint64_t kCompactedAtOnce = std::uint64_t{256} << 10;
 
 /// Data goes into the log in records of at most this many bytes.
 constexpr std::size_t kLongestPiece = std::size_t{64} << 10;
@@ -34,6 +39,12 @@ bool is_full_disk(const Error& error) { return error.code == ENOSPC || error.cod
 
 void DeltaPersister::start() {
   marked_to_ = flushed_to_ = core_.covered;
+  if (core_.checkpoint->has_batch()) whole_size_ = core_.checkpoint->size();
+  // What a process that died has left is to be flushed in time too.
+  if (core_.last_change > core_.covered) {
+    const std::lock_guard lock(core_.write_mutex);
+    if (!std::exchange(core_.changed_since_flush, true)) note_change();
+  }
   // The thread takes no signals: they are the server's.
   sigset_t all;
   sigset_t before;
@@ -349,57 +360,115 @@ Result<void> DeltaPersister::checkpoint(const std::vector<tree::Ino>& inos) {
     covered = core_.last_change;
   }
   if (covered <= core_.covered) return flush(inos, DataTo::kFiles);
-  const auto done = checkpoint_to(covered, inos);
-  // Its reserve is for when something was removed: filling the disk must not use it up.
+  if (wants_whole() && !core_.tuning.writes_whole) LAYERFS_TRY(compact(0));
+  const auto done = checkpoint_to(covered, Room::kLeaveReserve, inos);
+  // What is kept is for when something was removed: filling the disk must not use it up.
   if (done || !is_full_disk(done.error()) || log_failed_ || !core_.has_freed.exchange(false)) return done;
-  // There is room for a few records, and each segment of the log that is given back for them takes changes.
+  return make_room_for_checkpoint(covered, inos);
+}
+
+/// DELTA.md, "A full disk".
+Result<void> DeltaPersister::make_room_for_checkpoint(std::uint64_t covered,
+                                                      const std::vector<tree::Ino>& inos) {
+  auto compacted = compact(core_.log->used_bytes());
+  // How far it came is seen by what follows. Where it may come farther, the next change that finds no room is to
+  // try that.
+  if (!compacted)
+    log_debug("delta '{}': compact the checkpoint: {}", core_.directory, compacted.error().message());
+  else if (*compacted == Lap::kUnfinished)
+    core_.has_freed = true;
+  const auto done = checkpoint_to(covered, Room::kLeaveStep, inos);
+  if (done || !is_full_disk(done.error()) || log_failed_) return done;
   for (Result<void> part; part;) {
     const std::uint64_t oldest = core_.log->oldest_end();
     if (oldest <= core_.covered || oldest >= covered) break;
-    part = checkpoint_to(oldest, inos);
+    part = checkpoint_to(oldest, Room::kLeaveStep, inos);
   }
-  if (core_.log->has_room()) return done;
-  // Without what was removed all of it may have room beside the old file.
-  wants_whole_ = true;
-  const auto whole = checkpoint_to(covered, inos);
-  wants_whole_ = false;
-  return whole ? whole : done;
+  return done;
+}
+
+/// Moves what the checkpoint's oldest blocks have that is still so to its end, step by step, until it is
+/// shorter by `wanted` (0: as far as can be) or each block that it had has been looked at.
+Result<DeltaPersister::Lap> DeltaPersister::compact(std::uint64_t wanted) {
+  CheckpointFile& file = *core_.checkpoint;
+  if (!file.has_batch() || file.needs_replace()) return Lap::kFinished;
+  const std::uint64_t size_before = file.size();
+  // Blocks behind it are those that this adds: what is in them must not be taken for moved already.
+  const CheckpointFile::Position end = file.next();
+  std::unordered_set<std::string> moved;  // what is at the end already
+  while (file.first().number < end.number && (wanted == 0 || file.size() + wanted > size_before)) {
+    LAYERFS_ASSIGN(CheckpointFile::OldestBlocks oldest, file.oldest_blocks(kCompactedAtOnce, end));
+    const bool has_requests = std::erase(oldest.keys, kRequestsKey) != 0;
+    std::erase_if(oldest.keys,
+                  [&](const std::string& key) { return key == kMetaKey || moved.contains(key); });
+    const bool moves_requests = has_requests && moved.emplace(kRequestsKey).second;
+    const auto fill = [&](RecordSink& sink) -> Result<void> {
+      LAYERFS_TRY(write_present_records(core_, sink, oldest.keys));
+      return finish_batch(sink, core_.covered, moves_requests ? Requests::kKeep : Requests::kForget, {});
+    };
+    LAYERFS_TRY(file.append(fill, Room::kTakeAll));
+    LAYERFS_TRY(file.drop_before(oldest.next));
+    moved.insert(std::make_move_iterator(oldest.keys.begin()), std::make_move_iterator(oldest.keys.end()));
+  }
+  whole_size_ = file.size();
+  return file.first().number < end.number ? Lap::kUnfinished : Lap::kFinished;
 }
 
 /// A checkpoint of the records up to `covered`.
-Result<void> DeltaPersister::checkpoint_to(std::uint64_t covered, const std::vector<tree::Ino>& inos) {
-  const auto finish_batch = [&](RecordSink& sink) -> Result<void> {
-    CheckpointMeta meta;
-    meta.covered = covered;
-    std::vector<std::uint64_t> recent;
-    {
-      const std::lock_guard lock(core_.write_mutex);
-      recent = core_.requests.latest(kRequestsStored);
-      meta.needs = core_.last_change;
-      meta.next_ino = std::max(core_.reserved_ino.load(), core_.state.next_ino());
-    }
-    // The log up to `needs` and the data that it names are on disk before the records that lean on them.
-    LAYERFS_TRY(flush(inos, DataTo::kFiles));
-    LAYERFS_TRY(sink.put(kRequestsKey, encode_requests(recent)));
-    return sink.put(kMetaKey, encode_meta(meta));
-  };
-  LAYERFS_TRY(save(covered, finish_batch));
+Result<void> DeltaPersister::checkpoint_to(std::uint64_t covered, Room room,
+                                           const std::vector<tree::Ino>& inos) {
+  const auto finish = [&](RecordSink& sink) { return finish_batch(sink, covered, Requests::kKeep, inos); };
+  auto saved = save(covered, wants_whole(), room, finish);
+  if (!saved && is_full_disk(saved.error()) && wants_whole() && !core_.checkpoint->needs_replace()) {
+    // A disk that has no room for a second file may have some for a longer one.
+    whole_size_ = core_.checkpoint->size();
+    saved = save(covered, false, room, finish);
+  }
+  if (!saved) return saved;
   core_.covered = covered;
   core_.log->release(covered);
   return {};
 }
 
-/// Writes what changed up to `covered`, or everything where the file has become long, and what `finish` adds.
-Result<void> DeltaPersister::save(std::uint64_t covered, FunctionRef<Result<void>(RecordSink& sink)> finish) {
+/// What ends a batch that is made while changes go on. `requests`: whether it has those too.
+Result<void> DeltaPersister::finish_batch(RecordSink& sink, std::uint64_t covered, Requests requests,
+                                          const std::vector<tree::Ino>& inos) {
+  CheckpointMeta meta;
+  meta.covered = covered;
+  std::vector<std::uint64_t> recent;
+  {
+    const std::lock_guard lock(core_.write_mutex);
+    if (requests == Requests::kKeep) recent = core_.requests.latest(kRequestsStored);
+    meta.needs = core_.last_change;
+    meta.next_ino = std::max(core_.reserved_ino.load(), core_.state.next_ino());
+  }
+  // The log up to `needs` and the data that it names are on disk before the records that lean on them.
+  LAYERFS_TRY(flush(inos, DataTo::kFiles));
+  if (requests == Requests::kKeep) LAYERFS_TRY(sink.put(kRequestsKey, encode_requests(recent)));
+  return sink.put(kMetaKey, encode_meta(meta));
+}
+
+/// It has become long for what is in it, or can't be added to.
+bool DeltaPersister::wants_whole() const {
+  return core_.checkpoint->needs_replace() ||
+         (core_.checkpoint->has_batch() &&
+          core_.checkpoint->size() > 2 * whole_size_ + core_.tuning.checkpoint_slack);
+}
+
+/// Writes what changed up to `covered`, or everything (`whole`), and what `finish` adds.
+Result<void> DeltaPersister::save(std::uint64_t covered, bool whole, Room room,
+                                  FunctionRef<Result<void>(RecordSink& sink)> finish) {
   const auto walk = [&](BodyVisitor visit) { return core_.log->walk(core_.covered + 1, covered, visit); };
-  if (whole_size_ == 0) whole_size_ = core_.checkpoint->size();
-  const bool whole = wants_whole_ || core_.checkpoint->needs_replace() ||
-                     core_.checkpoint->size() > 2 * whole_size_ + core_.tuning.checkpoint_slack;
   const auto fill = [&](RecordSink& sink) -> Result<void> {
     LAYERFS_TRY(whole ? write_all_records(core_, sink) : write_changed_records(core_, sink, walk));
     return finish(sink);
   };
-  if (!whole) return core_.checkpoint->append(fill);
+  if (!whole) {
+    LAYERFS_TRY(core_.checkpoint->append(fill, room));
+    // Of a new one the first batch is all that there is.
+    if (whole_size_ == 0) whole_size_ = core_.checkpoint->size();
+    return {};
+  }
   LAYERFS_TRY(core_.checkpoint->replace(fill));
   whole_size_ = core_.checkpoint->size();
   return {};
@@ -427,7 +496,7 @@ Result<void> DeltaPersister::exact_checkpoint(Requests requests, const std::vect
     LAYERFS_TRY(sink.put(kRequestsKey, encode_requests(recent)));
     return sink.put(kMetaKey, encode_meta(meta));
   };
-  LAYERFS_TRY(save(covered, finish_batch));
+  LAYERFS_TRY(save(covered, wants_whole(), Room::kTakeAll, finish_batch));
   undo.release();
   core_.covered = covered;
   core_.log->release(covered);

@@ -86,10 +86,17 @@ class DeltaPersister {
   Result<void> append_to_log(std::string_view body);
   Result<void> flush_log(std::uint64_t upto);
   Result<void> checkpoint(const std::vector<tree::Ino>& inos);
-  Result<void> checkpoint_to(std::uint64_t covered, const std::vector<tree::Ino>& inos);
+  Result<void> checkpoint_to(std::uint64_t covered, Room room, const std::vector<tree::Ino>& inos);
   enum class Requests : std::uint8_t { kKeep, kForget };
+  Result<void> finish_batch(RecordSink& sink, std::uint64_t covered, Requests requests,
+                            const std::vector<tree::Ino>& inos);
+  Result<void> make_room_for_checkpoint(std::uint64_t covered, const std::vector<tree::Ino>& inos);
+  enum class Lap : std::uint8_t { kUnfinished, kFinished };
+  Result<Lap> compact(std::uint64_t wanted);
   Result<void> exact_checkpoint(Requests requests, const std::vector<tree::Ino>& inos);
-  Result<void> save(std::uint64_t covered, FunctionRef<Result<void>(RecordSink& sink)> finish);
+  bool wants_whole() const;
+  Result<void> save(std::uint64_t covered, bool whole, Room room,
+                    FunctionRef<Result<void>(RecordSink& sink)> finish);
   void finish(const Batch& batch);
 
   DeltaCore& core_;
@@ -101,7 +108,6 @@ class DeltaPersister {
   bool log_failed_ = false;
   bool log_waits_ = false;  // it has a record that must be on disk though no mark is new
   bool directory_flushed_ = false;
-  bool wants_whole_ = false;
   std::uint64_t whole_size_ = 0;  // of the checkpoint when it was last written whole
 
   std::atomic<std::uint64_t> erased_limit_{64U << 20};

@@ -30,6 +30,8 @@ struct DeltaTuning {
   /// A checkpoint that is longer than twice what it was when it was written whole, and this, is written whole
   /// again.
   std::uint64_t checkpoint_slack = std::uint64_t{16} << 20;
+  /// False: instead of being written whole it is compacted in place, as on a full disk.
+  bool writes_whole = true;
   /// The longest that a change waits for its flush to begin.
   std::chrono::milliseconds flush_period{4000};
   /// The pause before a failed flush or checkpoint is tried again.

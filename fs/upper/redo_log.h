@@ -81,6 +81,8 @@ class RedoLog {
   bool has_room() const;
   /// Segments in use, the one being written included.
   std::size_t used_segments() const;
+  /// What they take on the disk.
+  std::uint64_t used_bytes() const { return std::uint64_t{segment_size_} * used_segments(); }
   /// True where the segment being written is half full and no second one is ready behind it.
   bool wants_segment() const { return wants_segment_.load(std::memory_order_relaxed); }
   /// True once after append() has seen something that the background should look at: wants_segment() or

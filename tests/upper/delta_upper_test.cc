@@ -11,11 +11,14 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <variant>
 
 #include "fs/base/bytes.h"
 #include "fs/base/sys_file.h"
 #include "fs/upper/data_name.h"
+#include "fs/upper/delta_codec.h"
 #include "fs/upper/delta_open.h"
+#include "fs/upper/redo_scan.h"
 #include "tests/base/scratch_dir.h"
 #include "tests/upper/delta_model.h"
 
@@ -333,6 +336,31 @@ TEST_F(DeltaUpperTest, WhatNobodyAsksForIsFlushedInTime) {
   ASSERT_TRUE(upper->apply({{tree::PutTombstone{Ino{1}, "x"}}}));
   for (int i = 0; i < 500 && sync.count == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_GT(sync.count, 0);
+}
+
+TEST_F(DeltaUpperTest, WhatAProcessThatDiedHasLeftIsFlushedInTimeToo) {
+  tuning_.flush_period = std::chrono::hours(1);
+  const auto died = open();
+  ASSERT_TRUE(died->apply({{tree::PutTombstone{Ino{1}, "x"}}}));
+  const std::string copy = dir_ / "copy";
+  std::filesystem::copy(path_, copy, std::filesystem::copy_options::recursive);
+  tuning_.flush_period = std::chrono::milliseconds(20);
+  const auto next = open_delta_with(copy, {}, tuning_);
+  ASSERT_TRUE(next) << next.error().message();
+  std::uint64_t marked = 0;
+  for (int i = 0; i < 2000 && marked == 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    const std::string log = *read_file(copy + "/redo.log");
+    const auto scan = RedoScan::scan(log);
+    ASSERT_TRUE(scan && *scan);
+    ASSERT_TRUE((*scan)->for_each_from(1, [&](std::uint64_t, std::string_view body) -> Result<void> {
+      const auto decoded = decode_body(body);
+      const auto* mark = decoded ? std::get_if<LogMark>(&*decoded) : nullptr;
+      if (mark != nullptr) marked = mark->flushed_to;
+      return {};
+    }));
+  }
+  EXPECT_EQ(marked, 1U);
 }
 
 }  // namespace

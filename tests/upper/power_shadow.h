@@ -3,6 +3,11 @@
 // when that was last flushed, and each directory as it was when that was. The disk after a failure is that,
 // with any newer pages of the files and any newer entries of the directories, because the kernel may have
 // written them early.
+//
+// (1) The bytes of a file are safe after fdatasync(2) or fsync(2) of it, its names (creation, rename,
+//     removal) after fsync(2) of the directory alone, everything after syncfs(2). File systems promise more,
+//     as ext4 does of a file's own name when the file is flushed; the delta relies on none of it.
+// (2) A rename is atomic: after it the name is that of the old file or of the new one.
 #pragma once
 
 #include <fcntl.h>
@@ -49,13 +54,14 @@ class Shadow final : public SyncOps {
     const std::lock_guard lock(mutex_);
     const std::string path = path_of(fd);
     if (std::this_thread::get_id() == maker_ && on_flush) on_flush(path);
-    if (path.starts_with(real_ + "/")) keep_bytes(fd);
+    if (is_watching_ && path.starts_with(real_ + "/")) keep_bytes(fd);
     return {};
   }
   Result<void> sync_all(int fd) override {
     begin_sync();
     const std::lock_guard lock(mutex_);
     const std::string path = path_of(fd);
+    if (!is_watching_) return {};
     if (path == stdfs::path(real_).parent_path()) has_own_entry_ = true;
     if (path == real_ || path.starts_with(real_ + "/")) keep_entries(path.substr(real_.size()));
     return {};
@@ -63,7 +69,7 @@ class Shadow final : public SyncOps {
   Result<void> sync_file_system(int) override {
     begin_sync();
     const std::lock_guard lock(mutex_);
-    keep_all();
+    if (is_watching_) keep_all();
     return {};
   }
   /// What is on disk after a failure now, in `to`. Nothing is there where the delta's own name may be lost.
@@ -72,21 +78,29 @@ class Shadow final : public SyncOps {
     if (!has_own_entry_ && random() % 2 == 0) return;
     picture_directory("", to, random);
   }
-  /// The process dies, and another begins with what the page cache has: a copy of the delta in `next`. What
-  /// the first still does is not seen any more. Requires: nothing is under way.
+  /// The process dies, and another is to begin with what the page cache has: a copy of the delta in `next`.
+  /// What the first still does, in its destructor or in a flush that it died in, is not seen any more; what
+  /// the next does, after watch(). Requires: no file is being changed.
   void move_to(const std::string& next) {
     const std::lock_guard lock(mutex_);
+    is_watching_ = false;
     stdfs::copy(real_, next, stdfs::copy_options::recursive);
     std::map<ino_t, std::shared_ptr<File>> files;
     const auto take_along = [&](const std::string& name) {
-      if (const auto known = files_.find(inode_of(real_ + name)); known != files_.end())
-        files[inode_of(next + name)] = known->second;
+      const auto known = files_.find(inode_of(real_ + name));
+      if (known == files_.end()) return;
+      known->second->held = Fd(::open((next + name).c_str(), O_PATH | O_CLOEXEC | O_NOFOLLOW));
+      files[inode_of(next + name)] = known->second;
     };
     take_along("");
     for (const auto& entry : stdfs::recursive_directory_iterator(real_))
       take_along(entry.path().string().substr(real_.size()));
     files_ = std::move(files);
     real_ = next;
+  }
+  void watch() {
+    const std::lock_guard lock(mutex_);
+    is_watching_ = true;
   }
   /// Called before a flush by the thread that made this: the delta's own thread flushes too, when segments
   /// are full.
@@ -219,6 +233,7 @@ class Shadow final : public SyncOps {
   std::string real_;
   std::map<ino_t, std::shared_ptr<File>> files_;  // by the number of what is there
   bool has_own_entry_ = false;
+  bool is_watching_ = true;
 };
 
 }  // namespace layerfs::upper

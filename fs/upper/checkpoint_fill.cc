@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "fs/upper/delta_snapshot.h"
+#include "fs/upper/checkpoint_fill.h"
 
 #include <algorithm>
 #include <shared_mutex>
@@ -61,6 +61,30 @@ void sort_unique(std::vector<std::string>& keys) {
   keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
 }
 
+enum class IfAbsent : std::uint8_t { kErase, kSkip };
+
+Result<void> write_records(DeltaCore& core, RecordSink& sink, std::span<const std::string> keys,
+                           IfAbsent if_absent) {
+  HeldRecords held;
+  std::string value;
+  for (std::size_t begin = 0; begin < keys.size(); begin += kPiece) {
+    const std::size_t end = std::min(begin + kPiece, keys.size());
+    {
+      const std::shared_lock lock(core.state_mutex);
+      for (std::size_t i = begin; i < end; ++i) {
+        value.clear();
+        const bool is_there = append_record_value(value, core.state, keys[i]);
+        if (is_there)
+          LAYERFS_TRY(held.put(keys[i], value));
+        else if (if_absent == IfAbsent::kErase)
+          LAYERFS_TRY(held.erase(keys[i]));
+      }
+    }
+    LAYERFS_TRY(held.release(sink));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<void> write_changed_records(DeltaCore& core, RecordSink& sink,
@@ -82,21 +106,11 @@ Result<void> write_changed_records(DeltaCore& core, RecordSink& sink,
   sort_unique(prefixes);
   // Prefixes first: what was put again after an erasure is among the keys.
   for (const std::string& prefix : prefixes) LAYERFS_TRY(sink.erase_prefix(prefix));
-  HeldRecords held;
-  std::string value;
-  for (std::size_t begin = 0; begin < keys.size(); begin += kPiece) {
-    const std::size_t end = std::min(begin + kPiece, keys.size());
-    {
-      const std::shared_lock lock(core.state_mutex);
-      for (std::size_t i = begin; i < end; ++i) {
-        value.clear();
-        const bool there = append_record_value(value, core.state, keys[i]);
-        LAYERFS_TRY(there ? held.put(keys[i], value) : held.erase(keys[i]));
-      }
-    }
-    LAYERFS_TRY(held.release(sink));
-  }
-  return {};
+  return write_records(core, sink, keys, IfAbsent::kErase);
+}
+
+Result<void> write_present_records(DeltaCore& core, RecordSink& sink, std::span<const std::string> keys) {
+  return write_records(core, sink, keys, IfAbsent::kSkip);
 }
 
 Result<void> write_all_records(DeltaCore& core, RecordSink& sink) {

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The records of a checkpoint, taken from a state that goes on changing (DELTA.md, "checkpoint": covered and
-// needs). The state lock is taken shared for a piece at a time, and never while a sink writes.
+// What fills a checkpoint: records of a state that goes on changing meanwhile (DELTA.md, "checkpoint":
+// covered and needs). The state lock is taken shared for a few records at a time, and never while a sink
+// writes.
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include "fs/base/function_ref.h"
@@ -19,6 +22,9 @@ using BodyVisitor = FunctionRef<Result<void>(std::uint64_t seq, std::string_view
 /// sink's.
 Result<void> write_changed_records(DeltaCore& core, RecordSink& sink,
                                    FunctionRef<Result<void>(BodyVisitor visit)> for_each_body);
+
+/// Of the records with these keys those that the state has.
+Result<void> write_present_records(DeltaCore& core, RecordSink& sink, std::span<const std::string> keys);
 
 /// Everything that the state has. Errors: the sink's.
 Result<void> write_all_records(DeltaCore& core, RecordSink& sink);
