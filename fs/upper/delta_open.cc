@@ -31,6 +31,9 @@ constexpr std::size_t kLongestLog = kLogHeaderSize + kMaxSegments * std::size_t{
 constexpr int kReadAttempts = 20;
 constexpr std::chrono::milliseconds kReadPause{25};
 
+/// Whether somebody appends to the log while it is read.
+enum class LogTail : std::uint8_t { kStays, kMoves };
+
 /// What the log had beyond the checkpoint.
 struct Replay {
   bool has_log = false;
@@ -111,7 +114,7 @@ Result<void> check_marks_beyond(const DeltaCore& core, const RedoScan& scan, std
 
 /// Applies what counts of the log to the state. Errors: kCorrupt.
 Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, const CheckpointMeta& meta,
-                      const BootId& boot_id) {
+                      const BootId& boot_id, LogTail tail) {
   Replay found;
   found.last_seq = meta.covered;
   if (!scan) {
@@ -154,7 +157,7 @@ Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, cons
         found.last_seq = seq;
         return {};
       }));
-  for (const tree::Ino ino : effects.written) core.state.clear_written(ino);
+  for (const tree::Ino ino : effects.to_flush) core.state.clear_to_flush(ino);
   std::erase_if(found.data, [&](const LogData& data) {
     const auto node = core.state.find_node(data.name.ino);
     return !node || node->content != data.name.content;  // erased since, or moved and flushed there
@@ -165,7 +168,7 @@ Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, cons
   }
   if (found.last_seq < meta.needs)
     return corrupt_error("open", log_path(core.directory), "it ends before what the checkpoint needs");
-  if (core.tail == LogTail::kMoves) {
+  if (tail == LogTail::kMoves) {
     if (!is_other_boot && scan->has_records_beyond(reached))
       return corrupt_error("open", log_path(core.directory), "records in the middle are damaged");
   } else if (is_other_boot) {
@@ -244,8 +247,8 @@ Result<void> restore_data(DeltaCore& core, const std::vector<LogData>& data) {
   return core.data->flush(names);
 }
 
-/// After a crash: removes data that no inode has. What the log has erased goes with the next flush, which puts
-/// that on disk (DELTA.md, invariant 5).
+/// After a crash: removes data that no inode has. What the log has erased goes with the next flush, which
+/// puts that on disk (DELTA.md, invariant 5).
 Result<void> remove_unnamed_data(DeltaCore& core, const Replay& found) {
   std::unordered_set<std::uint64_t> erased;
   std::vector<tree::Ino> erased_places;
@@ -257,7 +260,7 @@ Result<void> remove_unnamed_data(DeltaCore& core, const Replay& found) {
   }
   core.data->note_shared(erased_places);
   core.data->doom(found.erased);
-  core.erased = found.erased;
+  core.unsaved.restore_erased({.files = {}, .ranges = {}, .erased = found.erased});
   return core.data->remove_unless([&](tree::Ino ino) {
     const auto node = core.state.find_node(ino);
     return (node && node->content == tree::ContentKind::kData) || erased.contains(to_number(ino));
@@ -338,7 +341,8 @@ Result<std::unique_ptr<tree::UpperLayer>> open_for_writing(std::unique_ptr<Delta
   const std::string checkpoint = checkpoint_path(core->directory);
   LAYERFS_ASSIGN(core->checkpoint, CheckpointFile::open(checkpoint, mode, *core->sync));
   LAYERFS_ASSIGN(const CheckpointMeta meta, named(load_checkpoint(*core), checkpoint));
-  LAYERFS_ASSIGN(Replay found, named(replay(*core, scan, meta, boot_id), log_path(core->directory)));
+  LAYERFS_ASSIGN(Replay found,
+                 named(replay(*core, scan, meta, boot_id, LogTail::kStays), log_path(core->directory)));
   core->covered = meta.covered;
   RedoLog::Settings settings;
   settings.is_volatile = core->options.is_volatile;
@@ -377,7 +381,7 @@ struct ReadDelta {
 /// One attempt at reading what a writer may be changing. EAGAIN: it did.
 Result<ReadDelta> read_once(DeltaCore& core, const BootId& boot_id) {
   // What a writer appends meanwhile may be seen without what it appended before.
-  if (has_writer(core.directory)) core.tail = LogTail::kMoves;
+  const LogTail tail = has_writer(core.directory) ? LogTail::kMoves : LogTail::kStays;
   LAYERFS_ASSIGN(core.dir, open_file(core.directory, O_RDONLY | O_DIRECTORY));
   LAYERFS_ASSIGN(core.data, DeltaData::open(core.directory, DataAccess::kReadOnly, *core.sync));
   CheckpointMeta meta;
@@ -394,7 +398,8 @@ Result<ReadDelta> read_once(DeltaCore& core, const BootId& boot_id) {
     if (!is_current) return errno_error(EAGAIN);
   }
   LAYERFS_ASSIGN(const auto scan, named(RedoScan::scan(log_bytes), log_path(core.directory)));
-  LAYERFS_ASSIGN(const Replay found, named(replay(core, scan, meta, boot_id), log_path(core.directory)));
+  LAYERFS_ASSIGN(const Replay found,
+                 named(replay(core, scan, meta, boot_id, tail), log_path(core.directory)));
   if (found.power_failed && found.header.is_volatile)
     return corrupt_error("open", core.directory,
                          "it was in use without flushing (volatile) when the machine went down; remove it");

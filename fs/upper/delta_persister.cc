@@ -43,7 +43,7 @@ void DeltaPersister::start() {
   // What a process that died has left is to be flushed in time too.
   if (core_.last_change > core_.covered) {
     const std::lock_guard lock(core_.write_mutex);
-    if (!std::exchange(core_.changed_since_flush, true)) note_change();
+    if (core_.unsaved.add_change()) note_change();
   }
   // The thread takes no signals: they are the server's.
   sigset_t all;
@@ -121,7 +121,7 @@ void DeltaPersister::look_after() {
   std::uint64_t erased_bytes = 0;
   {
     const std::lock_guard lock(core_.write_mutex);
-    erased_bytes = core_.erased_bytes;
+    erased_bytes = core_.unsaved.erased_bytes();
   }
   const bool full = core_.log->used_segments() >= core_.tuning.checkpoint_segments;
   if (!due && !full && erased_bytes < erased_limit()) return;
@@ -171,12 +171,12 @@ Result<void> DeltaPersister::make_room() {
   const bool gives_back = core_.data->has_doomed() && persist(Extent::kFlush, std::nullopt);
   {
     const std::lock_guard lock(mutex_);
-    if (!gives_back && !core_.has_freed && no_room_until_ && Clock::now() < *no_room_until_)
+    if (!gives_back && !has_removed_ && no_room_until_ && Clock::now() < *no_room_until_)
       return errno_error(no_room_error_);
   }
   auto made = persist(Extent::kCheckpoint, std::nullopt);
-  // Room that was freed is no reason to try at once where room is not what lacks.
-  if (!made && !is_full_disk(made.error())) core_.has_freed = false;
+  // A removal is no reason to try again at once where room is not what lacks.
+  if (!made && !is_full_disk(made.error())) has_removed_ = false;
   // It may have come as far as to give some segments back.
   if (!made && is_full_disk(made.error()) && core_.log->has_room()) made = Result<void>();
   const std::lock_guard lock(mutex_);
@@ -200,34 +200,20 @@ Result<void> DeltaPersister::take_turn(const Turn& turn) {
 }
 
 DeltaPersister::Batch DeltaPersister::take_batch_locked() {
-  Batch batch;
-  batch.upto = core_.last_change;
-  const auto written = std::exchange(core_.written, {});
-  batch.dirty = core_.dirty.take();
-  batch.erased = std::exchange(core_.erased, {});
-  batch.erased_bytes = std::exchange(core_.erased_bytes, 0);
-  core_.changed_since_flush = false;
   const std::unique_lock lock(core_.state_mutex);
-  for (const tree::Ino ino : written) core_.state.clear_written(ino);
-  batch.written = core_.state.data_names(written);
-  return batch;
+  return {core_.last_change, core_.unsaved.take(core_.state)};
 }
 
 void DeltaPersister::restore(const Batch& batch) {
   const std::lock_guard lock(core_.write_mutex);
-  core_.changed_since_flush = true;
-  core_.erased.insert(core_.erased.end(), batch.erased.begin(), batch.erased.end());
-  core_.erased_bytes += batch.erased_bytes;
-  core_.dirty.add_unknown();
   const std::unique_lock state_lock(core_.state_mutex);
-  for (const DataName& name : batch.written)
-    if (core_.state.mark_written(name.ino)) core_.written.push_back(name.ino);
+  core_.unsaved.restore(batch.unsaved, core_.state);
 }
 
-/// Puts what is dirty into the log instead of flushing the files. False: it is too much, or the log has no
-/// room, and the files are to be flushed; what is in the log then does no harm.
+/// Puts the data that is to be flushed into the log instead of flushing the files. False: it is too much, or
+/// the log has no room, and the files are to be flushed; data that went to the log by then does no harm.
 bool DeltaPersister::log_data(const Batch& batch) {
-  if (core_.options.is_volatile || !batch.dirty || core_.unflushed.is_unknown()) return false;
+  if (core_.options.is_volatile || !batch.unsaved.ranges || core_.unflushed.is_unknown()) return false;
   if (core_.log->used_segments() >= core_.tuning.checkpoint_segments) return false;
   struct Piece {
     DataName name;
@@ -239,7 +225,7 @@ bool DeltaPersister::log_data(const Batch& batch) {
   {
     const std::shared_lock lock(core_.state_mutex);
     const std::size_t longest = std::min(kLongestPiece, core_.log->max_body() - kLogDataOverhead);
-    for (const tree::WrittenRange& range : *batch.dirty) {
+    for (const tree::WrittenRange& range : *batch.unsaved.ranges) {
       const auto name = core_.state.data_names(std::span(&range.ino, 1));
       if (name.empty()) continue;  // erased since
       names.push_back(name.front());
@@ -265,13 +251,13 @@ bool DeltaPersister::log_data(const Batch& batch) {
   return true;
 }
 
-/// Flushes the files that were written, those asked for, and those of which the log has data, which it may
-/// then forget.
+/// Flushes the files of the batch, those asked for, and those of which the log has data, which it may then
+/// forget.
 Result<void> DeltaPersister::flush_files(const Batch& batch, const std::vector<tree::Ino>& inos) {
   if (core_.options.is_volatile) return {};
   if (core_.unflushed.is_unknown()) return core_.data->flush_all();
   std::vector<DataName> files = core_.unflushed.names();
-  files.insert(files.end(), batch.written.begin(), batch.written.end());
+  files.insert(files.end(), batch.unsaved.files.begin(), batch.unsaved.files.end());
   {
     const std::shared_lock lock(core_.state_mutex);
     const auto asked = core_.state.data_names(inos);
@@ -280,10 +266,10 @@ Result<void> DeltaPersister::flush_files(const Batch& batch, const std::vector<t
   return core_.data->flush(files);
 }
 
-/// Puts a mark of `upto` on disk.
-Result<void> DeltaPersister::flush_log(std::uint64_t upto) {
+/// Puts a mark of the records up to `last_change` on disk.
+Result<void> DeltaPersister::flush_log(std::uint64_t last_change) {
   if (core_.options.is_volatile) return {};
-  if (upto > marked_to_) {
+  if (last_change > marked_to_) {
     if (!directory_flushed_) {
       // The files of a new delta, and itself.
       LAYERFS_TRY(core_.sync->sync_all(core_.dir.get()));
@@ -292,9 +278,9 @@ Result<void> DeltaPersister::flush_log(std::uint64_t upto) {
       directory_flushed_ = true;
     }
     std::string body;
-    append_mark(body, {upto});
+    append_mark(body, {last_change});
     LAYERFS_TRY(append_to_log(body));
-    marked_to_ = upto;
+    marked_to_ = last_change;
   }
   if (marked_to_ > flushed_to_ || log_waits_) {
     if (auto flushed = core_.log->flush(); !flushed) {
@@ -323,7 +309,7 @@ Result<void> DeltaPersister::flush(const std::vector<tree::Ino>& inos, DataTo to
   }
   ScopeExit undo([&] { restore(batch); });
   if (to == DataTo::kLogOrFiles && log_data(batch)) {
-    LAYERFS_TRY(flush_log(batch.upto));
+    LAYERFS_TRY(flush_log(batch.last_change));
   } else {
     LAYERFS_TRY(flush_files(batch, inos));
     // Nobody but a turn adds to them.
@@ -334,7 +320,7 @@ Result<void> DeltaPersister::flush(const std::vector<tree::Ino>& inos, DataTo to
       LAYERFS_TRY(append_to_log(body));
       log_waits_ = true;
     }
-    LAYERFS_TRY(flush_log(batch.upto));
+    LAYERFS_TRY(flush_log(batch.last_change));
     // Once that record is on disk, and not before: until then the log's data would overwrite what is flushed
     // next.
     if (frees) core_.unflushed.clear();
@@ -346,10 +332,10 @@ Result<void> DeltaPersister::flush(const std::vector<tree::Ino>& inos, DataTo to
 
 /// Removes the data of what is erased for good. A failure is not the caller's: it is tried again.
 void DeltaPersister::finish(const Batch& batch) {
-  if (auto removed = core_.data->remove_doomed(batch.erased); !removed) {
+  if (auto removed = core_.data->remove_doomed(batch.unsaved.erased); !removed) {
     log_warning("delta '{}': {}", core_.directory, removed.error().message());
     const std::lock_guard lock(core_.write_mutex);
-    core_.erased.insert(core_.erased.end(), batch.erased.begin(), batch.erased.end());
+    core_.unsaved.restore_erased(batch.unsaved);
   }
 }
 
@@ -363,7 +349,7 @@ Result<void> DeltaPersister::checkpoint(const std::vector<tree::Ino>& inos) {
   if (wants_whole() && !core_.tuning.writes_whole) LAYERFS_TRY(compact(0));
   const auto done = checkpoint_to(covered, Room::kLeaveReserve, inos);
   // What is kept is for when something was removed: filling the disk must not use it up.
-  if (done || !is_full_disk(done.error()) || log_failed_ || !core_.has_freed.exchange(false)) return done;
+  if (done || !is_full_disk(done.error()) || log_failed_ || !has_removed_.exchange(false)) return done;
   return make_room_for_checkpoint(covered, inos);
 }
 
@@ -371,12 +357,12 @@ Result<void> DeltaPersister::checkpoint(const std::vector<tree::Ino>& inos) {
 Result<void> DeltaPersister::make_room_for_checkpoint(std::uint64_t covered,
                                                       const std::vector<tree::Ino>& inos) {
   auto compacted = compact(core_.log->used_bytes());
-  // How far it came is seen by what follows. Where it may come farther, the next change that finds no room is to
-  // try that.
+  // How far it came is seen by what follows. Where it may come farther, the next change that finds no room is
+  // to try that.
   if (!compacted)
     log_debug("delta '{}': compact the checkpoint: {}", core_.directory, compacted.error().message());
   else if (*compacted == Lap::kUnfinished)
-    core_.has_freed = true;
+    has_removed_ = true;
   const auto done = checkpoint_to(covered, Room::kLeaveStep, inos);
   if (done || !is_full_disk(done.error()) || log_failed_) return done;
   for (Result<void> part; part;) {
@@ -503,7 +489,7 @@ Result<void> DeltaPersister::exact_checkpoint(Requests requests, const std::vect
   core_.unflushed.clear();
   log_failed_ = false;
   log_waits_ = false;
-  marked_to_ = std::max(marked_to_, batch.upto);
+  marked_to_ = std::max(marked_to_, batch.last_change);
   flushed_to_ = marked_to_;
   finish(batch);
   return {};

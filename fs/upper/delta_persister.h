@@ -51,6 +51,9 @@ class DeltaPersister {
 
   /// A change was made after a flush had begun: the time of the next one runs. Called with the write lock.
   void note_change();
+  /// A change that removes something was made: on a full disk it is worth while to look for room again. Any
+  /// thread, with any lock.
+  void note_removal() { has_removed_.store(true, std::memory_order_relaxed); }
   /// Something is to be looked after now.
   void wake();
   /// As many bytes of erased files as make it worth while to remove them now.
@@ -64,14 +67,10 @@ class DeltaPersister {
     bool done = false;
     Result<void> result;
   };
-  /// What one flush takes off the core's lists.
+  /// What one flush brings to disk.
   struct Batch {
-    std::uint64_t upto = 0;
-    std::vector<DataName> written;
-    std::optional<std::vector<tree::WrittenRange>>
-        dirty;  // all that is to be flushed of them, where that is little
-    std::vector<DataName> erased;
-    std::uint64_t erased_bytes = 0;
+    std::uint64_t last_change = 0;  // the number of the last record that is in it
+    Unsaved::Batch unsaved;
   };
 
   void run();
@@ -84,7 +83,7 @@ class DeltaPersister {
   bool log_data(const Batch& batch);
   Result<void> flush_files(const Batch& batch, const std::vector<tree::Ino>& inos);
   Result<void> append_to_log(std::string_view body);
-  Result<void> flush_log(std::uint64_t upto);
+  Result<void> flush_log(std::uint64_t last_change);
   Result<void> checkpoint(const std::vector<tree::Ino>& inos);
   Result<void> checkpoint_to(std::uint64_t covered, Room room, const std::vector<tree::Ino>& inos);
   enum class Requests : std::uint8_t { kKeep, kForget };
@@ -111,6 +110,8 @@ class DeltaPersister {
   std::uint64_t whole_size_ = 0;  // of the checkpoint when it was last written whole
 
   std::atomic<std::uint64_t> erased_limit_{64U << 20};
+  /// Something was removed since a checkpoint that found no room, for all that is known.
+  std::atomic<bool> has_removed_{true};
 
   std::mutex mutex_;
   std::condition_variable turn_done_;

@@ -216,7 +216,7 @@ Result<void> RecordLoader::put(std::string_view key, std::string_view value) {
     tree::PutNode change{ino, {}};
     if (!read_node(from, change.node) || !from.done()) return bad_record("not a node");
     state_.apply(change, effects);
-    state_.clear_written(ino);
+    state_.clear_to_flush(ino);
     return {};
   }
   if (key.front() == kInlineKey) {

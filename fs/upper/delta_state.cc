@@ -194,7 +194,7 @@ class DeltaState::Applier {
                           : extra->object != node.object || extra->base_size != node.base_size))
       one.needed_record = record_;
     store_node(one, node);
-    if (names_data) written(change.ino, one);
+    if (names_data) note_data(change.ino, one);
     if (to_number(change.ino) >= state_.next_ino_) state_.next_ino_ = to_number(change.ino) + 1;
   }
   void operator()(const tree::EraseNode& change) {
@@ -247,7 +247,7 @@ class DeltaState::Applier {
     if (change.length == 0) return;
     if (state_.make_extra(change.ino).extents.add(change.offset, change.length))
       state_.item(change.ino)->needed_record = record_;
-    written(change.ino, *state_.item(change.ino));
+    note_data(change.ino, *state_.item(change.ino));
   }
   void operator()(const tree::TrimExtents& change) {
     Extra* found = state_.extra(change.ino);
@@ -259,10 +259,10 @@ class DeltaState::Applier {
 
  private:
   DeltaEntries& directory(Ino dir) { return state_.directories_[to_number(dir)]; }
-  void written(Ino ino, Item& one) {
+  void note_data(Ino ino, Item& one) {
     effects_.names_data = true;
-    if (std::exchange(one.written, true)) return;
-    effects_.written.push_back(ino);
+    if (std::exchange(one.to_flush, true)) return;
+    effects_.to_flush.push_back(ino);
   }
   DeltaState& state_;
   DataEffects& effects_;
@@ -278,13 +278,13 @@ std::uint64_t DeltaState::needed_record(Ino ino) const {
   return found == nullptr ? 0 : found->needed_record;
 }
 
-void DeltaState::clear_written(Ino ino) {
-  if (Item* found = item(ino)) found->written = false;
+void DeltaState::clear_to_flush(Ino ino) {
+  if (Item* found = item(ino)) found->to_flush = false;
 }
 
-bool DeltaState::mark_written(Ino ino) {
+bool DeltaState::mark_to_flush(Ino ino) {
   Item* found = item(ino);
-  return found != nullptr && !std::exchange(found->written, true);
+  return found != nullptr && !std::exchange(found->to_flush, true);
 }
 
 void DeltaState::raise_next_ino(std::uint64_t limit) { next_ino_ = std::max(next_ino_, limit); }

@@ -27,9 +27,9 @@ namespace layerfs::upper {
 
 /// What a change means for data files.
 struct DataEffects {
-  std::vector<tree::Ino> written;  ///< their data is named by the change and not flushed yet
-  bool names_data = false;         ///< of a file that may be in `written` since an earlier change
-  std::vector<DataName> erased;    ///< their data files or places are to be removed
+  std::vector<tree::Ino> to_flush;  ///< files whose data the change names, and which were not marked before
+  bool names_data = false;          ///< it names the data of a file, marked or not
+  std::vector<DataName> erased;     ///< their data files or places are to be removed
   std::uint64_t erased_bytes = 0;
 };
 
@@ -60,12 +60,12 @@ class DeltaState {
   /// One above the greatest number of a node born here, at least kFirstUpperIno.
   std::uint64_t next_ino() const { return next_ino_; }
 
-  /// Makes a change; `effects` gets what it means for data files. Each inode is in `written` once until
-  /// clear_written(). `record`: its number in the log, 0 for what comes from the checkpoint.
+  /// Makes a change; `effects` gets what it means for data files, which are marked as to be flushed.
+  /// `record`: its number in the log, 0 for what comes from the checkpoint.
   void apply(const tree::Change& change, DataEffects& effects, std::uint64_t record = 0);
-  void clear_written(tree::Ino ino);
+  void clear_to_flush(tree::Ino ino);
   /// Marks it again after a flush that failed; false where it was marked already.
-  bool mark_written(tree::Ino ino);
+  bool mark_to_flush(tree::Ino ino);
   void raise_next_ino(std::uint64_t limit);
 
   /// Single records, for loading a checkpoint.
@@ -107,7 +107,7 @@ class DeltaState {
     tree::ContentKind content = tree::ContentKind::kNone;
     bool has_node = false;
     bool data_reaches = false;
-    bool written = false;  // in the list of files to flush
+    bool to_flush = false;  // it is in the list of files to flush (Unsaved)
   };
 
   class Applier;

@@ -34,28 +34,6 @@ AppendKind kind_of(const tree::ChangeSet& change) {
 
 }  // namespace
 
-void RecentRequests::add(std::uint64_t request) {
-  if (request == 0) return;
-  if (ring_.size() < kKept) {
-    ring_.push_back(request);
-    return;
-  }
-  ring_[next_] = request;
-  next_ = (next_ + 1) % kKept;
-}
-
-bool RecentRequests::contains(std::uint64_t request) const {
-  return request != 0 && std::find(ring_.begin(), ring_.end(), request) != ring_.end();
-}
-
-std::vector<std::uint64_t> RecentRequests::latest(std::size_t count) const {
-  const std::size_t given = std::min(count, ring_.size());
-  std::vector<std::uint64_t> requests(given);
-  for (std::size_t i = 0; i < given; ++i)
-    requests[i] = ring_[(next_ + ring_.size() - given + i) % ring_.size()];
-  return requests;
-}
-
 DeltaUpper::DeltaUpper(std::unique_ptr<DeltaCore> core) : core_(std::move(core)), persister_(*core_) {
   if (!read_only()) persister_.start();
 }
@@ -144,7 +122,7 @@ Result<void> DeltaUpper::apply(const tree::ChangeSet& change) {
       break;
     }
   }
-  if (done && kind == AppendKind::kFreeing) core_->has_freed.store(true, std::memory_order_relaxed);
+  if (done && kind == AppendKind::kFreeing) persister_.note_removal();
   if (body.capacity() > kKeptBuffer) body = std::string();
   return done;
 }
@@ -163,22 +141,12 @@ void DeltaUpper::apply_appended_locked(const tree::ChangeSet& change) noexcept {
     const std::unique_lock state_lock(core_->state_mutex);
     for (const tree::Change& one : change.changes) core_->state.apply(one, effects, core_->last_change);
   }
-  core_->written.insert(core_->written.end(), effects.written.begin(), effects.written.end());
-  if (change.written)
-    core_->dirty.add(*change.written);
-  else if (effects.names_data)
-    core_->dirty.add_unknown();
-  bool wake = core_->log->take_attention();
-  if (!effects.erased.empty()) {
-    core_->data->doom(effects.erased);
-    core_->erased.insert(core_->erased.end(), effects.erased.begin(), effects.erased.end());
-    const std::uint64_t before =
-        std::exchange(core_->erased_bytes, core_->erased_bytes + effects.erased_bytes);
-    const std::uint64_t limit = persister_.erased_limit();
-    wake = wake || (before < limit && core_->erased_bytes >= limit);
-  }
-  if (!std::exchange(core_->changed_since_flush, true)) persister_.note_change();
-  if (wake) persister_.wake();
+  if (!effects.erased.empty()) core_->data->doom(effects.erased);
+  const std::uint64_t erased_before = core_->unsaved.erased_bytes();
+  if (core_->unsaved.add(effects, change.written)) persister_.note_change();
+  const std::uint64_t limit = persister_.erased_limit();
+  const bool has_much_to_remove = erased_before < limit && core_->unsaved.erased_bytes() >= limit;
+  if (core_->log->take_attention() || has_much_to_remove) persister_.wake();
 }
 
 bool DeltaUpper::was_applied(std::uint64_t request) const {
@@ -203,7 +171,7 @@ void DeltaUpper::reserve_numbers(std::uint64_t number) {
   if (!added) return;
   core_->last_change = *added;
   core_->reserved_ino = number + kNumbersAtOnce;
-  if (!std::exchange(core_->changed_since_flush, true)) persister_.note_change();
+  if (core_->unsaved.add_change()) persister_.note_change();
 }
 
 Result<std::shared_ptr<const Fd>> DeltaUpper::create_data(tree::Ino ino) { return core_->data->create(ino); }
