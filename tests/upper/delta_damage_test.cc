@@ -38,34 +38,10 @@ constexpr Ino kOwnFile{700};     // has a data file of its own
 constexpr Ino kRangedFile{701};  // ranges over an object
 constexpr Ino kSharedFile{702};  // a place in a shared file
 
-BootId boot_of(std::uint8_t number) {
-  BootId id;
-  id.fill(number);
-  return id;
-}
-
-class DeltaDamageTest : public ::testing::Test {
+class DeltaDamageTest : public test::DeltaFixture {
  protected:
-  DeltaDamageTest() {
-    tuning_.segment_size = kMinSegmentSize;
-    tuning_.flush_period = std::chrono::hours(1);
-    tuning_.boot_id = [this] { return boot_of(boot_); };
-  }
-  std::unique_ptr<tree::UpperLayer> open(const std::string& path, DeltaOptions options = {}) {
-    auto opened = open_delta_with(path, options, tuning_);
-    EXPECT_TRUE(opened) << opened.error().message();
-    return opened ? std::move(*opened) : nullptr;
-  }
-  void change(tree::UpperLayer& upper, int count) {
-    for (int i = 0; i < count; ++i) {
-      const ChangeSet set = maker_.next(++counter_);
-      ASSERT_TRUE(upper.apply(set));
-      model_.apply(set);
-    }
-  }
-  void put(tree::UpperLayer& upper, ChangeSet set) {
-    ASSERT_TRUE(upper.apply(set));
-    model_.apply(set);
+  DeltaDamageTest() : DeltaFixture(41) {
+    tuning_.boot_id = [this] { return test::boot_of(boot_); };
   }
   static tree::Node file_node(tree::ContentKind content, std::uint64_t size) {
     tree::Node node;
@@ -114,14 +90,8 @@ class DeltaDamageTest : public ::testing::Test {
     return "";
   }
 
-  ScratchDir dir_;
-  const std::string path_ = dir_ / "delta";
   const std::string copy_ = dir_ / "copy";
   std::uint8_t boot_ = 1;
-  DeltaTuning tuning_;
-  test::ChangeMaker maker_{41, 500};
-  test::Model model_;
-  std::uint64_t counter_ = 0;
 };
 
 /// What a reader of these bytes makes of them after the death of the process: the last record, or why they
@@ -307,7 +277,7 @@ TEST_F(DeltaDamageTest, ALogThatIsGoneIsTold) {
       {"cut", [](const std::string& log) { stdfs::resize_file(log, kLogHeaderSize + kMinSegmentSize); }},
       {"without segments", [](const std::string& log) { stdfs::resize_file(log, kLogHeaderSize); }},
   };
-  auto upper = open(path_);
+  auto upper = open();
   const auto try_all = [&](const std::string& when) {
     for (const auto& [name, damage] : damages)
       for (const bool other_boot : {false, true}) {
@@ -356,7 +326,7 @@ std::size_t place_of_record(std::string_view log, std::uint64_t wanted) {
 
 // Records that two marks speak of were flushed before the second was made.
 TEST_F(DeltaDamageTest, AfterAPowerFailureTooWhatWasFlushedIsNotMissing) {
-  auto upper = open(path_);
+  auto upper = open();
   change(*upper, 3);
   ASSERT_TRUE(upper->sync_node(Ino{500}, tree::FsyncKind::kAll));
   const test::Dump flushed = model_.dump();
@@ -390,7 +360,7 @@ TEST_F(DeltaDamageTest, AfterAPowerFailureTooWhatWasFlushedIsNotMissing) {
 
 TEST_F(DeltaDamageTest, DataFilesThatAreNotAsTheyWereLeftAreTold) {
   {
-    auto upper = open(path_);
+    auto upper = open();
     write_files(*upper);
     change(*upper, 5);
     copy_to(dir_ / "died");
@@ -432,7 +402,7 @@ TEST_F(DeltaDamageTest, DataFilesThatAreNotAsTheyWereLeftAreTold) {
 // Whoever can write to the directory of an upper can't lead another, who works on it, elsewhere.
 TEST_F(DeltaDamageTest, NothingIsOpenedThroughALinkNorWaitsForAFifo) {
   {
-    auto upper = open(path_);
+    auto upper = open();
     write_files(*upper);
   }
   tuning_.checkpoint_slack = 0;  // so that it is written whole
@@ -490,7 +460,7 @@ TEST_F(DeltaDamageTest, NothingIsOpenedThroughALinkNorWaitsForAFifo) {
 
 // A file that was cut after the last mark is longer in the state that is left than on the disk.
 TEST_F(DeltaDamageTest, APowerFailureMayLeaveAFileCut) {
-  auto upper = open(path_);
+  auto upper = open();
   write_files(*upper);
   ASSERT_TRUE(upper->sync(tree::SyncScope::kAll));
   const test::Dump flushed = model_.dump();
@@ -507,7 +477,7 @@ TEST_F(DeltaDamageTest, APowerFailureMayLeaveAFileCut) {
 
 TEST_F(DeltaDamageTest, EachByteOfTheCheckpointFlippedIsToldOrSaysTheSame) {
   {
-    auto upper = open(path_);
+    auto upper = open();
     change(*upper, 6);
     ASSERT_TRUE(upper->sync(tree::SyncScope::kAll));
     change(*upper, 6);

@@ -54,25 +54,11 @@ struct FaultySync final : SyncOps {
   std::chrono::milliseconds pause{0};
 };
 
-class DeltaFaultTest : public ::testing::Test {
+class DeltaFaultTest : public test::DeltaFixture {
  protected:
-  DeltaFaultTest() {
-    tuning_.segment_size = kMinSegmentSize;
-    tuning_.flush_period = std::chrono::hours(1);
+  DeltaFaultTest() : DeltaFixture(21) {
     tuning_.retry_period = std::chrono::milliseconds(5);
     tuning_.sync = &sync_;
-  }
-  std::unique_ptr<tree::UpperLayer> open(DeltaOptions options = {}) {
-    auto opened = open_delta_with(path_, options, tuning_);
-    EXPECT_TRUE(opened) << opened.error().message();
-    return opened ? std::move(*opened) : nullptr;
-  }
-  void change(tree::UpperLayer& upper, int count) {
-    for (int i = 0; i < count; ++i) {
-      const ChangeSet set = maker_.next(++counter_);
-      ASSERT_TRUE(upper.apply(set));
-      model_.apply(set);
-    }
   }
   void write_file(tree::UpperLayer& upper, Ino ino, std::string_view bytes) {
     auto file = upper.create_data(ino);
@@ -81,18 +67,10 @@ class DeltaFaultTest : public ::testing::Test {
     tree::Node node;
     node.content = tree::ContentKind::kData;
     node.size = bytes.size();
-    const ChangeSet set{{tree::PutNode{ino, node}}};
-    ASSERT_TRUE(upper.apply(set));
-    model_.apply(set);
+    put(upper, {{tree::PutNode{ino, node}}});
   }
 
-  ScratchDir dir_;
-  const std::string path_ = dir_ / "delta";
   FaultySync sync_;
-  DeltaTuning tuning_;
-  test::ChangeMaker maker_{21, 500};
-  test::Model model_;
-  std::uint64_t counter_ = 0;
 };
 
 TEST_F(DeltaFaultTest, AFailedFlushOfTheLogIsMadeGoodByACheckpoint) {

@@ -24,11 +24,7 @@ namespace {
 
 using tree::Ino;
 
-BootId boot_of(std::uint8_t number) {
-  BootId id;
-  id.fill(number);
-  return id;
-}
+using test::boot_of;
 
 constexpr Ino kSmall{64};   // in a shared data file
 constexpr Ino kLarge{200};  // has a data file of its own

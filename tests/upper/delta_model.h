@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // A plain model of an UpperLayer, changes made from a seed, and a text of everything that an upper says, so
-// that two of them can be compared. Shared by the delta's tests.
+// that two of them can be compared; and DeltaFixture, a delta beside its model. Shared by the delta's tests.
 #pragma once
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <random>
 #include <set>
@@ -20,6 +22,8 @@
 #include "fs/base/bytes.h"
 #include "fs/base/sys_file.h"
 #include "fs/tree/upper_layer.h"
+#include "fs/upper/delta_open.h"
+#include "tests/base/scratch_dir.h"
 
 namespace layerfs::test {
 
@@ -253,5 +257,39 @@ inline Result<tree::DataPlace> find_place(const tree::UpperLayer& upper, tree::I
   LAYERFS_ASSIGN(auto file, upper.open_data(ino));
   return tree::DataPlace{std::move(file)};
 }
+
+inline upper::BootId boot_of(std::uint8_t number) {
+  upper::BootId id{};
+  id.fill(number);
+  return id;
+}
+
+/// A delta that flushes nothing by itself, and the model of what was done to it.
+class DeltaFixture : public ::testing::Test {
+ protected:
+  explicit DeltaFixture(std::uint64_t seed) : maker_(seed, 500) {
+    tuning_.segment_size = upper::kMinSegmentSize;
+    tuning_.flush_period = std::chrono::hours(1);
+  }
+  std::unique_ptr<tree::UpperLayer> open(upper::DeltaOptions options = {}) {
+    auto opened = upper::open_delta_with(path_, options, tuning_);
+    EXPECT_TRUE(opened) << opened.error().message();
+    return opened ? std::move(*opened) : nullptr;
+  }
+  void put(tree::UpperLayer& upper, const tree::ChangeSet& set) {
+    ASSERT_TRUE(upper.apply(set));
+    model_.apply(set);
+  }
+  void change(tree::UpperLayer& upper, int count) {
+    for (int i = 0; i < count; ++i) put(upper, maker_.next(++counter_));
+  }
+
+  ScratchDir dir_;
+  const std::string path_ = dir_ / "delta";
+  upper::DeltaTuning tuning_;
+  ChangeMaker maker_;
+  Model model_;
+  std::uint64_t counter_ = 0;
+};
 
 }  // namespace layerfs::test

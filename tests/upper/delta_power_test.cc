@@ -38,7 +38,7 @@ class DeltaPowerTest : public ::testing::TestWithParam<std::uint64_t> {
     // The test is the only one to flush, so that it knows what is running when it takes a picture.
     tuning_.flush_period = std::chrono::hours(1);
     tuning_.sync = &shadow_;
-    tuning_.boot_id = [] { return boot(1); };
+    tuning_.boot_id = [] { return test::boot_of(1); };
   }
 
   static std::uint64_t record(std::uint64_t counter) { return counter * 0x9E3779B97F4A7C15ULL; }
@@ -68,7 +68,7 @@ class DeltaPowerTest : public ::testing::TestWithParam<std::uint64_t> {
     DeltaTuning other;
     other.segment_size = kMinSegmentSize;
     other.flush_period = std::chrono::hours(1);
-    other.boot_id = [machine] { return boot(machine); };
+    other.boot_id = [machine] { return test::boot_of(machine); };
     return other;
   }
 

@@ -34,12 +34,6 @@ namespace layerfs::upper {
 
 namespace stdfs = std::filesystem;
 
-inline BootId boot(std::uint8_t number) {
-  BootId id{};
-  id.fill(number);
-  return id;
-}
-
 class Shadow final : public SyncOps {
  public:
   /// What is in `real` already, if it is there, counts as flushed.
