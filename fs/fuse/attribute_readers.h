@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// AttributeReaders: which thread was told the attributes of a directory of late. The kernel keeps what it is
-// told for ever. What a change makes of a directory's attributes it lets expire, once the change is answered;
-// but a reply that was made before the change may reach its thread after that, and brings the old ones back,
-// for ever. Changes of a file's bytes or mode move a number of the kernel's (attr_version in fs/fuse) which
-// such a reply is then refused by; changes of a directory's entries do not, and a notification does. It costs
-// a system call, so it is sent only where somebody else than the one who changes may have such a reply on the
-// way. Any thread.
+// AttributeReaders: which thread was lately told the attributes of a directory. It decides whether a change
+// of a directory's entries has to be followed by a notification to the kernel.
 //
-// (1) A reply notes its reader before it looks at the attributes, a change asks after it was made: either the
-//     reply has the change, or the change sees the reader.
-// (2) A thread that asks for a change has got all of its own replies.
-// (3) Whoever has not got a reply after kLongest is not reckoned with any more. Directories share slots,
-//     which costs a needless notification now and then.
+// The kernel keeps the attributes that a reply gives it without a time limit. When the entries of a directory
+// are changed, it lets the attributes of that directory expire as soon as it has the answer. A reply with the
+// attributes from before the change may reach its thread later than that answer, and then the kernel keeps
+// the old attributes. For a change of a file's bytes or mode the kernel has a guard of its own (attr_version
+// in fs/fuse): it refuses such a reply. For a change of a directory's entries it has none, so the server
+// sends a notification afterwards. That costs a system call, so it is sent only where a thread other than the
+// one that asked for the change may still have such a reply on the way. Any thread.
+//
+// (1) Whoever makes a reply notes its thread before it looks at the attributes, and whoever makes a change
+//     asks after it was made: either the reply has the change, or the change sees the thread.
+// (2) A thread that asks for a change has received all replies to its earlier requests.
+// (3) A reply that has not arrived after kLongest is not reckoned with any more. Several directories share a
+//     slot, which now and then costs a notification that was not needed.
 #pragma once
 
 #include <array>
