@@ -97,10 +97,14 @@ struct WrittenRange {
 
 struct ChangeSet {
   std::vector<Change> changes;
-  /// FUSE's number of the request that asked for this, so that a resent one is recognised; 0: none.
+  /// FUSE's number of the request that asked for this change. After the death of a server the kernel sends
+  /// requests again that it has no answer to, and by this number the next server sees that it was made. 0: no
+  /// request asked for it.
   std::uint64_t request = 0;
-  /// All that was done to data files for this change, where that was to write one range, or nothing (length
-  /// 0). Nullopt: not told. It need not be true of what is done to them after apply().
+  /// What the caller did to data files for this change before it calls apply(): it wrote this one range, or,
+  /// where the length is 0, nothing. Nullopt: it may have done anything else, for instance copied or cut a
+  /// file. The upper may then save the range instead of the whole file. What the caller does to the files
+  /// after apply() belongs to a later change.
   std::optional<WrittenRange> written;
 };
 

@@ -14,8 +14,10 @@ bool is_in_group(const Caller& caller, Gid gid) {
   return caller.gid == gid || (caller.has_group != nullptr && caller.has_group(caller, gid));
 }
 
-// S_ISGID without group execution does not stand for set-gid (inode(7)): it stays for whoever could set it
-// (setattr_should_drop_sgid(), Linux 6.2), who has CAP_FSETID or is in the group.
+// Takes the set-id bits away, as a change by `caller` does. Where the group may not execute the file, S_ISGID
+// means mandatory locking and not set-gid (inode(7)). It is then taken away only from a caller who could not
+// have set it: one who neither has CAP_FSETID nor is in the file's group (setattr_should_drop_sgid(), Linux
+// 6.2). `fsetid` says whether root counts as having CAP_FSETID in this call.
 enum class Fsetid : std::uint8_t { kNo, kOfRoot };
 void clear_set_id(Node& node, const Caller& caller, Fsetid fsetid) {
   node.mode &= static_cast<std::uint16_t>(~S_ISUID);
@@ -24,11 +26,13 @@ void clear_set_id(Node& node, const Caller& caller, Fsetid fsetid) {
   if ((node.mode & S_IXGRP) != 0 || !could_set) node.mode &= static_cast<std::uint16_t>(~S_ISGID);
 }
 
-// A file of this size can be on any file system below; of a larger one it is asked (EFBIG).
+// Every file system that can hold data files takes files up to this size. Whether it takes a larger one is
+// found out by making the data file that long (EFBIG).
 constexpr std::uint64_t kSurelyFits = std::uint64_t{1} << 40;
 
-// What chown(2) sends where it is to leave both owner and group; and a write(2) that is to take set-id bits
-// or capabilities away, before the WRITE that says so itself.
+// True for a SETATTR that changes nothing. The kernel sends one for a chown(2) that is to leave owner and
+// group as they are, and for a write(2) that is to take set-id bits or capabilities away; the WRITE that
+// follows says so itself.
 bool asks_nothing(const SetAttr& changes) {
   return !changes.mode && !changes.uid && !changes.gid && !changes.size && !changes.atime && !changes.mtime &&
          !changes.ctime && !changes.atime_now && !changes.mtime_now;
@@ -92,8 +96,10 @@ Result<void> Union::change_mode(tree::ChangeSet& set, Ino ino, Node& node, std::
   return {};
 }
 
-// Elsewhere the kernel makes that chown a chmod(2), with its check of the owner (setattr_prepare()); of FUSE
-// it says nothing. Others are let pass: it may be their write.
+// A chown(2) that leaves owner and group takes set-id bits away. On other file systems the kernel turns it
+// into a chmod(2), which only the owner and root may do (setattr_prepare()); a FUSE server is not told which
+// of the two it was. So the check of the owner is made here. For any other caller nothing is done and no
+// error given, because the same request also comes before that caller's write(2) (asks_nothing()).
 Result<void> Union::chown_neither(tree::ChangeSet& set, Ino ino, Node& node, const Caller& caller) const {
   bool may_chmod = caller.uid == node.uid || caller.uid == Uid{0};
   if (node.kind == NodeKind::kDirectory || !may_chmod) return {};
@@ -114,13 +120,13 @@ Result<Node> Union::setattr_once(Ino ino, const SetAttr& changes, const Caller& 
     if (node.kind != NodeKind::kRegular) return errno_error(EINVAL);
     if (*changes.size > kMaxFileSize) return errno_error(EFBIG);
     shrinks = *changes.size < node.size;
-    if (*changes.size != node.size) set.written.reset();  // its data may be copied and cut
+    if (*changes.size != node.size) set.written.reset();  // resize() may copy the data and cut it
     LAYERFS_TRY(resize(set, ino, node, *changes.size));
     LAYERFS_TRY(touch_content(set, ino, node, changes.kill_suid_sgid ? &caller : nullptr));
   }
   if (changes.uid || changes.gid) {
-    // Whoever changes it (chown(2) of a file by root too, as Linux has it since 2.2.13); the group that
-    // counts is the one that the file had.
+    // A chown(2) of a file takes set-id bits away, by root too (chown(2): since Linux 2.2.13). Whether the
+    // caller is in the file's group is asked of the group that the file had before.
     if (node.kind != NodeKind::kDirectory) {
       clear_set_id(node, caller, Fsetid::kOfRoot);
       if (!changes.size) LAYERFS_TRY(drop_capability(set, ino));
@@ -137,7 +143,8 @@ Result<Node> Union::setattr_once(Ino ino, const SetAttr& changes, const Caller& 
   node.ctime = changes.ctime.value_or(time);
   LAYERFS_TRY(put_node(set, ino, node));
   LAYERFS_TRY(apply(set));
-  // Only once the size is recorded: a crash in between leaves bytes that nobody sees, never a file of zeros.
+  // The data file is cut after the new size is in the upper, not before. A crash between the two leaves bytes
+  // behind the end of the file, which nobody sees; in the other order it would leave zeros within the file.
   if (shrinks && has_data_file(node.content)) {
     auto cut = content_.cut_data(ino, node);
     if (!cut) log_warning("give back the space of a truncated file: {}", cut.error().message());

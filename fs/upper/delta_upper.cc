@@ -16,14 +16,17 @@ namespace layerfs::upper {
 
 namespace {
 
-/// Inode numbers that one record speaks for.
+/// How many inode numbers one record of the log reserves.
 constexpr std::uint64_t kNumbersAtOnce = 4096;
-/// How often a change waits for a checkpoint that makes room and then finds the room taken by others.
+/// How often a change waits for a checkpoint that makes room in the log. Other changes may take that room
+/// before it.
 constexpr int kRoomAttempts = 8;
-/// A thread's buffer is let go when a single large change has made it longer than this.
+/// A thread keeps its buffer from one change to the next, but not where a large change made it longer than
+/// this.
 constexpr std::size_t kKeptBuffer = 64U << 10;
 
-/// A change that removes something may use the last of the log, or a full disk could never be cleared.
+/// A change that removes something may use the part of the log that is kept for it. Without that part no file
+/// could be removed once the disk is full.
 AppendKind kind_of(const tree::ChangeSet& change) {
   const bool frees = std::any_of(change.changes.begin(), change.changes.end(), [](const tree::Change& one) {
     return std::holds_alternative<tree::EraseNode>(one) || std::holds_alternative<tree::EraseEntry>(one) ||
@@ -115,8 +118,8 @@ Result<void> DeltaUpper::apply(const tree::ChangeSet& change) {
       done = append_and_apply_locked(body, body_crc, kind, change);
     }
     if (done || done.error().code == E2BIG) break;
-    // The log is full or can't grow: a checkpoint gives its segments back. Where that fails too, its reason
-    // is the change's.
+    // The log is full or can't grow. A checkpoint gives its segments back; where there can be none, the
+    // change fails with the error of the checkpoint.
     if (auto made = persister_.make_room(); !made) {
       done = std::move(made);
       break;
@@ -160,8 +163,8 @@ tree::Ino DeltaUpper::allocate_ino() {
   return tree::Ino{number};
 }
 
-/// Keeps numbers that were given out from being given out again after a crash. Where the log is full it is
-/// left undone: a change that uses the number can't be made then either, and one that can speaks for itself.
+/// Keeps numbers that were given out from being given out again after a crash. Where the log is full nothing
+/// is recorded: a change that uses the number either fails as well, or its own record names the number.
 void DeltaUpper::reserve_numbers(std::uint64_t number) {
   const std::lock_guard lock(core_->write_mutex);
   if (number < core_->reserved_ino.load()) return;
@@ -192,7 +195,8 @@ Result<void> DeltaUpper::sync_node(tree::Ino ino, tree::FsyncKind kind) {
       names = core_->state.data_names(std::span(&ino, 1));
       needed = core_->state.needed_record(ino);
     }
-    // What the log has of the file would overwrite it after a power failure.
+    // Where the log has data of the file, a power failure would have that data written over what is flushed
+    // here (DELTA.md, invariant 9).
     const bool is_in_log = std::any_of(
         names.begin(), names.end(), [&](const DataName& name) { return core_->unflushed.may_contain(name); });
     if (!is_in_log && needed <= persister_.flushed_to()) return core_->data->flush(names);
