@@ -22,7 +22,7 @@ namespace {
 /// More files than this are flushed by one syncfs(2): each fdatasync(2) of a new file commits the journal.
 constexpr std::size_t kFlushOneByOne = 32;
 
-/// Where in its file byte 0 of this data is.
+/// The name of a directory of data files in data/.
 std::string directory_name(std::uint8_t index) { return fmt::format("{:02x}", index); }
 
 std::optional<std::uint64_t> find_number(std::string_view name) {
@@ -132,13 +132,14 @@ Result<tree::DataPlace> DeltaData::create_shared(tree::Ino ino) {
   const std::lock_guard lock(mutex_);
   Places& used = used_[file.number];
   if (used.test(index)) {
-    // An earlier attempt that failed has left it, or a file that is erased and not yet removed.
+    // The place was given out before: by an attempt whose change then failed, or to a file that was erased
+    // and whose place was not given back yet.
     Places one;
     one.set(index);
     LAYERFS_TRY(give_back_locked(file, one));
   }
   LAYERFS_ASSIGN(auto opened, create_locked(file));
-  // As long as all its places from the start: whoever finds it shorter knows that something was lost.
+  // The file is made as long as all of its places at once, so that a shorter one is known to be damaged.
   LAYERFS_ASSIGN(const struct stat st, stat_fd(opened->get()));
   constexpr auto kWhole = static_cast<off_t>(kSharers * tree::kSharedLimit);
   if (st.st_size < kWhole && ftruncate(opened->get(), kWhole) != 0) return errno_error(errno);
@@ -154,7 +155,7 @@ Result<tree::DataPlace> DeltaData::open_shared(tree::Ino ino) const {
     return found != places.end() && found->second.test(index);
   };
   const std::lock_guard lock(mutex_);
-  // Who only reads knows the node alone.
+  // A reader has no list of places in use: that the node says kShared is all it knows.
   if (access_ == DataAccess::kReadWrite && (!has(used_) || has(doomed_places_))) return errno_error(ENOENT);
   LAYERFS_ASSIGN(auto opened, open_locked(file, open_flags()));
   return place_of(ino, std::move(opened));
@@ -198,7 +199,7 @@ Result<void> DeltaData::remove_doomed(std::span<const DataName> names) {
       shared[file_of(name).number].set(to_number(name.ino) % kSharers);
       continue;
     }
-    // Taken anew for each file, so that nobody waits for a long list.
+    // The lock is taken anew for each file, so that no other caller waits for a long list.
     const std::lock_guard lock(mutex_);
     if (!doomed_.contains(to_number(name.ino))) continue;
     LAYERFS_TRY(remove_locked(file_of(name)));

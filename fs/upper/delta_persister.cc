@@ -93,7 +93,7 @@ void DeltaPersister::run() {
       continue;
     }
     lock.unlock();
-    // The thread's entry: nothing may leave it. What failed stays undone and is tried again.
+    // No exception may leave the entry of a thread. What was not done because of one is tried again.
     try {
       look_after();
     } catch (const std::exception& failure) {
@@ -114,7 +114,8 @@ void DeltaPersister::look_after() {
     due = retry_at_ ? *retry_at_ <= now : changed_at_ && *changed_at_ + core_.tuning.flush_period <= now;
   }
   if (core_.log->wants_segment()) {
-    // Only to spare an apply() the work: where it fails, that apply() tries again and reports it.
+    // This spares the next apply() that needs a segment the work. Where it fails, that apply() tries again
+    // and reports the error.
     if (auto added = core_.log->add_segment(); !added)
       log_debug("delta '{}': grow the log: {}", core_.directory, added.error().message());
   }
@@ -144,7 +145,7 @@ Result<void> DeltaPersister::persist(Extent extent, std::optional<tree::Ino> ino
       turn_done_.wait(lock);
       continue;
     }
-    // Nobody's turn, and mine has not been: so mine is the next.
+    // No turn runs and the caller's own has not been yet, so this caller runs it, for all who joined it.
     turn_runs_ = true;
     next_ = std::make_shared<Turn>();
     changed_at_.reset();
@@ -167,7 +168,7 @@ Result<void> DeltaPersister::persist(Extent extent, std::optional<tree::Ino> ino
 }
 
 Result<void> DeltaPersister::make_room() {
-  // What erased files still hold may be all the room that there is.
+  // Data files of erased inodes are there until a flush. Their space may be the only room that can be had.
   const bool gives_back = core_.data->has_doomed() && persist(Extent::kFlush, std::nullopt);
   {
     const std::lock_guard lock(mutex_);
@@ -177,7 +178,7 @@ Result<void> DeltaPersister::make_room() {
   auto made = persist(Extent::kCheckpoint, std::nullopt);
   // A removal is no reason to try again at once where room is not what lacks.
   if (!made && !is_full_disk(made.error())) has_removed_ = false;
-  // It may have come as far as to give some segments back.
+  // A checkpoint that failed for want of room may have given segments back before that.
   if (!made && is_full_disk(made.error()) && core_.log->has_room()) made = Result<void>();
   const std::lock_guard lock(mutex_);
   no_room_until_.reset();
@@ -234,7 +235,8 @@ bool DeltaPersister::log_data(const Batch& batch) {
             {name.front(), range.offset + done, std::min<std::uint64_t>(longest, range.length - done)});
     }
   }
-  // Before anything is read: whoever flushes a file by itself from here on waits for its turn (sync_node).
+  // The files are listed before their data is read. From then on sync_node() of one of them takes a turn,
+  // which comes after this one, and does not flush the file by itself (DELTA.md, invariant 9).
   core_.unflushed.add(names);
   std::string body;
   for (const Piece& piece : pieces) {
@@ -271,7 +273,7 @@ Result<void> DeltaPersister::flush_log(std::uint64_t last_change) {
   if (core_.options.is_volatile) return {};
   if (last_change > marked_to_) {
     if (!directory_flushed_) {
-      // The files of a new delta, and itself.
+      // The names of the delta's own files, and the name of its directory.
       LAYERFS_TRY(core_.sync->sync_all(core_.dir.get()));
       LAYERFS_ASSIGN(const Fd parent, open_at(core_.dir.get(), "..", O_RDONLY | O_DIRECTORY));
       LAYERFS_TRY(core_.sync->sync_all(parent.get()));
@@ -312,7 +314,7 @@ Result<void> DeltaPersister::flush(const std::vector<tree::Ino>& inos, DataTo to
     LAYERFS_TRY(flush_log(batch.last_change));
   } else {
     LAYERFS_TRY(flush_files(batch, inos));
-    // Nobody but a turn adds to them.
+    // Only turns add to the list, so it is as it was when flush_files() looked at it.
     const bool frees = !core_.options.is_volatile && !core_.unflushed.is_empty();
     if (frees) {
       std::string body;
@@ -321,8 +323,8 @@ Result<void> DeltaPersister::flush(const std::vector<tree::Ino>& inos, DataTo to
       log_waits_ = true;
     }
     LAYERFS_TRY(flush_log(batch.last_change));
-    // Once that record is on disk, and not before: until then the log's data would overwrite what is flushed
-    // next.
+    // The list is cleared once the record that says `flushed` is on disk. Before that a power failure would
+    // have the log's data written over what was flushed.
     if (frees) core_.unflushed.clear();
   }
   undo.release();
@@ -330,7 +332,8 @@ Result<void> DeltaPersister::flush(const std::vector<tree::Ino>& inos, DataTo to
   return {};
 }
 
-/// Removes the data of what is erased for good. A failure is not the caller's: it is tried again.
+/// Removes the data of inodes whose erasure is on disk. Where that fails it is tried again with the next
+/// flush; the caller of this one gets no error.
 void DeltaPersister::finish(const Batch& batch) {
   if (auto removed = core_.data->remove_doomed(batch.unsaved.erased); !removed) {
     log_warning("delta '{}': {}", core_.directory, removed.error().message());
@@ -348,7 +351,8 @@ Result<void> DeltaPersister::checkpoint(const std::vector<tree::Ino>& inos) {
   if (covered <= core_.covered) return flush(inos, DataTo::kFiles);
   if (wants_whole() && !core_.tuning.writes_whole) LAYERFS_TRY(compact(0));
   const auto done = checkpoint_to(covered, Room::kLeaveReserve, inos);
-  // What is kept is for when something was removed: filling the disk must not use it up.
+  // The blocks that are kept behind the checkpoint are used only after something was removed. Otherwise
+  // changes that fill the disk would use them up.
   if (done || !is_full_disk(done.error()) || log_failed_ || !has_removed_.exchange(false)) return done;
   return make_room_for_checkpoint(covered, inos);
 }
@@ -357,8 +361,8 @@ Result<void> DeltaPersister::checkpoint(const std::vector<tree::Ino>& inos) {
 Result<void> DeltaPersister::make_room_for_checkpoint(std::uint64_t covered,
                                                       const std::vector<tree::Ino>& inos) {
   auto compacted = compact(core_.log->used_bytes());
-  // How far it came is seen by what follows. Where it may come farther, the next change that finds no room is
-  // to try that.
+  // Whether it gained enough is seen by the checkpoints that follow. Where it has not looked at all blocks,
+  // the next change that finds no room compacts further.
   if (!compacted)
     log_debug("delta '{}': compact the checkpoint: {}", core_.directory, compacted.error().message());
   else if (*compacted == Lap::kUnfinished)
@@ -379,7 +383,8 @@ Result<DeltaPersister::Lap> DeltaPersister::compact(std::uint64_t wanted) {
   CheckpointFile& file = *core_.checkpoint;
   if (!file.has_batch() || file.needs_replace()) return Lap::kFinished;
   const std::uint64_t size_before = file.size();
-  // Blocks behind it are those that this adds: what is in them must not be taken for moved already.
+  // Behind this are the blocks that the steps add. They are not looked at: their keys are among `moved`, so
+  // they would be dropped without being moved.
   const CheckpointFile::Position end = file.next();
   std::unordered_set<std::string> moved;  // what is at the end already
   while (file.first().number < end.number && (wanted == 0 || file.size() + wanted > size_before)) {
@@ -416,7 +421,8 @@ Result<void> DeltaPersister::checkpoint_to(std::uint64_t covered, Room room,
   return {};
 }
 
-/// What ends a batch that is made while changes go on. `requests`: whether it has those too.
+/// Puts the last records of a batch that is made while changes go on: what it covers and needs and, with
+/// kKeep, the numbers of the latest requests. Brings to disk what it needs.
 Result<void> DeltaPersister::finish_batch(RecordSink& sink, std::uint64_t covered, Requests requests,
                                           const std::vector<tree::Ino>& inos) {
   CheckpointMeta meta;
@@ -434,7 +440,8 @@ Result<void> DeltaPersister::finish_batch(RecordSink& sink, std::uint64_t covere
   return sink.put(kMetaKey, encode_meta(meta));
 }
 
-/// It has become long for what is in it, or can't be added to.
+/// True where the checkpoint is to be written whole: it has become much longer than what is in it, or can't
+/// be added to.
 bool DeltaPersister::wants_whole() const {
   return core_.checkpoint->needs_replace() ||
          (core_.checkpoint->has_batch() &&
@@ -451,7 +458,7 @@ Result<void> DeltaPersister::save(std::uint64_t covered, bool whole, Room room,
   };
   if (!whole) {
     LAYERFS_TRY(core_.checkpoint->append(fill, room));
-    // Of a new one the first batch is all that there is.
+    // The first batch of a new checkpoint is the whole of it.
     if (whole_size_ == 0) whole_size_ = core_.checkpoint->size();
     return {};
   }
@@ -470,7 +477,8 @@ Result<void> DeltaPersister::exact_checkpoint(Requests requests, const std::vect
     write_lock.unlock();
     restore(batch);
   });
-  // All that the log has, marks and data too: what follows must not be reached through pages that are lost.
+  // It covers every record of the log, marks and data too, because pages of a log whose flush failed may be
+  // lost: the records that follow must not be looked for behind them.
   const std::uint64_t covered = core_.log->last_seq();
   const auto recent =
       requests == Requests::kKeep ? core_.requests.latest(kRequestsStored) : std::vector<std::uint64_t>{};
