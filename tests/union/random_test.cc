@@ -114,7 +114,7 @@ struct World {
     tuning.checkpoint_segments = 2 + static_cast<std::uint32_t>(random() % 8);
     tuning.flush_period = std::chrono::hours(1);
     tuning.sync = shadow.get();
-    tuning.boot_id = [boot = static_cast<std::uint8_t>(1 + mounts % 255)] { return upper::boot(boot); };
+    tuning.boot_id = [boot = static_cast<std::uint8_t>(1 + mounts % 255)] { return test::boot_of(boot); };
     upper = upper::open_delta_with(directory, {}, tuning).value();
   }
   // What programs flush now and then: everything, or the data of one file.
