@@ -3,12 +3,12 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
 #include <memory>
 #include <string>
 
 #include "fs/base/log.h"
 #include "fs/base/process_start.h"
+#include "fs/base/sys_file.h"
 #include "fs/image/commit.h"
 #include "fs/mount/control.h"
 #include "fs/mount/mount_table.h"
@@ -28,17 +28,10 @@ struct CommitArguments {
   bool quiet = false;
 };
 
-/// The absolute path without links; empty where there is no such path.
-std::string real_path(const std::string& path) {
-  std::unique_ptr<char, decltype(&std::free)> resolved(::realpath(path.c_str(), nullptr), &std::free);
-  return resolved ? std::string(resolved.get()) : std::string();
-}
-
 /// A mount point counts first, then names and ids of uppers.
 Result<store::ContainerRecord> find_subject(store::Store& store, const std::string& subject) {
-  std::string path = real_path(subject);
-  if (!path.empty()) {
-    LAYERFS_ASSIGN(auto mount, mount::find_mount(path));
+  if (auto path = real_path(subject)) {
+    LAYERFS_ASSIGN(auto mount, mount::find_mount(*path));
     if (mount) {
       LAYERFS_ASSIGN(auto container, store.find_container(mount->name()));
       if (!container) return invalid_error("commit", subject, "mounted read-only, or from another store");

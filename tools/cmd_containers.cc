@@ -192,13 +192,6 @@ struct NamesAndFlags {
 
 }  // namespace
 
-Result<std::string> absolute_store_root(const std::string& root) {
-  if (root.starts_with('/')) return root;
-  std::array<char, 4096> here;
-  if (::getcwd(here.data(), here.size()) == nullptr) return system_error(errno, "working directory");
-  return join_path(here.data(), root);
-}
-
 void add_container_commands(CLI::App& app, Tool& tool) {
   struct ListFlags {
     bool all = false;

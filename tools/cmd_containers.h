@@ -10,7 +10,5 @@
 namespace layerfs::tools {
 
 void add_container_commands(CLI::App& app, Tool& tool);
-/// A store directory that means the same after chdir(2).
-Result<std::string> absolute_store_root(const std::string& root);
 
 }  // namespace layerfs::tools

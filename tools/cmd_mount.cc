@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/cmd_mount.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <array>
-#include <cstdlib>
 #include <ctime>
 #include <memory>
 #include <optional>
@@ -16,6 +13,7 @@
 #include <vector>
 
 #include "fs/base/log.h"
+#include "fs/base/random.h"
 #include "fs/base/sha256.h"
 #include "fs/base/sys_file.h"
 #include "fs/mount/mount.h"
@@ -40,14 +38,6 @@ struct MountArguments {
   bool json = false;
   std::string restart;  // empty: yes, unless something else says no
 };
-
-/// A fresh container id: nobody else's, also of another store.
-Result<std::string> make_id() {
-  LAYERFS_ASSIGN(auto random, open_file("/dev/urandom", O_RDONLY));
-  std::array<std::byte, 32> bytes{};
-  LAYERFS_TRY(read_full(random.get(), bytes));
-  return sha256(bytes).hex();
-}
 
 /// The upper that is to be shown as it is: nothing is made.
 Result<store::ContainerRecord> get_read_only_upper(store::Store& store, const MountArguments& arguments,
@@ -85,7 +75,7 @@ Result<Upper> get_upper(store::Store& store, const std::string& name, const stor
     return Upper{.record = *found, .is_new = false};
   }
   store::ContainerRecord upper;
-  LAYERFS_ASSIGN(upper.id, make_id());
+  upper.id = random_hex(32);
   upper.name = name;
   upper.image_reference = image.reference;
   upper.image_manifest = image.manifest;
@@ -114,9 +104,7 @@ Result<mount::MountFlags> mount_flags(const MountArguments& arguments) {
 /// is nothing else to name.
 Result<std::string> read_only_source(const store::Store& store, const Digest& chain) {
   // One store has one name, by whichever path it was given.
-  std::unique_ptr<char, decltype(&std::free)> real(::realpath(store.root().c_str(), nullptr), &std::free);
-  if (!real) return system_error(errno, "resolve", store.root());
-  std::string_view root(real.get());
+  LAYERFS_ASSIGN(std::string root, real_path(store.root()));
   return fmt::format("{}{}.{}", mount::kSourcePrefix, chain.hex().substr(0, 16),
                      sha256(std::as_bytes(std::span(root))).hex().substr(0, 8));
 }

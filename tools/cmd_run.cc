@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/cmd_run.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/random.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <ctime>
 #include <memory>
@@ -14,6 +11,7 @@
 #include <vector>
 
 #include "fs/base/log.h"
+#include "fs/base/random.h"
 #include "fs/base/scope_exit.h"
 #include "fs/base/sys_file.h"
 #include "fs/mount/mount_table.h"
@@ -31,15 +29,6 @@
 namespace layerfs::tools {
 
 namespace {
-
-Result<std::string> random_id() {
-  std::array<unsigned char, 32> bytes;
-  if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
-    return system_error(errno, "random id");
-  std::string id;
-  for (unsigned char byte : bytes) id += fmt::format("{:02x}", byte);
-  return id;
-}
 
 Result<void> check_name(const std::string& name) {
   constexpr std::string_view kAllowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
@@ -153,12 +142,13 @@ Result<run::RunRequest> make_request(const Tool& tool, const RunArguments& argum
 Result<int> run_command(const Tool& given, const RunArguments& arguments) {
   Tool tool = given;
   LAYERFS_ASSIGN(plan::RunOptions options, make_run_options(arguments));
-  LAYERFS_ASSIGN(tool.store_root, absolute_store_root(tool.store_root));
+  // Monitor and server work in another directory.
+  LAYERFS_ASSIGN(tool.store_root, absolute_path(tool.store_root));
   // Without a store there is nothing to run, and no place for what follows.
   LAYERFS_TRY(check_store_of_image(tool, arguments.image));
   run::sweep_stale(tool.store_root);
   run::RunningState state;
-  LAYERFS_ASSIGN(state.id, random_id());
+  state.id = random_hex(32);
   state.remove = true;  // until it runs
   LAYERFS_ASSIGN(auto running, run::RunningFile::create(tool.store_root, state));
   ScopeExit forget_container([&] { forget(tool, state); });

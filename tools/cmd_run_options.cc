@@ -77,9 +77,9 @@ Result<std::string> absolute_volume(const std::string& text) {
   if (source != "." && source != ".." && !source.starts_with("./") && !source.starts_with("../"))
     return invalid_error("--volume", text,
                          "the source must be a path ('./" + source + "' is one): there are no named volumes");
-  std::array<char, 4096> here;
-  if (::getcwd(here.data(), here.size()) == nullptr) return system_error(errno, "--volume", text);
-  return join_path(here.data(), source) + text.substr(colon);
+  auto path = absolute_path(source);
+  if (!path) return with_context(std::move(path).error(), "--volume", text);
+  return *path + text.substr(colon);
 }
 
 /// What Podman gives to no user either (podman-run(1), volume option U): the system's directories, and the caller's

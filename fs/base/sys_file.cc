@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <memory>
 
 #include "fs/base/scope_exit.h"
@@ -319,6 +320,18 @@ std::string join_path(std::string_view directory, std::string_view name) {
   if (!path.empty() && path.back() != '/') path += '/';
   path += name;
   return path;
+}
+
+Result<std::string> real_path(const std::string& path) {
+  std::unique_ptr<char, decltype(&std::free)> resolved(::realpath(path.c_str(), nullptr), &std::free);
+  if (!resolved) return system_error(errno, "resolve", path);
+  return std::string(resolved.get());
+}
+
+Result<std::string> absolute_path(const std::string& path) {
+  if (path.starts_with('/')) return path;
+  LAYERFS_ASSIGN(std::string here, real_path("."));
+  return join_path(here, path);
 }
 
 Result<void> zero_range(int fd, std::uint64_t offset, std::uint64_t length) {

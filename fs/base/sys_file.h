@@ -88,6 +88,10 @@ Result<void> set_xattr_fd(int fd, const std::string& name, std::string_view valu
 
 /// "a/b" of "a" and "b"; no normalisation.
 std::string join_path(std::string_view directory, std::string_view name);
+/// realpath(3): absolute and without links. Errors: ENOENT, EACCES, ELOOP... with the path named.
+Result<std::string> real_path(const std::string& path);
+/// `path` itself where it is absolute, else below the working directory; nothing need be there.
+Result<std::string> absolute_path(const std::string& path);
 
 /// [offset, offset+length) of a file becomes zeros, as a hole where the file system can (fallocate(2)); its
 /// length stays. Errors: those of fallocate(2) and pwrite(2).

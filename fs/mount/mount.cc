@@ -8,12 +8,10 @@
 
 #include <array>
 #include <chrono>
-#include <cstdlib>
-#include <memory>
-#include <span>
 #include <thread>
 
 #include "fs/base/log.h"
+#include "fs/base/random.h"
 #include "fs/base/sys_file.h"
 #include "fs/fuse/device.h"
 #include "fs/mount/keeper.h"
@@ -29,19 +27,6 @@ constexpr std::chrono::milliseconds kFirstLook{1000};  // and the next ones
 
 namespace {
 
-/// Without links: what mountinfo shows and what stays right after chdir("/").
-Result<std::string> real_path(const std::string& path) {
-  std::unique_ptr<char, void (*)(void*)> resolved(::realpath(path.c_str(), nullptr), std::free);
-  if (resolved == nullptr) return system_error(errno, "resolve", path);
-  return std::string(resolved.get());
-}
-
-Result<std::string> absolute_path(const std::string& path) {
-  if (path.starts_with('/')) return path;
-  LAYERFS_ASSIGN(auto here, real_path("."));
-  return join_path(here, path);
-}
-
 /// A request that means the same in a process with another working directory, and in every server of the
 /// mount.
 Result<MountRequest> absolute_request(MountRequest request) {
@@ -49,11 +34,12 @@ Result<MountRequest> absolute_request(MountRequest request) {
   if (!request.upper_dir.empty()) {
     LAYERFS_ASSIGN(request.upper_dir, absolute_path(request.upper_dir));
   }
-  LAYERFS_ASSIGN(request.fuse.connection, new_connection());
+  request.fuse.connection = new_connection();
   return request;
 }
 
 Result<std::string> checked_mountpoint(const std::string& mountpoint) {
+  // What mountinfo shows, and what stays right after chdir("/").
   auto real = real_path(mountpoint);
   if (!real) return with_context(real.error(), "mount");
   LAYERFS_ASSIGN(auto directory, open_file(*real, O_PATH | O_CLOEXEC));
@@ -115,11 +101,8 @@ Result<Served> serve_mount(const MountRequest& request, const std::string& mount
 
 }  // namespace
 
-Result<std::uint64_t> new_connection() {
-  LAYERFS_ASSIGN(auto random, open_file("/dev/urandom", O_RDONLY));
-  std::uint64_t number = 0;
-  LAYERFS_TRY(read_full(random.get(), std::as_writable_bytes(std::span(&number, 1))));
-  return number | 1;  // odd: no request's number, which are even, becomes 0
+std::uint64_t new_connection() {
+  return random_id() | 1;  // odd: no request's number, which are even, becomes 0
 }
 
 Result<void> check_mountpoint(const std::string& path, const std::string& store_root) {

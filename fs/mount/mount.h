@@ -39,7 +39,7 @@ class MountedStack {
 };
 
 /// A number for FuseOptions::connection.
-Result<std::uint64_t> new_connection();
+std::uint64_t new_connection();
 
 /// Errors: ENOENT, ENOTDIR... where nothing can be mounted at `path`; kInvalid where the mount would hide its
 /// own store from its server. To be asked before an upper is made for it.

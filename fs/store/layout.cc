@@ -3,14 +3,13 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <charconv>
-#include <random>
 
 #include "fs/base/log.h"
+#include "fs/base/random.h"
 #include "fs/base/sys_file.h"
 
 namespace layerfs::store {
@@ -113,17 +112,6 @@ std::string Layout::make_temporary_name(std::string_view what) const {
 void Layout::drop_temporary(const std::string& path) const {
   auto removed = own_.unlink(path);
   if (!removed && removed.error().code != ENOENT) log_warning("{}", removed.error().message());
-}
-
-std::uint64_t random_id() {
-  std::uint64_t id = 0;
-  while (id == 0) {
-    if (::getrandom(&id, sizeof id, 0) != sizeof id) {
-      std::random_device device;
-      id = std::uint64_t{device()} << 32 | device();
-    }
-  }
-  return id;
 }
 
 std::string pack_name(std::uint64_t id) { return fmt::format("{:016x}", id); }

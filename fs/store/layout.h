@@ -76,8 +76,6 @@ class Layout {
   OwnDirectory own_;
 };
 
-/// A random number that is not 0.
-std::uint64_t random_id();
 /// 16 hex digits of a pack's id, and back.
 std::string pack_name(std::uint64_t id);
 std::optional<std::uint64_t> parse_pack_name(std::string_view name);

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "fs/base/bytes.h"
+#include "fs/base/random.h"
 #include "fs/base/sys_file.h"
 #include "fs/store/layout.h"
 

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 
 #include "fs/base/bytes.h"
 #include "fs/base/log.h"
+#include "fs/base/random.h"
 #include "fs/base/sys_file.h"
 #include "fs/upper/crc32c.h"
 #include "fs/upper/upper_file.h"
@@ -23,17 +23,6 @@ namespace layerfs::upper {
 namespace {
 
 constexpr std::size_t kPage = 4096;
-
-std::uint64_t random_id() {
-  std::uint64_t id = 0;
-  // Only has to differ from the ids of this file's earlier lives.
-  if (getrandom(&id, sizeof id, 0) != static_cast<ssize_t>(sizeof id)) {
-    timespec now{};
-    clock_gettime(CLOCK_REALTIME, &now);
-    id = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
-  }
-  return id;
-}
 
 /// Blocks for [offset, offset + size), so that a store to the mapping can't fail for want of them.
 Result<void> allocate(int fd, std::uint64_t offset, std::size_t size, bool write_zeros) {
@@ -125,7 +114,7 @@ void RedoLog::note_segments(std::uint32_t segments) {
 Result<std::unique_ptr<RedoLog>> RedoLog::start(const std::string& path, const Settings& settings,
                                                 std::uint64_t next_seq) {
   std::unique_ptr<RedoLog> log(new RedoLog(path, settings));
-  log->log_id_ = random_id();
+  log->log_id_ = random_id();  // to differ from the ids of this file's earlier lives
   auto opened = open_upper_file(path, O_RDWR);
   if (!opened && opened.error().code != ENOENT) return std::unexpected(std::move(opened).error());
   bool has_header = false;

@@ -39,21 +39,6 @@ namespace layerfs::container {
 
 namespace {
 
-Result<std::string> real_path(const std::string& path) {
-  char* resolved = ::realpath(path.c_str(), nullptr);
-  if (resolved == nullptr) return system_error(errno, "find", path);
-  std::string text(resolved);
-  std::free(resolved);
-  return text;
-}
-
-/// Of what need not be there yet.
-Result<std::string> absolute_path(const std::string& path) {
-  if (path.starts_with('/')) return path;
-  LAYERFS_ASSIGN(std::string here, real_path("."));
-  return join_path(here, path);
-}
-
 Result<Fd> connect_socket(const std::string& path, std::string_view what) {
   Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd) return system_error(errno, "create socket");

@@ -156,7 +156,7 @@ class Monitor {
     if (!request_.remove) {
       LAYERFS_ASSIGN(exit_, ExitFile::create(directory()));
     }
-    LAYERFS_ASSIGN(request_.mount.fuse.connection, mount::new_connection());
+    request_.mount.fuse.connection = mount::new_connection();
     request_.mount.fuse.outlives_server = true;
     LAYERFS_TRY(make_cgroups());
     LAYERFS_TRY(start_server());

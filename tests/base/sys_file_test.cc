@@ -228,6 +228,23 @@ TEST(JoinPath, PutsOneSlashBetween) {
   EXPECT_EQ(join_path("", "b"), "b");
 }
 
+TEST(RealPath, IsAbsoluteAndWithoutLinks) {
+  ScratchDir dir;
+  std::string top = *real_path(dir / ".");
+  ASSERT_TRUE(make_dirs(dir / "a/b", 0700));
+  ASSERT_EQ(::symlink("a/b", (dir / "link").c_str()), 0);
+  EXPECT_EQ(*real_path(dir / "link/../b/."), top + "/a/b");
+  auto missing = real_path(dir / "none");
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().message(), "resolve '" + (dir / "none") + "': no such file or directory");
+}
+
+TEST(AbsolutePath, IsBelowTheWorkingDirectoryAndNeedNotBeThere) {
+  std::string here = *real_path(".");
+  EXPECT_EQ(*absolute_path("none/x"), here + "/none/x");
+  EXPECT_EQ(*absolute_path("/none/../x"), "/none/../x");
+}
+
 TEST(OwnDir, IsTheCallersAndNobodyElseMayWriteIt) {
   ScratchDir dir;
   std::string path = dir / "state";
