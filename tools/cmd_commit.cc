@@ -33,7 +33,7 @@ Result<store::ContainerRecord> find_subject(store::Store& store, const std::stri
   if (auto path = real_path(subject)) {
     LAYERFS_ASSIGN(auto mount, mount::find_mount(*path));
     if (mount) {
-      LAYERFS_ASSIGN(auto container, store.find_container(mount->name()));
+      LAYERFS_ASSIGN(auto container, store.find_container(mount::source_name(*mount)));
       if (!container) return invalid_error("commit", subject, "mounted read-only, or from another store");
       return *container;
     }

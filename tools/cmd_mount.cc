@@ -176,10 +176,10 @@ Result<void> run_mount(const Tool& tool, const MountArguments& arguments) {
 struct ShownMount {
   std::string image;
   std::string upper;  // empty: none
-  mount::MountEntry entry;
+  MountEntry entry;
 };
-Result<std::optional<ShownMount>> show_mount(store::Store& store, const mount::MountEntry& entry) {
-  std::string name(entry.name());
+Result<std::optional<ShownMount>> show_mount(store::Store& store, const MountEntry& entry) {
+  std::string name(mount::source_name(entry));
   LAYERFS_ASSIGN(auto container, store.find_container(name));
   if (container && container->id == name)
     return ShownMount{container->image_reference, container->name, entry};
@@ -195,7 +195,7 @@ Result<std::optional<ShownMount>> show_mount(store::Store& store, const mount::M
 /// What is mounted here of this store.
 Result<void> list_mounts(const Tool& tool, bool as_json) {
   LAYERFS_ASSIGN(auto store, find_store(tool));
-  std::vector<mount::MountEntry> entries;
+  std::vector<MountEntry> entries;
   if (store) {
     LAYERFS_ASSIGN(entries, mount::list_mounts());
   }
@@ -215,9 +215,9 @@ Result<void> list_mounts(const Tool& tool, bool as_json) {
 }
 
 /// Where an upper is mounted in this mount namespace.
-std::string mountpoint_of(const std::vector<mount::MountEntry>& mounts, const std::string& id) {
+std::string mountpoint_of(const std::vector<MountEntry>& mounts, const std::string& id) {
   for (const auto& entry : mounts)
-    if (entry.name() == id) return entry.path;
+    if (mount::source_name(entry) == id) return entry.path;
   return {};
 }
 

@@ -7,102 +7,42 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "fs/base/sys_file.h"
 
 namespace layerfs::mount {
 namespace {
 
-/// Cuts the text up to the next `separator` off the front of `rest`.
-std::string_view take_field(std::string_view& rest, char separator) {
-  std::size_t end = rest.find(separator);
-  std::string_view field = rest.substr(0, end);
-  rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
-  return field;
+Result<std::vector<MountEntry>> read_table(const std::string& process) {
+  LAYERFS_ASSIGN(std::string text, read_file("/proc/" + process + "/mountinfo"));
+  return parse_mount_info(text);
 }
-
-/// \040 and the like: blanks, newlines and backslashes are octal in the file.
-std::string unescape(std::string_view text) {
-  std::string plain;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    unsigned value = 0;
-    if (text[i] == '\\' && i + 3 < text.size() &&
-        std::from_chars(text.data() + i + 1, text.data() + i + 4, value, 8).ptr == text.data() + i + 4) {
-      plain += static_cast<char>(value);
-      i += 3;
-    } else {
-      plain += text[i];
-    }
-  }
-  return plain;
-}
-
-bool parse_number(std::string_view text, unsigned& number) {
-  auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return code == std::errc() && end == text.data() + text.size();
-}
-
-struct Line {
-  MountEntry entry;
-  std::string_view type;
-};
-
-/// "36 35 98:0 /root /mnt rw,noatime master:1 - ext3 /dev/root rw,errors=continue"
-std::optional<Line> parse_line(std::string_view text) {
-  Line line;
-  take_field(text, ' ');  // mount id
-  take_field(text, ' ');  // parent's id
-  std::string_view device = take_field(text, ' ');
-  take_field(text, ' ');  // root inside the file system
-  line.entry.path = unescape(take_field(text, ' '));
-  line.entry.options = take_field(text, ' ');
-  while (!text.empty() && take_field(text, ' ') != "-") {  // optional fields
-  }
-  line.type = take_field(text, ' ');
-  line.entry.source = unescape(take_field(text, ' '));
-  std::string_view major = take_field(device, ':');
-  if (!parse_number(major, line.entry.device_major) || !parse_number(device, line.entry.device_minor))
-    return std::nullopt;
-  if (line.entry.path.empty() || line.type.empty()) return std::nullopt;
-  return line;
-}
-
-Result<std::string> read_table() { return read_file("/proc/self/mountinfo"); }
 
 }  // namespace
 
-std::string_view MountEntry::name() const {
-  std::string_view text = source;
+bool is_ours(const MountEntry& entry) { return entry.type == kMountType; }
+
+std::string_view source_name(const MountEntry& entry) {
+  std::string_view text = entry.source;
   if (text.starts_with(kSourcePrefix)) text.remove_prefix(kSourcePrefix.size());
   return text;
 }
 
-std::vector<MountEntry> parse_mount_table(std::string_view mountinfo) {
-  std::vector<MountEntry> entries;
-  while (!mountinfo.empty()) {
-    auto line = parse_line(take_field(mountinfo, '\n'));
-    if (line && line->type == kMountType) entries.push_back(std::move(line->entry));
-  }
+Result<std::vector<MountEntry>> list_mounts(std::optional<int> pid) {
+  LAYERFS_ASSIGN(auto entries, read_table(pid ? std::to_string(*pid) : "self"));
+  std::erase_if(entries, [](const MountEntry& entry) { return !is_ours(entry); });
   return entries;
 }
 
-Result<std::vector<MountEntry>> list_mounts() {
-  LAYERFS_ASSIGN(auto table, read_table());
-  return parse_mount_table(table);
-}
-
 Result<std::optional<MountEntry>> find_mount(std::string_view path) {
-  LAYERFS_ASSIGN(std::string table, read_table());
-  std::optional<MountEntry> found;
-  std::string_view rest = table;
-  while (!rest.empty()) {
-    auto line = parse_line(take_field(rest, '\n'));
-    if (!line || line->entry.path != path) continue;
-    found.reset();  // whatever was there is covered
-    if (line->type == kMountType) found = std::move(line->entry);
-  }
-  return found;
+  LAYERFS_ASSIGN(auto entries, read_table("self"));
+  // A later one covers what was there.
+  auto found = std::ranges::find(entries.rbegin(), entries.rend(), path, &MountEntry::path);
+  if (found == entries.rend() || !is_ours(*found)) return std::nullopt;
+  return std::move(*found);
 }
 
 namespace {
@@ -129,9 +69,9 @@ std::optional<HeldMount> find_anywhere(Wanted wanted) {
     int pid = 0;
     auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), pid);
     if (error != std::errc() || end != name.data() + name.size()) continue;
-    auto table = read_file("/proc/" + name + "/mountinfo");
-    if (!table) continue;  // it ended, or is another user's
-    for (MountEntry& entry : parse_mount_table(*table))
+    auto entries = list_mounts(pid);
+    if (!entries) continue;  // it ended, or is another user's
+    for (MountEntry& entry : *entries)
       if (wanted(entry, pid)) return HeldMount{pid, std::move(entry)};
   }
   return std::nullopt;

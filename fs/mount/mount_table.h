@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The layerfs mounts of this mount namespace, as /proc/self/mountinfo (proc(5)) tells them. Reading that file
-// never touches the mounts themselves.
+// The layerfs mounts of a mount namespace, as /proc/PID/mountinfo tells them (fs/base/mount_info.h). Reading that
+// file never touches the mounts themselves.
 #pragma once
 
 #include <optional>
@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fs/base/mount_info.h"
 #include "fs/base/result.h"
 
 namespace layerfs::mount {
@@ -16,28 +17,19 @@ namespace layerfs::mount {
 inline constexpr std::string_view kSourcePrefix = "layerfs:";
 inline constexpr std::string_view kMountType = "fuse.layerfs";
 
-struct MountEntry {
-  std::string path;
-  std::string source;   ///< "layerfs:<upper's id>", or "layerfs:<chain, shortened>.<store>" without an upper
-  std::string options;  ///< of the mount point, "rw,nosuid,..."
-  unsigned device_major = 0;
-  unsigned device_minor = 0;
-  bool operator==(const MountEntry&) const = default;
-
-  /// The source without its prefix.
-  std::string_view name() const;
-};
-
-/// The entries of type fuse.layerfs, in the order of the file: a later one lies over an earlier one of the
-/// same path. Lines that are not understood are passed over.
-std::vector<MountEntry> parse_mount_table(std::string_view mountinfo);
-/// Errors: those of reading /proc/self/mountinfo.
-Result<std::vector<MountEntry>> list_mounts();
-/// A process in whose mount namespace the same file system is mounted: the device number alone would be that
-/// of the next one, once this one is gone. nullopt where none is seen, which without rights to look at the
-/// others' means little.
+/// The entry is of type fuse.layerfs. Its source is "layerfs:<upper's id>", or without an upper
+/// "layerfs:<chain, shortened>.<store>".
+bool is_ours(const MountEntry& entry);
+/// The source without its prefix.
+std::string_view source_name(const MountEntry& entry);
+/// Ours, in the order of the file: a later one lies over an earlier one of the same path. With `pid` those that
+/// that process sees. Errors: those of reading /proc/PID/mountinfo.
+Result<std::vector<MountEntry>> list_mounts(std::optional<int> pid = std::nullopt);
+/// A process in whose mount namespace the same file system is mounted: one with the device number and the source
+/// of `entry`, since the kernel gives the number of a file system that is gone to the next one. nullopt: none was
+/// found; the processes of other users cannot be looked at without privilege.
 std::optional<int> find_holder(const MountEntry& entry);
-/// What such a process sees of the mounts from a source. Processes of user namespaces that are neither this
+/// A process that has a mount from `source` in its mount namespace, and that mount. Processes of user namespaces that are neither this
 /// process's own nor made by its user are passed over: anybody may mount under any source in one of theirs.
 struct HeldMount {
   int pid = 0;

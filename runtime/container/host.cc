@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <vector>
 
+#include "fs/base/mount_info.h"
 #include "fs/base/sys_file.h"
 #include "runtime/plan/security_label.h"
 #include "runtime/sys/clone.h"
@@ -55,7 +57,8 @@ Result<plan::HostFacts> read_host_facts() {
   host.privileged = (effective & kNeeded) == kNeeded;
   read_owner(host);
   host.last_capability = sys::last_capability();
-  LAYERFS_ASSIGN(std::string mounts, read_file("/proc/self/mountinfo"));
+  LAYERFS_ASSIGN(std::string mountinfo, read_file("/proc/self/mountinfo"));
+  std::vector<MountEntry> mounts = parse_mount_info(mountinfo);
   LAYERFS_ASSIGN(std::string groups, read_file("/proc/self/cgroup"));
   host.cgroups = plan::parse_cgroup_layout(mounts, groups);
   host.selinux = plan::has_selinux(mounts);

@@ -82,7 +82,7 @@ Result<spec::Process> make_process(const ExecRequest& request, const spec::Conta
 Result<sys::CgroupDirs> find_groups_of_init(const std::vector<std::string>& own, pid_t pid) {
   LAYERFS_ASSIGN(std::string mountinfo, read_file("/proc/self/mountinfo"));
   LAYERFS_ASSIGN(std::string text, read_file("/proc/" + std::to_string(pid) + "/cgroup"));
-  plan::CgroupLayout layout = plan::parse_cgroup_layout(mountinfo, text);
+  plan::CgroupLayout layout = plan::parse_cgroup_layout(parse_mount_info(mountinfo), text);
   const plan::CgroupHierarchy* unified = layout.find_unified();
   std::vector<std::string> paths;
   for (const auto& path : own) {

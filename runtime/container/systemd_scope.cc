@@ -55,7 +55,7 @@ std::vector<sys::UnitProperty> to_sys(const std::vector<plan::UnitProperty>& pro
 Result<sys::CgroupDirs> find_group(pid_t pid, const std::string& unit) {
   LAYERFS_ASSIGN(std::string mounts, read_file("/proc/self/mountinfo"));
   LAYERFS_ASSIGN(std::string groups, read_file("/proc/" + std::to_string(pid) + "/cgroup"));
-  plan::CgroupLayout layout = plan::parse_cgroup_layout(mounts, groups);
+  plan::CgroupLayout layout = plan::parse_cgroup_layout(parse_mount_info(mounts), groups);
   const plan::CgroupHierarchy* unified = layout.find_unified();
   if (unified == nullptr || !unified->own_path.ends_with('/' + unit))
     return unsupported_error("find group of systemd's unit", unit,

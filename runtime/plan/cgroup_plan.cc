@@ -21,22 +21,6 @@ std::vector<std::string_view> split_words(std::string_view text, char separator)
   }
 }
 
-/// mountinfo writes blanks and backslashes as three octal digits (proc(5)).
-std::string unescape(std::string_view text) {
-  std::string plain;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    bool octal = text[i] == '\\' && i + 3 < text.size();
-    for (std::size_t k = 1; octal && k <= 3; ++k) octal = text[i + k] >= '0' && text[i + k] <= '7';
-    if (!octal) {
-      plain += text[i];
-      continue;
-    }
-    plain += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
-    i += 3;
-  }
-  return plain;
-}
-
 /// `path` as seen below a mount whose root is `root`: a mount of a subtree shows only what is in it.
 std::string below(const std::string& path, const std::string& root) {
   if (root == "/" || root.empty()) return path;
@@ -375,29 +359,24 @@ const CgroupHierarchy* CgroupLayout::find_unified() const {
   return found == hierarchies.end() ? nullptr : &*found;
 }
 
-CgroupLayout parse_cgroup_layout(std::string_view mountinfo, std::string_view self_cgroup) {
+CgroupLayout parse_cgroup_layout(const std::vector<MountEntry>& mounts, std::string_view self_cgroup) {
   CgroupLayout layout;
   auto paths = own_paths(self_cgroup);
-  for (std::string_view line : split_words(mountinfo, '\n')) {
-    std::size_t dash = line.find(" - ");
-    if (dash == std::string_view::npos) continue;
-    auto before = split_words(line.substr(0, dash), ' ');
-    auto after = split_words(line.substr(dash + 3), ' ');
-    if (before.size() < 6 || after.size() < 3) continue;
-    if (after[0] != "cgroup" && after[0] != "cgroup2") continue;
+  for (const MountEntry& mount : mounts) {
+    if (mount.type != "cgroup" && mount.type != "cgroup2") continue;
     CgroupHierarchy hierarchy;
-    hierarchy.unified = after[0] == "cgroup2";
-    hierarchy.mount_point = unescape(before[4]);
+    hierarchy.unified = mount.type == "cgroup2";
+    hierarchy.mount_point = mount.path;
     std::string key;
     if (!hierarchy.unified) {
-      for (std::string_view option : split_words(after[2], ','))
+      for (std::string_view option : split_words(mount.super_options, ','))
         if (std::ranges::find(kKnown, option) != std::end(kKnown) || option.starts_with("name="))
           hierarchy.controllers.emplace_back(option);
       if (hierarchy.controllers.empty()) continue;
       key = hierarchy.controllers.front();
     }
     auto own = paths.find(key);
-    hierarchy.own_path = below(own == paths.end() ? "/" : own->second, unescape(before[3]));
+    hierarchy.own_path = below(own == paths.end() ? "/" : own->second, mount.root);
     // A second mount of the same hierarchy shows nothing new.
     bool known = std::ranges::any_of(layout.hierarchies, [&](const CgroupHierarchy& have) {
       return have.unified == hierarchy.unified && have.controllers == hierarchy.controllers;

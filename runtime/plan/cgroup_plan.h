@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fs/base/mount_info.h"
 #include "fs/base/result.h"
 #include "runtime/spec/container_spec.h"
 
@@ -32,8 +33,8 @@ struct CgroupLayout {
   const CgroupHierarchy* find_unified() const;
 };
 
-/// From /proc/self/mountinfo and /proc/self/cgroup. Lines of another form are skipped.
-CgroupLayout parse_cgroup_layout(std::string_view mountinfo, std::string_view self_cgroup);
+/// From /proc/self/mountinfo and the text of /proc/self/cgroup, of which lines of another form are skipped.
+CgroupLayout parse_cgroup_layout(const std::vector<MountEntry>& mounts, std::string_view self_cgroup);
 
 struct CgroupWrite {
   std::string file;

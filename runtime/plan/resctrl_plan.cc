@@ -44,16 +44,9 @@ void read_line(std::string_view line, Domains& to) {
 
 }  // namespace
 
-std::string find_resctrl(std::string_view mountinfo) {
-  while (!mountinfo.empty()) {
-    std::string_view line = mountinfo.substr(0, mountinfo.find('\n'));
-    mountinfo.remove_prefix(std::min(mountinfo.size(), line.size() + 1));
-    if (line.find(" - resctrl ") == std::string_view::npos) continue;
-    // The fifth field is the mount point (proc(5), /proc/PID/mountinfo).
-    for (int field = 1; field < 5; ++field) line.remove_prefix(std::min(line.size(), line.find(' ') + 1));
-    return std::string(line.substr(0, line.find(' ')));
-  }
-  return {};
+std::string find_resctrl(const std::vector<MountEntry>& mounts) {
+  auto found = std::ranges::find(mounts, "resctrl", &MountEntry::type);
+  return found == mounts.end() ? std::string() : found->path;
 }
 
 Result<ResctrlPlan> plan_resctrl(const spec::IntelRdt& rdt, const std::string& mount_point,

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fs/base/mount_info.h"
 #include "fs/base/result.h"
 #include "runtime/spec/container_spec.h"
 
@@ -22,8 +23,8 @@ struct ResctrlPlan {
   std::string monitor;                ///< directory of the container's monitoring group; empty: none
 };
 
-/// Where resctrl is mounted, of /proc/self/mountinfo; empty: nowhere.
-std::string find_resctrl(std::string_view mountinfo);
+/// Where resctrl is mounted; empty: nowhere.
+std::string find_resctrl(const std::vector<MountEntry>& mounts);
 /// Errors: kUnsupported where `mount_point` is empty.
 Result<ResctrlPlan> plan_resctrl(const spec::IntelRdt& rdt, const std::string& mount_point,
                                  const std::string& container_id);

@@ -32,8 +32,8 @@ AppArmorState parse_apparmor_state(std::string_view enabled, std::string_view cu
   return name == "unconfined" || name.empty() ? AppArmorState::kUnconfined : AppArmorState::kConfined;
 }
 
-bool has_selinux(std::string_view mountinfo) {
-  return mountinfo.find(" - selinuxfs ") != std::string_view::npos;
+bool has_selinux(const std::vector<MountEntry>& mounts) {
+  return std::ranges::find(mounts, "selinuxfs", &MountEntry::type) != mounts.end();
 }
 
 Result<void> plan_process_labels(const spec::Process& process, const HostFacts& host, ProcessPlan& plan) {

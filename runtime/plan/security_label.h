@@ -8,7 +8,9 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "fs/base/mount_info.h"
 #include "fs/base/result.h"
 #include "runtime/plan/container_plan.h"
 #include "runtime/spec/container_spec.h"
@@ -18,8 +20,8 @@ namespace layerfs::plan {
 /// From /sys/module/apparmor/parameters/enabled and /proc/self/attr/apparmor/current; "" for a file that is
 /// not there.
 AppArmorState parse_apparmor_state(std::string_view enabled, std::string_view current);
-/// From /proc/self/mountinfo: SELinux counts as there where its file system is mounted (selinux(8)).
-bool has_selinux(std::string_view mountinfo);
+/// SELinux counts as there where its file system is mounted (selinux(8)).
+bool has_selinux(const std::vector<MountEntry>& mounts);
 
 /// Sets `apparmor_change` and `selinux_label` of `plan`. Errors: kUnsupported naming the field.
 Result<void> plan_process_labels(const spec::Process& process, const HostFacts& host, ProcessPlan& plan);

@@ -24,8 +24,6 @@ namespace layerfs::run {
 
 namespace {
 
-using mount::MountEntry;
-
 constexpr int kPatience = 60'000;  // ms for what may be much to write
 constexpr int kDying = 1'000;      // ms
 
@@ -93,9 +91,9 @@ Result<void> write_back_in(int pid, const MountEntry& entry) {
 
 /// The root of a container's init.
 std::optional<MountEntry> find_root(pid_t pid) {
-  auto table = read_file(fmt::format("/proc/{}/mountinfo", pid));
-  if (!table) return std::nullopt;
-  for (MountEntry& entry : mount::parse_mount_table(*table))
+  auto entries = mount::list_mounts(pid);
+  if (!entries) return std::nullopt;
+  for (MountEntry& entry : *entries)
     if (entry.path == "/") return std::move(entry);
   return std::nullopt;
 }

@@ -17,8 +17,8 @@ constexpr const char* kV1Self =
     "9:name=systemd:/\n8:pids:/\n5:devices:/job/a\n4:memory:/api/x\n2:cpu,cpuacct:/\n0::/s\n";
 constexpr const char* kV2Mounts = "30 22 0:27 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
 
-CgroupLayout v1() { return parse_cgroup_layout(kV1Mounts, kV1Self); }
-CgroupLayout v2() { return parse_cgroup_layout(kV2Mounts, "0::/user.slice/app\n"); }
+CgroupLayout v1() { return parse_cgroup_layout(parse_mount_info(kV1Mounts), kV1Self); }
+CgroupLayout v2() { return parse_cgroup_layout(parse_mount_info(kV2Mounts), "0::/user.slice/app\n"); }
 
 const CgroupGroup* group_of(const CgroupPlan& plan, std::string_view mount_point) {
   for (const auto& group : plan.groups)
@@ -48,9 +48,9 @@ TEST(CgroupLayout, KnowsHierarchiesAndTheCallersGroups) {
 TEST(CgroupLayout, TakesAnything) {
   for (const char* text :
        {"", "\n\n", "x", "1 2 3 - cgroup", " - cgroup cgroup rw", "a b c d e f - cgroup2 x y"})
-    parse_cgroup_layout(text, text);
-  EXPECT_TRUE(parse_cgroup_layout("", "").hierarchies.empty());
-  EXPECT_FALSE(parse_cgroup_layout("", "").unified_only());
+    parse_cgroup_layout(parse_mount_info(text), text);
+  EXPECT_TRUE(parse_cgroup_layout(parse_mount_info(""), "").hierarchies.empty());
+  EXPECT_FALSE(parse_cgroup_layout(parse_mount_info(""), "").unified_only());
 }
 
 TEST(CgroupPlan, MemoryBeforeSwapOnV1) {
@@ -124,7 +124,8 @@ TEST(CgroupPlan, BlockWeightsMayBeThoseOfBfq) {
     return all;
   };
   const std::string field = "linux.resources.blockIO.";
-  auto old = parse_cgroup_layout("1 1 0:1 / /b rw - cgroup cgroup rw,blkio\n", "1:blkio:/\n");
+  auto old =
+      parse_cgroup_layout(parse_mount_info("1 1 0:1 / /b rw - cgroup cgroup rw,blkio\n"), "1:blkio:/\n");
   EXPECT_EQ(writes(old), (std::vector<CgroupWrite>{
                              {"blkio.weight", "500", field + "weight", false, "blkio.bfq.weight", "500"},
                              {"blkio.weight_device", "8:0 20", field + "weightDevice", false,
@@ -140,7 +141,8 @@ TEST(CgroupPlan, ThrottlesOnBoth) {
   resources.block_io.read_bps = {{8, 0, 2097152}};
   EXPECT_EQ(value_of(*plan_cgroup(resources, v2(), "x", CgroupExtent::kNeeded), "io.max"),
             "8:0 rbps=2097152");
-  auto layout = parse_cgroup_layout("1 1 0:1 / /b rw - cgroup cgroup rw,blkio\n", "1:blkio:/\n");
+  auto layout =
+      parse_cgroup_layout(parse_mount_info("1 1 0:1 / /b rw - cgroup cgroup rw,blkio\n"), "1:blkio:/\n");
   EXPECT_EQ(
       value_of(*plan_cgroup(resources, layout, "x", CgroupExtent::kNeeded), "blkio.throttle.read_bps_device"),
       "8:0 2097152");

@@ -96,7 +96,8 @@ TEST(ContainerPlan, NodesAreMadeOnlyWhereADeviceCgroupGuardsThem) {
     return find_step<plan::DeviceStep>(*plan)->making;
   };
   HostFacts host = root_host();
-  host.cgroups = plan::parse_cgroup_layout("1 1 0:1 / /d rw - cgroup cgroup rw,devices\n", "1:devices:/\n");
+  host.cgroups = plan::parse_cgroup_layout(parse_mount_info("1 1 0:1 / /d rw - cgroup cgroup rw,devices\n"),
+                                           "1:devices:/\n");
   spec::ContainerSpec spec = usual_spec();
   EXPECT_EQ(making(host, spec), plan::DeviceMaking::kBind);
   spec.resources.devices = {{false, 'a', {}, {}, ""}};
@@ -174,11 +175,12 @@ TEST(ContainerPlan, LimitsWithoutCgroupsAreAnError) {
 
 TEST(ContainerPlan, CgroupsV1AreAMountEach) {
   HostFacts host = root_host();
-  host.cgroups = plan::parse_cgroup_layout(
-      "1 1 0:1 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n1 1 0:2 / /sys/fs/cgroup/pids "
-      "rw - cgroup cgroup "
-      "rw,pids\n",
-      "1:cpu,cpuacct:/\n2:pids:/\n");
+  host.cgroups =
+      plan::parse_cgroup_layout(parse_mount_info("1 1 0:1 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup "
+                                                 "rw,cpu,cpuacct\n1 1 0:2 / /sys/fs/cgroup/pids "
+                                                 "rw - cgroup cgroup "
+                                                 "rw,pids\n"),
+                                "1:cpu,cpuacct:/\n2:pids:/\n");
   plan::RunOptions options;
   options.resources.pids_limit = 5;
   PlanOptions plan_options = usual_options();

@@ -21,11 +21,12 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 TEST(ResctrlPlanned, FindsTheMount) {
-  EXPECT_EQ(plan::find_resctrl("22 1 0:5 / /sys rw - sysfs sysfs rw\n"
-                               "40 22 0:9 / /sys/fs/resctrl rw,relatime shared:5 - resctrl resctrl rw\n"),
+  EXPECT_EQ(plan::find_resctrl(
+                parse_mount_info("22 1 0:5 / /sys rw - sysfs sysfs rw\n"
+                                 "40 22 0:9 / /sys/fs/resctrl rw,relatime shared:5 - resctrl resctrl rw\n")),
             "/sys/fs/resctrl");
-  EXPECT_EQ(plan::find_resctrl("22 1 0:5 / /sys rw - sysfs sysfs rw\n"), "");
-  EXPECT_EQ(plan::find_resctrl(" - resctrl "), "");
+  EXPECT_EQ(plan::find_resctrl(parse_mount_info("22 1 0:5 / /sys rw - sysfs sysfs rw\n")), "");
+  EXPECT_EQ(plan::find_resctrl(parse_mount_info(" - resctrl ")), "");
 }
 
 TEST(ResctrlPlanned, AClassIsTheContainersOrHasAName) {

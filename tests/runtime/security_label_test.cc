@@ -56,10 +56,10 @@ TEST(AppArmor, AKernelWithoutItIsAnErrorOfTheField) {
 }
 
 TEST(SeLinux, IsThereWhereItsFileSystemIsMounted) {
-  EXPECT_FALSE(has_selinux("22 1 0:5 / /sys rw - sysfs sysfs rw\n"));
+  EXPECT_FALSE(has_selinux(parse_mount_info("22 1 0:5 / /sys rw - sysfs sysfs rw\n")));
   EXPECT_TRUE(
-      has_selinux("22 1 0:5 / /sys rw - sysfs sysfs rw\n"
-                  "23 22 0:6 / /sys/fs/selinux rw - selinuxfs selinuxfs rw\n"));
+      has_selinux(parse_mount_info("22 1 0:5 / /sys rw - sysfs sysfs rw\n"
+                                   "23 22 0:6 / /sys/fs/selinux rw - selinuxfs selinuxfs rw\n")));
 }
 
 TEST(SeLinux, ALabelNeedsAKernelThatHasIt) {

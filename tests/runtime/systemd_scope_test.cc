@@ -134,7 +134,7 @@ TEST(SystemdScope, AnnotationsOfAnotherFormAreRefusedByName) {
 plan::HostFacts host_of(const char* mounts) {
   plan::HostFacts host;
   host.privileged = host.host_root = true;
-  host.cgroups = plan::parse_cgroup_layout(mounts, "0::/user.slice\n1:pids:/\n");
+  host.cgroups = plan::parse_cgroup_layout(parse_mount_info(mounts), "0::/user.slice\n1:pids:/\n");
   return host;
 }
 constexpr const char* kUnified = "30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
@@ -143,7 +143,7 @@ constexpr const char* kHybrid =
     "31 24 0:27 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n";
 
 Result<plan::ContainerPlan> plan_by_systemd(const plan::HostFacts& host) {
-  spec::ImageConfig image;
+  spec::ImageDefaults image;
   image.cmd = {"true"};
   plan::RunOptions options;
   options.resources.pids_limit = 5;
