@@ -2,91 +2,21 @@
 #include "fs/base/own_files.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <utility>
 
+#include "fs/base/open_resolved.h"
 #include "fs/base/sys_file.h"
 
 namespace layerfs {
-
-namespace {
-
-/// EAGAIN of openat2(2): a rename raced with the walk.
-constexpr int kMaxRetries = 32;
-
-bool creates(int flags) { return (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE; }
-
-/// What openat2 does with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS, for a kernel (before Linux 5.6) without it.
-/// Errors: as errno.
-Result<Fd> walk_open(int dir_fd, const std::string& path, int flags, mode_t mode) {
-  if (path.starts_with('/')) return errno_error(EXDEV);
-  Fd held;
-  int at = dir_fd;
-  std::size_t begin = 0;
-  for (;;) {
-    begin = std::min(path.find_first_not_of('/', begin), path.size());
-    std::size_t end = std::min(path.find('/', begin), path.size());
-    std::string name = path.substr(begin, end - begin);
-    if (name.empty()) name = ".";
-    if (name == "..") return errno_error(EXDEV);
-    bool last = path.find_first_not_of('/', end) == std::string::npos;
-    int step = last ? flags | O_NOFOLLOW : O_PATH | O_DIRECTORY | O_NOFOLLOW;
-    int fd = ::openat(at, name.c_str(), step | O_CLOEXEC, mode);
-    if (fd < 0 && errno == EINTR) continue;
-    if (fd < 0) {
-      int code = errno;
-      // With O_DIRECTORY a link is ENOTDIR; it is to be told from a file.
-      struct stat st;
-      if (code == ENOTDIR && ::fstatat(at, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-          S_ISLNK(st.st_mode))
-        code = ELOOP;
-      return errno_error(code);
-    }
-    Fd opened(fd);
-    if (last) {
-      // O_PATH with O_NOFOLLOW opens the link itself.
-      LAYERFS_ASSIGN(struct stat st, stat_fd(opened.get()));
-      if (S_ISLNK(st.st_mode)) return errno_error(ELOOP);
-      return opened;
-    }
-    held = std::move(opened);
-    at = held.get();
-    begin = end;
-  }
-}
-
-Result<Fd> open_beneath(int dir_fd, const std::string& path, int flags, mode_t mode) {
-  open_how how{};
-  how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC);
-  how.mode = creates(flags) ? mode : 0;
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-  for (int attempt = 0; attempt < kMaxRetries;) {
-    long fd = ::syscall(SYS_openat2, dir_fd, path.empty() ? "." : path.c_str(), &how, sizeof how);
-    if (fd >= 0) return Fd(static_cast<int>(fd));
-    if (errno == EINTR) continue;
-    if (errno == EAGAIN) {
-      ++attempt;
-      continue;
-    }
-    // ENOSYS: before Linux 5.6; EPERM: what older seccomp profiles of containers answer instead.
-    if (errno == ENOSYS || errno == EPERM) break;
-    return errno_error(errno);
-  }
-  return walk_open(dir_fd, path, flags, mode);
-}
-
-}  // namespace
 
 Result<Fd> open_own_at(int dir_fd, const std::string& path, int flags, mode_t mode) {
   // O_NONBLOCK is of no account for a regular file, and keeps the open of a fifo or a terminal from waiting
   // (open(2)). O_TRUNC comes after the look at what was opened.
   int first = (flags & ~O_TRUNC) | ((flags & O_PATH) == 0 ? O_NONBLOCK | O_NOCTTY : 0);
-  auto fd = open_beneath(dir_fd, path, first, mode);
+  auto fd = open_resolved(dir_fd, path, first, mode, Resolve::kNoLinks);
   if (!fd) {
     // ENXIO: a fifo without a reader, or a socket.
     if (fd.error().kind == ErrorKind::kSystem && fd.error().code == ENXIO)

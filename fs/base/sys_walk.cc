@@ -1,108 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 // The two walks of sys_file.h that must not be led astray: open_in_root and remove_tree.
 //
-// (1) open_in_root never leaves the root: by openat2(2) where the kernel has it, else one component at a
-//     time, symbolic links read here and never followed by the kernel.
+// (1) open_in_root never leaves the root (open_resolved.h).
 // (2) remove_tree never follows a symbolic link and never enters another mount, a bind mount of the same
 //     file system included.
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <charconv>
 
+#include "fs/base/open_resolved.h"
 #include "fs/base/sys_file.h"
 
 namespace layerfs {
 
 namespace {
 
-constexpr int kMaxLinks = 40;    // as the kernel: path_resolution(7)
-constexpr int kMaxRetries = 32;  // of openat2 that lost a race with a rename
-
-int openat_retry(int dir_fd, const char* name, int flags, mode_t mode = 0) {
+int openat_retry(int dir_fd, const char* name, int flags) {
   for (;;) {
-    int fd = ::openat(dir_fd, name, flags | O_CLOEXEC, mode);
+    int fd = ::openat(dir_fd, name, flags | O_CLOEXEC);
     if (fd >= 0 || errno != EINTR) return fd;
   }
 }
-
-/// The component-wise walk. `stack` holds the directories from the root down; ".." pops, the root never.
-class RootWalk {
- public:
-  RootWalk(int root_fd, std::string path) : root_fd_(root_fd), rest_(std::move(path)) {}
-
-  Result<Fd> open(int flags, mode_t mode) {
-    for (;;) {
-      std::size_t begin = rest_.find_first_not_of('/');
-      if (begin == std::string::npos) return open_at(top(), ".", flags & ~O_CREAT, mode);
-      std::size_t end = rest_.find('/', begin);
-      std::string name = rest_.substr(begin, end == std::string::npos ? end : end - begin);
-      rest_ = end == std::string::npos ? std::string() : rest_.substr(end);
-      if (name == ".") continue;
-      if (name == "..") {
-        if (!stack_.empty()) stack_.pop_back();
-        continue;
-      }
-      if (rest_.empty()) {
-        LAYERFS_ASSIGN(Fd fd, open_last(name, flags, mode));
-        if (fd) return fd;
-      }
-      LAYERFS_TRY(enter(name));
-    }
-  }
-
- private:
-  int top() const { return stack_.empty() ? root_fd_ : stack_.back().get(); }
-
-  /// Opens the last component; an empty Fd where it is a symbolic link that is to be followed.
-  Result<Fd> open_last(const std::string& name, int flags, mode_t mode) const {
-    Fd fd(openat_retry(top(), name.c_str(), flags | O_NOFOLLOW, mode));
-    if ((flags & O_NOFOLLOW) != 0) {
-      if (!fd) return system_error(errno, "open", name);
-      return fd;
-    }
-    if (!fd) {
-      int code = errno;
-      // A symbolic link is ELOOP, but ENOTDIR with O_DIRECTORY; so is a file (open(2)).
-      if (code != ELOOP && code != ENOTDIR) return system_error(code, "open", name);
-      return Fd();
-    }
-    if ((flags & O_PATH) != 0) {
-      LAYERFS_ASSIGN(struct stat st, stat_fd(fd.get()));
-      if (S_ISLNK(st.st_mode)) return Fd();
-    }
-    return fd;
-  }
-
-  /// Goes into the directory `name`, or puts a symbolic link's target before the rest of the path.
-  Result<void> enter(const std::string& name) {
-    Fd component(openat_retry(top(), name.c_str(), O_PATH | O_NOFOLLOW));
-    if (!component) return system_error(errno, "open", name);
-    LAYERFS_ASSIGN(struct stat st, stat_fd(component.get()));
-    if (S_ISLNK(st.st_mode)) {
-      if (++links_ > kMaxLinks) return system_error(ELOOP, "open", name);
-      std::string target(static_cast<std::size_t>(st.st_size) + 4096, '\0');
-      ssize_t size = ::readlinkat(component.get(), "", target.data(), target.size());
-      if (size < 0) return system_error(errno, "read link", name);
-      target.resize(static_cast<std::size_t>(size));
-      if (target.starts_with('/')) stack_.clear();
-      rest_ = target + rest_;
-      return {};
-    }
-    if (!S_ISDIR(st.st_mode)) return system_error(ENOTDIR, "open", name);
-    stack_.push_back(std::move(component));
-    return {};
-  }
-
-  int root_fd_;
-  std::string rest_;
-  std::vector<Fd> stack_;
-  int links_ = 0;
-};
 
 /// The mount that `fd` lies on; it differs across bind mounts too. statx(2) has it since Linux 5.8,
 /// /proc/self/fdinfo since 3.15 (proc(5)).
@@ -159,25 +80,7 @@ Result<void> remove_entry(int dir_fd, std::uint64_t mount, const std::string& na
 }  // namespace
 
 Result<Fd> open_in_root(int root_fd, const std::string& path, int flags, mode_t mode) {
-  open_how how{};
-  bool creates = (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE;
-  how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC);
-  how.mode = creates ? mode : 0;
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-  for (int attempt = 0; attempt < kMaxRetries;) {
-    long fd = ::syscall(SYS_openat2, root_fd, path.empty() ? "." : path.c_str(), &how, sizeof how);
-    if (fd >= 0) return Fd(static_cast<int>(fd));
-    if (errno == EINTR) continue;
-    // EAGAIN: a rename raced with ".." (openat2(2)); whoever renames for ever gets the other walk.
-    if (errno == EAGAIN) {
-      ++attempt;
-      continue;
-    }
-    // ENOSYS: before Linux 5.6; EPERM: what older seccomp profiles of containers answer instead.
-    if (errno == ENOSYS || errno == EPERM) break;
-    return system_error(errno, "open", path);
-  }
-  auto opened = RootWalk(root_fd, path).open(flags, mode);
+  auto opened = open_resolved(root_fd, path, flags, mode, Resolve::kInRoot);
   if (!opened) return system_error(opened.error().code, "open", path);
   return opened;
 }

@@ -88,7 +88,8 @@ TEST_P(OwnFiles, FilesAndDirectoriesAreOpenedAndMade) {
 
 TEST_P(OwnFiles, NoLinkIsFollowedAnywhereInAPath) {
   run([&] {
-    for (int flags : {O_RDONLY, O_RDWR | O_CREAT, O_WRONLY | O_TRUNC, O_WRONLY | O_APPEND, O_PATH}) {
+    for (int flags :
+         {O_RDONLY, O_RDWR | O_CREAT, O_WRONLY | O_TRUNC, O_WRONLY | O_APPEND, O_PATH, O_PATH | O_NOFOLLOW}) {
       EXPECT_EQ(open("to_file", flags), ELOOP) << flags;
       EXPECT_EQ(open("to_dir/file", flags), ELOOP) << flags;
       EXPECT_EQ(open("to_dir/b/file", flags), ELOOP) << flags;
