@@ -21,7 +21,7 @@
 #include "runtime/run/exit_file.h"
 #include "runtime/run/labels_file.h"
 #include "runtime/run/running_file.h"
-#include "runtime/spec/image_config.h"
+#include "runtime/spec/image_defaults.h"
 #include "runtime/sys/clone.h"
 #include "tools/cmd_image_view.h"
 #include "tools/cmd_store_access.h"
@@ -127,7 +127,7 @@ Result<void> wait_for_monitor(const Tool& tool, const store::ContainerRecord& re
 /// What the image says that ends its program (image-spec, config.md, "StopSignal").
 Result<int> stop_signal(store::Store& store, const store::ContainerRecord& record) {
   LAYERFS_ASSIGN(std::string json, store.get_blob(record.image_config));
-  LAYERFS_ASSIGN(auto config, spec::parse_image_config(json));
+  LAYERFS_ASSIGN(auto config, spec::parse_image_defaults(json));
   if (config.stop_signal.empty()) return SIGTERM;
   auto number = container::parse_signal(config.stop_signal);
   if (!number) return with_context(number.error(), "StopSignal of image", record.image_reference);

@@ -21,7 +21,7 @@
 #include "runtime/run/resolver_files.h"
 #include "runtime/run/run_container.h"
 #include "runtime/run/running_file.h"
-#include "runtime/spec/image_config.h"
+#include "runtime/spec/image_defaults.h"
 #include "tools/cmd_containers.h"
 #include "tools/cmd_run_options.h"
 #include "tools/cmd_store_access.h"
@@ -52,7 +52,7 @@ std::unexpected<Error> name_in_use(store::Store& store, const std::string& name)
 /// The store is open only in here: monitor and server open it again, each after its fork.
 struct Prepared {
   store::ContainerRecord record;
-  spec::ImageConfig config;
+  spec::ImageDefaults config;
   std::string directory;
 };
 Result<Prepared> prepare(const Tool& tool, const RunArguments& arguments, const std::string& id) {
@@ -60,7 +60,7 @@ Result<Prepared> prepare(const Tool& tool, const RunArguments& arguments, const 
   LAYERFS_ASSIGN(auto image, get_image_to_use(*store, arguments.image));
   LAYERFS_ASSIGN(std::string config_json, store->get_blob(image.config));
   Prepared prepared;
-  LAYERFS_ASSIGN(prepared.config, spec::parse_image_config(config_json));
+  LAYERFS_ASSIGN(prepared.config, spec::parse_image_defaults(config_json));
   store::ContainerRecord& record = prepared.record;
   record.id = id;
   record.name = arguments.name.empty() ? record.id.substr(0, 12) : arguments.name;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "fs/base/sha256.h"
+#include "fs/image/image_name.h"
 #include "fs/image/image_source.h"
 #include "fs/image/whiteout_name.h"
 

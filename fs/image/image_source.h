@@ -46,7 +46,7 @@ struct ImageChoice {
 /// (digest, size).
 Result<SourceImage> open_oci_layout(const ImageFiles& files, const std::string& source_name,
                                     const ImageChoice& choice);
-/// The images of a layout's index carry this name. Errors: as above.
+/// True where there are `oci-layout` and `index.json`. Errors: those of reading `files`.
 Result<bool> has_oci_layout(const ImageFiles& files);
 
 /// `manifest.json` of `docker save`. Errors: as above.
@@ -54,11 +54,5 @@ Result<SourceImage> open_docker_archive(const ImageFiles& files, const ImageChoi
 
 /// Checks that config and layers agree. Errors: kInvalid.
 Result<void> check_image(const ImageConfig& config, std::size_t layers, const ImageChoice& choice);
-
-/// Both name one image: equal, or equal once normalised, Docker Hub's prefix left out.
-bool is_same_name(std::string_view left, std::string_view right);
-
-/// "node-v1" of "dir/Node V1.tar.gz": the last component as a repository name; empty where nothing is left.
-std::string repository_name(const std::string& path);
 
 }  // namespace layerfs::image

@@ -16,6 +16,7 @@
 #include "fs/base/sha256.h"
 #include "fs/base/sys_file.h"
 #include "fs/image/dir_source.h"
+#include "fs/image/image_name.h"
 #include "fs/image/image_source.h"
 #include "fs/image/layer_import.h"
 #include "fs/image/layer_pool.h"

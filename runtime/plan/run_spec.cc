@@ -33,7 +33,7 @@ bool has_env(const std::vector<std::string>& env, std::string_view name) {
 
 /// What an engine says by itself stands behind what the image says (as Docker and Podman have it), and that
 /// behind what the user says.
-std::vector<std::string> make_env(const spec::ImageConfig& image, const RunOptions& options) {
+std::vector<std::string> make_env(const spec::ImageDefaults& image, const RunOptions& options) {
   std::vector<std::string> env;
   for (const auto& item : image.env)
     if (item.find('=') != std::string::npos) set_env(env, item);
@@ -48,7 +48,7 @@ std::vector<std::string> make_env(const spec::ImageConfig& image, const RunOptio
   return env;
 }
 
-Result<std::vector<std::string>> make_args(const spec::ImageConfig& image, const RunOptions& options) {
+Result<std::vector<std::string>> make_args(const spec::ImageDefaults& image, const RunOptions& options) {
   std::vector<std::string> args;
   if (options.entrypoint) {
     if (!options.entrypoint->empty()) args.push_back(*options.entrypoint);
@@ -62,7 +62,7 @@ Result<std::vector<std::string>> make_args(const spec::ImageConfig& image, const
   return args;
 }
 
-Result<spec::Process> make_process(const spec::ImageConfig& image, const RunOptions& options) {
+Result<spec::Process> make_process(const spec::ImageDefaults& image, const RunOptions& options) {
   spec::Process process;
   LAYERFS_ASSIGN(process.args, make_args(image, options));
   process.env = make_env(image, options);
@@ -160,7 +160,7 @@ const std::vector<std::string>& default_readonly_paths() {
   return paths;
 }
 
-Result<spec::ContainerSpec> make_run_spec(const spec::ImageConfig& image, const RunOptions& options) {
+Result<spec::ContainerSpec> make_run_spec(const spec::ImageDefaults& image, const RunOptions& options) {
   spec::ContainerSpec spec;
   LAYERFS_ASSIGN(spec.process, make_process(image, options));
   spec.root.read_only = options.read_only;

@@ -10,7 +10,7 @@
 
 #include "fs/base/result.h"
 #include "runtime/spec/container_spec.h"
-#include "runtime/spec/image_config.h"
+#include "runtime/spec/image_defaults.h"
 
 namespace layerfs::plan {
 
@@ -51,7 +51,7 @@ struct RunOptions {
 };
 
 /// Errors: kInvalid naming the option or the image's field: no command, bad volume...
-Result<spec::ContainerSpec> make_run_spec(const spec::ImageConfig& image, const RunOptions& options);
+Result<spec::ContainerSpec> make_run_spec(const spec::ImageDefaults& image, const RunOptions& options);
 
 /// "SRC:DST[:OPT,...]". Errors: kInvalid.
 Result<Volume> parse_volume(std::string_view text);

@@ -27,7 +27,7 @@ using testing::HasSubstr;
 using testing::Not;
 
 spec::ContainerSpec usual_spec(const plan::RunOptions& options = {}) {
-  spec::ImageConfig image;
+  spec::ImageDefaults image;
   image.cmd = {"true"};
   return *plan::make_run_spec(image, options);
 }

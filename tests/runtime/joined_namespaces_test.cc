@@ -16,7 +16,7 @@ using spec::NamespaceKind;
 using testing::HasSubstr;
 
 spec::ContainerSpec spec_with(NamespaceKind kind, const std::string& path) {
-  spec::ImageConfig image;
+  spec::ImageDefaults image;
   image.cmd = {"true"};
   auto spec = *plan::make_run_spec(image, {});
   std::erase_if(spec.namespaces, [&](const spec::Namespace& entry) { return entry.kind == kind; });

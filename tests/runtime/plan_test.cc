@@ -285,7 +285,7 @@ TEST(RunOptions, Sizes) {
 }
 
 TEST(RunSpec, CommandIsEntrypointAndCmd) {
-  spec::ImageConfig image;
+  spec::ImageDefaults image;
   image.entrypoint = {"/e"};
   image.cmd = {"c"};
   RunOptions options;
@@ -301,7 +301,7 @@ TEST(RunSpec, CommandIsEntrypointAndCmd) {
 }
 
 TEST(RunSpec, EnvironmentIsTheImagesThenTheOptions) {
-  spec::ImageConfig image;
+  spec::ImageDefaults image;
   image.cmd = {"c"};
   image.env = {"A=image", "B=image", "broken"};
   RunOptions options;
@@ -314,13 +314,13 @@ TEST(RunSpec, EnvironmentIsTheImagesThenTheOptions) {
 }
 
 TEST(RunSpec, RootHasItsGroupsToo) {
-  spec::ImageConfig image;
+  spec::ImageDefaults image;
   image.cmd = {"true"};
   EXPECT_EQ(make_run_spec(image, {})->process.user.lookup, "0");
 }
 
 TEST(RunSpec, HidesWhatTellsOfTheMachinesLoad) {
-  spec::ImageConfig image;
+  spec::ImageDefaults image;
   image.cmd = {"true"};
   RunOptions options;
   options.processors = 2;
@@ -331,7 +331,7 @@ TEST(RunSpec, HidesWhatTellsOfTheMachinesLoad) {
 }
 
 TEST(RunSpec, WithoutARangeThereIsNoTtyGroup) {
-  spec::ImageConfig image;
+  spec::ImageDefaults image;
   image.cmd = {"c"};
   RunOptions options;
   options.uid_map = options.gid_map = {{0, 1000, 1}};

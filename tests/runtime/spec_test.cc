@@ -5,7 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "runtime/spec/image_config.h"
+#include "runtime/spec/image_defaults.h"
 #include "runtime/spec/parse_spec.h"
 
 namespace layerfs::spec {
@@ -395,8 +395,8 @@ TEST(ParseProcess, NeedsArguments) {
   EXPECT_EQ(process->args, (std::vector<std::string>{"a", "b"}));
 }
 
-TEST(ImageConfig, ReadsWhatRunningNeeds) {
-  auto config = parse_image_config(R"({"architecture": "amd64", "config": {
+TEST(ImageDefaults, AreWhatRunningNeeds) {
+  auto config = parse_image_defaults(R"({"architecture": "amd64", "config": {
     "User": "app:1", "WorkingDir": "/w", "Env": ["A=1"], "Entrypoint": ["/e"], "Cmd": null,
     "Volumes": {"/v": {}}, "StopSignal": "SIGQUIT"}})");
   ASSERT_TRUE(config) << config.error().message();
@@ -404,9 +404,9 @@ TEST(ImageConfig, ReadsWhatRunningNeeds) {
   EXPECT_EQ(config->entrypoint, (std::vector<std::string>{"/e"}));
   EXPECT_TRUE(config->cmd.empty());
   EXPECT_EQ(config->volumes, (std::vector<std::string>{"/v"}));
-  EXPECT_TRUE(parse_image_config("{}"));
-  EXPECT_FALSE(parse_image_config(R"({"config": {"Env": "A=1"}})"));
-  EXPECT_FALSE(parse_image_config("no json"));
+  EXPECT_TRUE(parse_image_defaults("{}"));
+  EXPECT_FALSE(parse_image_defaults(R"({"config": {"Env": "A=1"}})"));
+  EXPECT_FALSE(parse_image_defaults("no json"));
 }
 
 TEST(Propagation, NamesAreMountFlags) {

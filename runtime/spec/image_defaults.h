@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The part of an OCI image configuration that running needs (image-spec, config.md). Pure.
+// What an image says about running it: the member `config` of its OCI configuration (image-spec, config.md).
+// What import needs of the same document is read by fs/image/manifest.h. Pure.
 #pragma once
 
 #include <string>
@@ -10,7 +11,7 @@
 
 namespace layerfs::spec {
 
-struct ImageConfig {
+struct ImageDefaults {
   std::string user;
   std::string working_dir;
   std::vector<std::string> env;
@@ -21,6 +22,6 @@ struct ImageConfig {
 };
 
 /// Errors: kInvalid naming the field.
-Result<ImageConfig> parse_image_config(std::string_view json);
+Result<ImageDefaults> parse_image_defaults(std::string_view json);
 
 }  // namespace layerfs::spec

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/spec/image_config.h"
+#include "runtime/spec/image_defaults.h"
 
 #include <nlohmann/json.hpp>
 
@@ -7,14 +7,14 @@
 
 namespace layerfs::spec {
 
-Result<ImageConfig> parse_image_config(std::string_view text) {
+Result<ImageDefaults> parse_image_defaults(std::string_view text) {
   auto document = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (document.is_discarded() || !document.is_object())
     return invalid_error("parse image config", "", "not a JSON object");
   std::optional<Error> error;
   JsonReader root(document, "", error);
   JsonReader config = root.object("config");
-  ImageConfig result;
+  ImageDefaults result;
   result.user = config.string("User");
   result.working_dir = config.string("WorkingDir");
   result.env = config.strings("Env");
