@@ -4,21 +4,19 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <exception>
-#include <optional>
-#include <thread>
+#include <utility>
 
 #include "fs/base/log.h"
 #include "fs/fuse/device.h"
 #include "fs/fuse/refusal.h"
 #include "fs/mount/keeper_link.h"
-#include "fs/mount/restart_rule.h"
 #include "fs/mount/server_process.h"
+#include "fs/mount/supervisor.h"
 
 namespace layerfs::mount {
 namespace {
@@ -28,36 +26,33 @@ class Keeper {
   Keeper(const MountRequest& request, const std::string& mountpoint, Fd ready)
       : request_(request), mountpoint_(mountpoint), ready_(std::move(ready)) {
     sigset_t set = ending_signals();
-    // Without it the keeper hears no signal; the server still does.
+    // Where signalfd(2) fails the keeper forwards no signals; the server still gets those sent to itself.
     signals_ = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   }
 
   Result<Served> run() {
     for (;;) {
       auto started = start_server();
-      int status = started ? wait_for_server() : -1;
-      if (started && WIFEXITED(status) && WEXITSTATUS(status) == kServedExit) return Served{};
-      // The mount is gone all the same: another server would find nothing to serve.
-      if (started && WIFEXITED(status) && WEXITSTATUS(status) == kServedUnwrittenExit)
-        return Served{system_error(EIO, "write what was changed last on", mountpoint_).error()};
-      if (!held_.device) {
+      if (started) {
+        Supervisor::End end = wait_for_server();
+        if (end == Supervisor::End::kServed) return Served{};
+        // The mount is gone in this case too, so another server would find nothing to serve.
+        if (end == Supervisor::End::kServedUnwritten)
+          return Served{system_error(EIO, "write what was changed last on", mountpoint_).error()};
+      }
+      if (!supervisor_.can_replace()) {
         if (!started) return std::unexpected(started.error());
         return system_error(EIO, "serve", mountpoint_);  // the server has said why
       }
-      bool again = rule_.may_restart(RestartRule::Clock::now());
-      log_error("the server of '{}' {}{}", mountpoint_, started ? how_it_ended(status) : "can't be started",
-                again ? "; starting another" : "");
+      bool again = supervisor_.may_replace();
+      log_error("the server of '{}' {}{}", mountpoint_,
+                started ? supervisor_.how_it_ended() : "can't be started", again ? "; starting another" : "");
       if (!again) return give_up();
-      std::this_thread::sleep_for(rule_.pause());
+      supervisor_.pause();
     }
   }
 
  private:
-  static std::string how_it_ended(int status) {
-    return WIFSIGNALED(status) ? "was killed by signal " + std::to_string(WTERMSIG(status))
-                               : "ended with status " + std::to_string(WEXITSTATUS(status));
-  }
-
   Result<void> start_server() {
     LAYERFS_ASSIGN(auto ends, make_keeper_link());
     pid_t pid = ::fork();
@@ -67,71 +62,61 @@ class Keeper {
       server_main(std::move(ends.second));
     }
     ready_.reset();
-    server_ = pid;
-    link_ = std::move(ends.first);
+    supervisor_.started(pid, std::move(ends.first));
     return {};
   }
 
   [[noreturn]] void server_main(Fd link) {
-    // Signals of the terminal are the keeper's to forward: they would come twice.
+    // A process group of the server's own: the terminal signals the keeper's group, and the keeper forwards the
+    // signal, which would otherwise reach the server twice.
     ::setpgid(0, 0);
     signals_.reset();
     int status = 1;
     try {
       status =
-          log_served(held_.device ? resume_server(request_, mountpoint_, std::move(held_), std::move(link))
-                                  : run_server(request_, mountpoint_, std::move(ready_), std::move(link)));
+          log_served(supervisor_.can_replace()
+                         ? resume_server(request_, mountpoint_, supervisor_.take_handover(), std::move(link))
+                         : run_server(request_, mountpoint_, std::move(ready_), std::move(link)));
     } catch (const std::exception& exception) {
       log_error("{}", exception.what());
     }
     ::_exit(status);  // not exit(): what the command registered with atexit() is its own
   }
 
-  /// Returns the server's wait status.
-  int wait_for_server() {
-    while (link_) {
-      std::array<pollfd, 2> waits{{{.fd = link_.get(), .events = POLLIN, .revents = 0},
+  Supervisor::End wait_for_server() {
+    while (supervisor_.link() >= 0) {
+      std::array<pollfd, 2> waits{{{.fd = supervisor_.link(), .events = POLLIN, .revents = 0},
                                    {.fd = signals_.get(), .events = POLLIN, .revents = 0}}};
       if (::poll(waits.data(), waits.size(), -1) < 0) continue;
       if (waits[1].revents != 0) forward_signal();
-      if (waits[0].revents != 0) hear();
+      if (waits[0].revents != 0) supervisor_.hear();
     }
-    int status = 0;
-    while (::waitpid(server_, &status, 0) < 0 && errno == EINTR) {
-    }
-    return status;
-  }
-
-  void hear() {
-    auto told = hear_server(link_.get());
-    if (!told || !*told) return link_.reset();
-    rule_.ready(RestartRule::Clock::now());
-    if ((*told)->device) held_ = std::move(**told);
+    return supervisor_.reap();
   }
 
   void forward_signal() {
     signalfd_siginfo info{};
     if (::read(signals_.get(), &info, sizeof info) == sizeof info)
-      ::kill(server_, static_cast<int>(info.ssi_signo));
+      ::kill(supervisor_.server(), static_cast<int>(info.ssi_signo));
   }
 
-  /// The keeper stays to answer EIO itself, until the mount is gone or a signal asks for that.
+  /// No server is started any more: the keeper itself answers every request with EIO until the mount is gone, or
+  /// until a signal asks it to unmount.
   Result<Served> give_up() {
     log_error("the server of '{}' {}; given up: the mount answers EIO until it is unmounted", mountpoint_,
-              rule_.why());
-    // One that came while the last server died was for it.
+              supervisor_.why_not());
+    // A signal that came while the last server died was meant to end the mount.
     signalfd_siginfo info{};
     bool asked = ::read(signals_.get(), &info, sizeof info) == sizeof info;
     if (!asked) {
-      auto refused = fuse::refuse_requests(held_.device.get(), EIO, signals_.get());
+      auto refused = fuse::refuse_requests(supervisor_.handover().device.get(), EIO, signals_.get());
       if (!refused) log_error("{}", refused.error().message());
       asked = ::read(signals_.get(), &info, sizeof info) == sizeof info;
     }
     if (asked)
       if (auto done = fuse::unmount_path(mountpoint_, fuse::UnmountMode::kLazy); !done)
         log_error("{}", done.error().message());
-    // Closed, the device ends the connection, where it is still there: nobody waits for an answer.
-    held_.device.reset();
+    supervisor_.give_up();
     return system_error(EIO, "serve", mountpoint_);
   }
 
@@ -139,10 +124,7 @@ class Keeper {
   const std::string& mountpoint_;
   Fd ready_;
   Fd signals_;
-  Fd link_;
-  pid_t server_ = -1;
-  fuse::Handover held_;
-  RestartRule rule_;
+  Supervisor supervisor_;
 };
 
 }  // namespace

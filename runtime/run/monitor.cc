@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -21,8 +20,8 @@
 #include "fs/base/sys_file.h"
 #include "fs/mount/keeper_link.h"
 #include "fs/mount/mount.h"
-#include "fs/mount/restart_rule.h"
 #include "fs/mount/server_process.h"
+#include "fs/mount/supervisor.h"
 #include "fs/mount/upper_files.h"
 #include "fs/store/store.h"
 #include "runtime/container/final_stage_image.h"
@@ -212,14 +211,14 @@ class Monitor {
       link.first.reset();
       run_file_server(request_.mount, std::move(ends.second), std::move(link.second));
     }
-    server_pid_ = pid;
+    supervisor_.started(pid, std::move(link.first));
     server_ = std::move(ends.first);
-    link_ = std::move(link.first);
-    LAYERFS_ASSIGN(server_pidfd_, sys::open_pidfd(pid));
-    // It waits for its device, so nothing has been read or written yet.
-    auto added = server_cgroup_.add(pid);
+    auto pidfd = sys::open_pidfd(pid);
+    // The server waits for its device, so nothing has been read or written yet.
+    auto added = pidfd ? server_cgroup_.add(pid) : std::unexpected(pidfd.error());
     if (!added) ::kill(pid, SIGKILL);  // whoever reaps it must not wait for it
     return added;
+    if (pidfd) server_pidfd_ = std::move(*pidfd);
   }
 
   Result<void> send_device(const fuse::Handover& handover) {
@@ -271,7 +270,7 @@ class Monitor {
     };
     events.runtime_hooks = [](pid_t) -> Result<void> { return {}; };
     {
-      StartWatch watch(server_pidfd_.get(), link_.get());
+      StartWatch watch(server_pidfd_.get(), supervisor_.link());
       auto ready = init.await_ready(events);
       if (!ready) return server_error(ready.error());
       if (ready->status != 0) return ready;
@@ -280,14 +279,14 @@ class Monitor {
     // successor.
     for (;;) {
       std::array<pollfd, 3> fds{{{init.channel(), POLLIN, 0},
-                                 {server_ended_ ? -1 : server_pidfd_.get(), POLLIN, 0},
-                                 {link_.get(), POLLIN, 0}}};
+                                 {supervisor_.is_running() ? server_pidfd_.get() : -1, POLLIN, 0},
+                                 {supervisor_.link(), POLLIN, 0}}};
       if (::poll(fds.data(), fds.size(), -1) < 0) {
         if (errno == EINTR) continue;
         return system_error(errno, "wait for the program");
       }
       if (fds[0].revents != 0) return init.await_program();
-      if (fds[2].revents != 0) hear();
+      if (fds[2].revents != 0) supervisor_.hear();
       if (fds[1].revents == 0) continue;
       reap_server();
       // Where there is none, the kernel ends the connection, and so the exec.
@@ -314,9 +313,9 @@ class Monitor {
     for (;;) {
       std::array<pollfd, 5> fds{{{init, POLLIN, 0},
                                  {client_.fd(), POLLIN, 0},
-                                 {server_ended_ ? -1 : server_pidfd_.get(), POLLIN, 0},
+                                 {supervisor_.is_running() ? server_pidfd_.get() : -1, POLLIN, 0},
                                  {master_.get(), POLLIN, 0},
-                                 {link_.get(), POLLIN, 0}}};
+                                 {supervisor_.link(), POLLIN, 0}}};
       if (::poll(fds.data(), fds.size(), -1) < 0) {
         if (errno == EINTR) continue;
         return system_error(errno, "wait for the container");
@@ -327,7 +326,7 @@ class Monitor {
         client_.close();
         kill_init();
       }
-      if (fds[4].revents != 0) hear();
+      if (fds[4].revents != 0) supervisor_.hear();
       if (fds[2].revents != 0) {
         reap_server();
         if (!replace_server()) kill_init();
@@ -338,12 +337,7 @@ class Monitor {
   /// The server ended. With the mount that is as it should be, and the kernel drops an ending init's mounts
   /// before it lets the init be waited for; anything else is the death of the container.
   void reap_server() {
-    server_ended_ = true;
-    auto status = sys::wait_child(std::exchange(server_pid_, -1));
-    if (!status) log_warning("{}", status.error().message());
-    int code = status ? sys::exit_code(*status) : 128;
-    if (code == mount::kServedUnwrittenExit) note_unwritten();
-    server_died_ = code != mount::kServedExit && code != mount::kServedUnwrittenExit;
+    if (supervisor_.reap() == mount::Supervisor::End::kServedUnwritten) note_unwritten();
   }
 
   /// The mount ended as it should, but its last changes found no place (a full disk): a matter of what is
@@ -354,39 +348,28 @@ class Monitor {
     unwritten_ = told && told->kind == MessageKind::kFailed ? told->text : "write what was changed last";
   }
 
-  void hear() {
-    auto told = mount::hear_server(link_.get());
-    if (!told || !*told) return link_.reset();
-    rule_.ready(mount::RestartRule::Clock::now());
-    if ((*told)->device) held_ = std::move(**told);
-  }
-
   /// False where there is to be none: the mount is gone, or its servers die at once.
   bool replace_server() {
-    if (!server_died_) return false;
-    while (link_) hear();
-    if (!held_.device) return false;
-    while (rule_.may_restart(mount::RestartRule::Clock::now())) {
+    if (!supervisor_.has_died() || !supervisor_.can_replace()) return false;
+    while (supervisor_.may_replace()) {
       log_error("the file system server died; starting another");
-      std::this_thread::sleep_for(rule_.pause());
+      supervisor_.pause();
       auto started = start_server();
-      if (started) started = send_device(held_);
-      if (started) {
-        server_ended_ = server_died_ = false;
-        return true;
-      }
+      if (started) started = send_device(supervisor_.handover());
+      if (started) return true;
       log_error("{}", started.error().message());
-      if (server_pid_ > 0) reap_server();
+      if (supervisor_.is_running()) reap_server();
     }
-    held_.device.reset();  // the kernel ends the connection: nobody waits for it
+    supervisor_.give_up();
     return false;
   }
 
   /// A page of the dead mount may end the program before the server itself can be waited for.
   void notice_servers_death(int code) {
-    if (server_ended_) return;
+    if (!supervisor_.is_running()) return;
     pollfd server{server_pidfd_.get(), POLLIN, 0};
-    if (::poll(&server, 1, code > 128 && !held_.device ? kServerDeathTimeout : 0) > 0) reap_server();
+    if (::poll(&server, 1, code > 128 && !supervisor_.can_replace() ? kServerDeathTimeout : 0) > 0)
+      reap_server();
   }
 
   /// A detached terminal: what the container writes goes to the file, as conmon's log.
@@ -411,14 +394,14 @@ class Monitor {
   /// too. How it ends says whether the failure was the program's or came of a dead server.
   Outcome judge_failure(const container::ProgramFailure& failure) {
     pollfd server{server_pidfd_.get(), POLLIN, 0};
-    if (!server_ended_ && ::poll(&server, 1, kServerDeathTimeout) > 0) reap_server();
-    if (server_died_) return Outcome{125, "the file system server died", false};
+    if (supervisor_.is_running() && ::poll(&server, 1, kServerDeathTimeout) > 0) reap_server();
+    if (supervisor_.has_died()) return Outcome{125, "the file system server died", false};
     return Outcome{failure.status, failure.message, false};
   }
 
   Outcome judge(int status) {
     Outcome outcome{status, {}, false};
-    if (server_died_) {
+    if (supervisor_.has_died()) {
       // Whatever the program made of it: a page, a library or a command that was not there any more.
       outcome.status = 128 + SIGKILL;
       outcome.message =
@@ -433,7 +416,7 @@ class Monitor {
 
   /// The mount went with the init; the server syncs and exits by itself.
   void wait_for_server() {
-    if (server_pid_ <= 0) return server_.close();
+    if (!supervisor_.is_running()) return server_.close();
     // One that waits for its device, which will not come, sees this; what it has said can still be read.
     ::shutdown(server_.fd(), SHUT_WR);
     pollfd server{server_pidfd_.get(), POLLIN, 0};
@@ -441,7 +424,7 @@ class Monitor {
     // told again.
     if (::poll(&server, 1, kServerPatience) == 0)
       for (int signal : {SIGTERM, SIGTERM, SIGKILL}) {
-        ::kill(server_pid_, signal);
+        ::kill(supervisor_.server(), signal);
         if (::poll(&server, 1, kServerPatience) > 0) break;
       }
     reap_server();
@@ -475,10 +458,8 @@ class Monitor {
   RunRequest& request_;
   SyncChannel client_;
   SyncChannel server_;
-  Fd link_;              // what the server tells its keeper
-  Fd processes_;         // a procfs of the container's PID namespace; may be empty
-  fuse::Handover held_;  // from when a server answered to when none is wanted any more
-  mount::RestartRule rule_;
+  Fd processes_;  // a procfs of the container's PID namespace; may be empty
+  mount::Supervisor supervisor_;
   RunningState state_;
   RunningFile file_;
   ExitFile exit_;
@@ -487,10 +468,7 @@ class Monitor {
   Fd server_pidfd_;
   Fd master_;
   Fd output_;
-  pid_t server_pid_ = -1;
   std::string unwritten_;  // of the changes that the server could not write at its end
-  bool server_ended_ = false;
-  bool server_died_ = false;
   bool started_ = false;
 };
 
