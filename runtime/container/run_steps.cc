@@ -129,13 +129,16 @@ class Runner {
       LAYERFS_ASSIGN(Fd fresh, calls_.open_in_root(root(), step.target, O_RDONLY | O_DIRECTORY, 0));
       LAYERFS_TRY(copy_into_tmpfs(target.get(), fresh.get()));
     }
-    if (step.propagation.empty() && step.label.empty()) return {};
+    if (step.propagation.empty() && step.label.empty() && !step.readonly_later) return {};
     LAYERFS_ASSIGN(Fd top, calls_.open_in_root(root(), step.target, O_PATH, 0));
     if (!step.label.empty()) LAYERFS_TRY(calls_.set_xattr(top.get(), "security.selinux", step.label));
-    if (step.propagation.empty()) return {};
-    sys::BindAttributes attributes;
-    attributes.propagation = step.propagation;
-    return calls_.change_mount(top.get(), attributes);
+    if (!step.propagation.empty()) {
+      sys::BindAttributes attributes;
+      attributes.propagation = step.propagation;
+      LAYERFS_TRY(calls_.change_mount(top.get(), attributes));
+    }
+    if (step.readonly_later) context_.readonly_later.push_back(std::move(top));
+    return {};
   }
 
   Result<void> operator()(const plan::LinkStep& step) {
@@ -205,6 +208,14 @@ class Runner {
     if (changed || changed.error().code != EINVAL) return changed;
     attributes.recursive = true;
     return calls_.bind_on(target->get(), target->get(), attributes);
+  }
+
+  Result<void> operator()(const plan::ReadonlyMounts&) {
+    sys::BindAttributes attributes;
+    attributes.set = MOUNT_ATTR_RDONLY;
+    for (const Fd& mount : context_.readonly_later) LAYERFS_TRY(calls_.change_mount(mount.get(), attributes));
+    context_.readonly_later.clear();
+    return {};
   }
 
   Result<void> operator()(const plan::ReadonlyRoot&) {

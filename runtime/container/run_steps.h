@@ -35,6 +35,7 @@ struct StepContext {
   Fd empty_dir;                    ///< the first masked directory's mount: further ones are copies of it
   Fd terminal;                     ///< the slave, for descriptors 0 to 2
   std::deque<Fd> prepared_mounts;  ///< prepared_mounts.h, of the steps to come
+  std::vector<Fd> readonly_later;  ///< roots of the mounts that ReadonlyMounts is for
   std::size_t step = 0;            ///< the one that runs
 };
 

@@ -71,7 +71,7 @@ class RootfsPlanner {
       add(ConsoleStep{spec_.process.console_size.height, spec_.process.console_size.width,
                       !bound("/dev/console")});
     plan_identity();
-    for (const auto& target : readonly_later_) add(ReadonlyStep{target});
+    if (readonly_later_) add(ReadonlyMounts{});
     for (const auto& [key, value] : spec_.sysctl) add(SysctlStep{sysctl_path(key), value});
     if (spec_.root.read_only) add(ReadonlyRoot{});
     for (const auto& path : spec_.readonly_paths) add(ReadonlyStep{path});
@@ -145,17 +145,11 @@ class RootfsPlanner {
     // What has to be made in it (nodes of /dev, mount points, the working directory) is made first.
     if (step.type == "tmpfs" && (step.flags & MS_RDONLY) != 0) {
       step.flags &= ~static_cast<unsigned long>(MS_RDONLY);
-      if (is_last_on_its_target(mount)) readonly_later_.push_back(step.target);
+      step.readonly_later = readonly_later_ = true;
     }
     add_mount_label(spec_, step);
     add(std::move(step));
     return {};
-  }
-
-  /// What another mount covers is not seen, and by its path only the other one could be changed.
-  bool is_last_on_its_target(const spec::Mount& mount) const {
-    return std::none_of(&mount + 1, spec_.mounts.data() + spec_.mounts.size(),
-                        [&](const spec::Mount& later) { return later.destination == mount.destination; });
   }
 
   /// The mappings of an option, with what is relative to the container's ids made the host's.
@@ -346,7 +340,7 @@ class RootfsPlanner {
   const PlanOptions& options_;
   const CgroupPlan& cgroup_;
   std::vector<Step> steps_;
-  std::vector<std::string> readonly_later_;
+  bool readonly_later_ = false;  // some mount is made so
 };
 
 }  // namespace

@@ -22,6 +22,7 @@ struct Describe {
   std::string operator()(const ConsoleStep&) const { return "make console"; }
   std::string operator()(const MaskStep& step) const { return quoted("mask path", step.path); }
   std::string operator()(const ReadonlyStep& step) const { return quoted("make read-only", step.path); }
+  std::string operator()(const ReadonlyMounts&) const { return "make mounts read-only"; }
   std::string operator()(const ReadonlyRoot&) const { return "make root read-only"; }
   std::string operator()(const SysctlStep& step) const { return quoted("set sysctl", step.key); }
   std::string operator()(const RuntimeHooks&) const { return "run createRuntime hooks"; }

@@ -66,6 +66,7 @@ struct MountStep {
   bool recursive = false;
   bool copy_up = false;
   bool owned_by_user = false;  ///< a bind mount's source becomes the process's user's, with all below it
+  bool readonly_later = false;  ///< ReadonlyMounts makes it read-only
   std::uint64_t recursive_set = 0;
   std::uint64_t recursive_clear = 0;
   std::vector<unsigned long> propagation;
@@ -117,6 +118,11 @@ struct MaskStep {
 struct ReadonlyStep {
   std::string path;
   bool operator==(const ReadonlyStep&) const = default;
+};
+/// Makes every mount read-only that was made with `readonly_later`: the mounts themselves, whatever their paths
+/// lead to by now.
+struct ReadonlyMounts {
+  bool operator==(const ReadonlyMounts&) const = default;
 };
 struct ReadonlyRoot {
   bool operator==(const ReadonlyRoot&) const = default;
@@ -174,8 +180,8 @@ struct ResolveUser {
 
 using Step =
     std::variant<UnshareCgroup, SetPropagation, MountFuseRoot, BindRoot, MountStep, LinkStep, DeviceStep,
-                 ConsoleStep, MaskStep, ReadonlyStep, ReadonlyRoot, SysctlStep, RuntimeHooks, ContainerHooks,
-                 Pivot, SetHostname, SetDomainname, LoopbackUp, MakeDirectory, ResolveUser>;
+                 ConsoleStep, MaskStep, ReadonlyStep, ReadonlyMounts, ReadonlyRoot, SysctlStep, RuntimeHooks,
+                 ContainerHooks, Pivot, SetHostname, SetDomainname, LoopbackUp, MakeDirectory, ResolveUser>;
 
 /// "mount '/proc'": what an error of the step begins with.
 std::string describe(const Step& step);

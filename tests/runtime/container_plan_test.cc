@@ -126,17 +126,18 @@ TEST(ContainerPlan, AReadOnlyTmpfsIsFilledBeforeItIsReadOnly) {
   spec.readonly_paths.clear();
   auto plan = plan::plan_container(spec, root_host(), usual_options());
   ASSERT_TRUE(plan) << plan.error().message();
-  std::vector<std::string> made_read_only;
+  std::vector<std::pair<std::string, bool>> made;
   for (const auto& step : plan->steps) {
-    if (const auto* mount = std::get_if<plan::MountStep>(&step)) {
-      EXPECT_EQ(mount->flags & MS_RDONLY, 0U);
-    }
-    if (const auto* last = std::get_if<plan::ReadonlyStep>(&step)) made_read_only.push_back(last->path);
+    const auto* mount = std::get_if<plan::MountStep>(&step);
+    if (mount == nullptr) continue;
+    EXPECT_EQ(mount->flags & MS_RDONLY, 0U);
+    made.emplace_back(mount->target, mount->readonly_later);
   }
-  // Of two on one directory the upper one is seen, and that may be written.
-  EXPECT_EQ(made_read_only, (std::vector<std::string>{"/dev", "/run"}));
-  EXPECT_LT(position<plan::MakeDirectory>(*plan), position<plan::ReadonlyStep>(*plan));
-  EXPECT_LT(position<plan::DeviceStep>(*plan), position<plan::ReadonlyStep>(*plan));
+  EXPECT_EQ(made,
+            (std::vector<std::pair<std::string, bool>>{
+                {"/dev", true}, {"/run", true}, {"/run/inner", false}, {"/twice", true}, {"/twice", false}}));
+  EXPECT_LT(position<plan::MakeDirectory>(*plan), position<plan::ReadonlyMounts>(*plan));
+  EXPECT_LT(position<plan::DeviceStep>(*plan), position<plan::ReadonlyMounts>(*plan));
 }
 
 TEST(ContainerPlan, WithoutAMountNamespaceTheCallersRootStays) {
@@ -477,6 +478,16 @@ TEST_F(RunSteps, ReadonlyChangesAMountOrBindsWhatIsNone) {
   calls_.failures["change /bundle/rootfs/proc/sys"] = EINVAL;
   ASSERT_TRUE(run({plan::ReadonlyStep{"/proc/sys"}}));
   EXPECT_EQ(calls_.log.back(), "bind /bundle/rootfs/proc/sys on /bundle/rootfs/proc/sys recursive set=0x1");
+}
+
+TEST_F(RunSteps, MountsAreMadeReadonlyThemselves) {
+  calls_.add_dir("/bundle/rootfs/a");
+  plan::MountStep mount{.target = "/a", .source = "tmpfs", .type = "tmpfs"};
+  plan::MountStep later = mount;
+  later.readonly_later = true;
+  ASSERT_TRUE(run({later, mount, plan::ReadonlyMounts{}}));
+  EXPECT_EQ(calls_.log.size(), 3U);
+  EXPECT_EQ(calls_.log.back(), "change /bundle/rootfs/a set=0x1");
 }
 
 TEST_F(RunSteps, DevicesAreBoundOnlyWhereTheyAreWhatTheySay) {
