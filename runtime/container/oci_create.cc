@@ -122,6 +122,9 @@ Result<void> write_pid_file(const std::string& path, pid_t pid) {
 Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& request) {
   LAYERFS_ASSIGN(std::string bundle, real_path(request.bundle));
   std::string config_path = request.config.empty() ? bundle + "/config.json" : request.config;
+  // What can be read only once is read by the copy that this process may have to become further down.
+  LAYERFS_ASSIGN(auto config_file, find_stat_at(AT_FDCWD, config_path, 0));
+  if (config_file && !S_ISREG(config_file->st_mode)) LAYERFS_TRY(become_sealed());
   LAYERFS_ASSIGN(std::string config, read_file(config_path));
   auto parsed = spec::parse_spec(config);
   if (!parsed) return with_context(parsed.error(), "", config_path);
@@ -211,7 +214,8 @@ Result<OciRuntime::Created> OciRuntime::create_locked(const CreateRequest& reque
   };
   state.cgroups = cgroup.paths();
   if (parsed->find_namespace(spec::NamespaceKind::kMount) == nullptr) {
-    LAYERFS_ASSIGN(state.callers_mount, sys::mount_id(state.rootfs));
+    LAYERFS_ASSIGN(state.callers_root, real_path(state.rootfs));
+    LAYERFS_ASSIGN(state.callers_mount, sys::mount_id(state.callers_root));
   }
   ScopeExit unmount_root([&] {
     if (auto unmounted = unmount_shared_root(state); !unmounted)

@@ -86,12 +86,10 @@ Result<int> parse_signal(const std::string& text) {
 
 Result<void> unmount_shared_root(const ContainerState& state) {
   if (state.callers_mount == 0) return {};
-  // The root is bound onto itself twice (BindRoot), and all other mounts lie on that.
-  for (int i = 0; i < 2; ++i) {
-    LAYERFS_ASSIGN(std::uint64_t top, sys::mount_id(state.rootfs));
-    if (top == state.callers_mount) return {};
-    LAYERFS_TRY(sys::detach_mount(state.rootfs));
-  }
+  // The root is bound onto itself (BindRoot), and all other mounts lie on that.
+  LAYERFS_ASSIGN(bool found, sys::detach_above(state.callers_root, state.callers_mount));
+  if (!found && state.ready)
+    return invalid_error("unmount", state.callers_root, "the container's mounts are not there any more");
   return {};
 }
 

@@ -51,6 +51,7 @@ Result<ContainerState> parse_state(const std::string& text, const std::string& i
     state.ready = found->get<bool>();
   state.owner_uid = static_cast<std::uint32_t>(number("owner"));
   state.callers_mount = static_cast<std::uint64_t>(number("callersMount"));
+  state.callers_root = document.contains("callersRoot") ? string("callersRoot") : state.rootfs;
   auto strings = [&](const char* name, std::vector<std::string>& to) {
     if (auto found = document.find(name); found != document.end() && found->is_array())
       for (const auto& item : *found)
@@ -188,6 +189,7 @@ Result<void> StateStore::write(const ContainerState& state) const {
                 {"scope", state.scope},
                 {"resctrl", state.resctrl},
                 {"callersMount", state.callers_mount},
+                {"callersRoot", state.callers_root},
                 {"annotations", state.annotations},
                 {"owner", state.owner_uid}};
   std::string text = document.dump(2, ' ', false, json::error_handler_t::replace);

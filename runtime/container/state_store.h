@@ -39,6 +39,7 @@ struct ContainerState {
   /// Without a mount namespace of the container's: the mount of the caller's that its root was on, and is on
   /// again once what it mounted is gone. 0: it has one.
   std::uint64_t callers_mount = 0;
+  std::string callers_root;  ///< the path of the root there, without links
   std::map<std::string, std::string> annotations;
   std::uint32_t owner_uid = 0;
 };

@@ -17,6 +17,8 @@ extern "C" int mount(const char* source, const char* target, const char* type, u
                      const void* data);
 extern "C" int umount2(const char* target, int flags);
 
+#include "fs/base/mount_info.h"
+#include "fs/base/open_resolved.h"
 #include "fs/base/sys_file.h"
 #include "runtime/sys/id_mapped_mount.h"
 #include "runtime/sys/mount_top.h"
@@ -143,9 +145,21 @@ Result<std::uint64_t> mount_id(const std::string& path) {
   return place.mount;
 }
 
-Result<void> detach_mount(const std::string& path) {
-  if (::umount2(path.c_str(), kDetach) != 0) return system_error(errno, "unmount", path);
-  return {};
+Result<bool> detach_above(const std::string& path, std::uint64_t base) {
+  LAYERFS_ASSIGN(std::string text, read_file("/proc/self/mountinfo"));
+  std::vector<std::uint64_t> chain{base};
+  for (const MountEntry& entry : parse_mount_info(text))  // in the order of mounting
+    if (entry.parent == chain.back() && entry.path == path) chain.push_back(entry.id);
+  LAYERFS_ASSIGN(Fd root, open_file("/", O_PATH | O_DIRECTORY));
+  for (std::size_t i = chain.size() - 1; i > 0; --i) {
+    // Only the one that is seen at the path can be taken away: it must be the one that was meant.
+    auto top = open_resolved(root.get(), path.substr(1), O_PATH | O_DIRECTORY, 0, Resolve::kNoLinks);
+    if (!top) return with_context(top.error(), "unmount", path);
+    LAYERFS_ASSIGN(MountPlace place, mount_place(top->get()));
+    if (place.mount != chain[i]) return system_error(EBUSY, "unmount", path);
+    if (::umount2(fd_path(top->get()).c_str(), kDetach) != 0) return system_error(errno, "unmount", path);
+  }
+  return chain.size() > 1;
 }
 
 Result<void> LinuxSyscalls::mount_on(int target_fd, const MountCall& call) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The uppermost mount at a path of the caller's mount namespace: which one it is, and letting go of it.
+// The mounts at a path of the caller's mount namespace: which one is seen, and letting go of those above one.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,10 @@ namespace layerfs::sys {
 
 /// The id of the mount that `path` is on. Errors: those of statx(2); kUnsupported before Linux 5.8.
 Result<std::uint64_t> mount_id(const std::string& path);
-/// umount2(2) with MNT_DETACH: the mount at `path` goes with all that are below it, also where it is in use.
-Result<void> detach_mount(const std::string& path);
+/// Detaches (umount2(2), MNT_DETACH) what was mounted on `path`, and on that again, above the mount `base`, with
+/// all that is below, also where it is in use. Nothing else is touched, whatever `path` leads to by now. False
+/// where nothing was there. `path`: absolute and without links. Errors: ELOOP, ENOENT..., where `path` is not what
+/// it was; EBUSY, where something else covers it.
+Result<bool> detach_above(const std::string& path, std::uint64_t base);
 
 }  // namespace layerfs::sys
