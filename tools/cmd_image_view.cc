@@ -45,10 +45,6 @@ Json repo_digests(const ImageView& view) {
 
 }  // namespace
 
-std::string json_text(const Json& json) {
-  return json.dump(4, ' ', false, Json::error_handler_t::replace) + '\n';
-}
-
 std::string text_of(const Json& object, const char* key) {
   const Json& value = member(object, key);
   return value.is_string() ? value.get<std::string>() : std::string();

@@ -9,6 +9,7 @@
 
 #include "fs/base/result.h"
 #include "fs/store/store.h"
+#include "tools/json_text.h"
 
 namespace layerfs::tools {
 
@@ -37,10 +38,6 @@ Json history_of(const ImageView& view);
 /// RFC 3339, as JSON of the OCI has times. nullopt: it is no such time.
 std::optional<std::int64_t> parse_time(std::string_view text);
 std::string format_time(std::int64_t seconds);
-
-/// Four blanks a level, and a newline at the end. Image configs are somebody else's bytes: what is no
-/// UTF-8 in them is replaced, never an exception.
-std::string json_text(const Json& json);
 
 /// A string of a JSON object, or "" where it is absent or no string.
 std::string text_of(const Json& object, const char* key);

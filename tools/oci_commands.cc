@@ -17,6 +17,7 @@
 #include "runtime/container/oci_runtime.h"
 #include "runtime/sys/systemd_manager.h"
 #include "tools/io.h"
+#include "tools/json_text.h"
 #include "tools/oci_limits.h"
 #include "tools/oci_spec.h"
 
@@ -89,7 +90,7 @@ Result<std::string> list_text(const std::vector<OciRuntime::Listed>& list, const
                        {"created", rfc3339(item.state.created_at)},
                        {"owner", owner_name(item.state.owner_uid)}});
     }
-    return array.dump() + '\n';
+    return json_line(array);
   }
   std::vector<std::vector<std::string>> rows{{"ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"}};
   for (const auto& item : list) {
@@ -232,8 +233,7 @@ void add_queries(CLI::App& app, OciTool& tool) {
                      [&tool, ps_format](OciRuntime runtime, const std::string& name) {
                        auto list = runtime.processes(name);
                        if (!list) return tool.fail(list.error());
-                       std::string text =
-                           *ps_format == "json" ? nlohmann::json(*list).dump() + '\n' : "PID\n";
+                       std::string text = *ps_format == "json" ? json_line(nlohmann::json(*list)) : "PID\n";
                        if (*ps_format != "json")
                          for (pid_t pid : *list) text += std::to_string(pid) + '\n';
                        finish(tool, print(text));

@@ -12,6 +12,7 @@
 #include "runtime/plan/run_spec.h"
 #include "runtime/spec/parse_spec.h"
 #include "tools/io.h"
+#include "tools/json_text.h"
 
 namespace layerfs::tools {
 
@@ -117,7 +118,7 @@ std::string stats_line(const std::string& id, const plan::CgroupStats& stats) {
   data["hugetlb"] = Json::object();
   for (const auto& [size, pages] : stats.hugepages)
     data["hugetlb"][size] = {{"usage", pages.usage}, {"max", pages.max}, {"failcnt", pages.failures}};
-  return Json{{"type", "stats"}, {"id", id}, {"data", std::move(data)}}.dump() + '\n';
+  return json_line(Json{{"type", "stats"}, {"id", id}, {"data", std::move(data)}});
 }
 
 struct EventsOptions {
@@ -136,7 +137,7 @@ Result<void> run_events(const OciTool& tool, const EventsOptions& options) {
   OciRuntime::Watcher watcher;
   watcher.interval = interval;
   watcher.on_stats = [&](const plan::CgroupStats& stats) { return print(stats_line(options.id, stats)); };
-  watcher.on_out_of_memory = [&] { return print(Json{{"type", "oom"}, {"id", options.id}}.dump() + '\n'); };
+  watcher.on_out_of_memory = [&] { return print(json_line(Json{{"type", "oom"}, {"id", options.id}})); };
   return runtime.watch(options.id, watcher);
 }
 

@@ -5,11 +5,11 @@
 #include <fmt/format.h>
 
 #include <ctime>
-#include <nlohmann/json.hpp>
 #include <span>
 
 #include "fs/base/process_start.h"
 #include "fs/base/sys_file.h"
+#include "tools/json_text.h"
 
 namespace layerfs::tools {
 
@@ -47,7 +47,7 @@ void OciLog::error(const std::string& message) const {
   std::string line;
   if (json) {
     nlohmann::json entry{{"msg", message}, {"level", "error"}, {"time", now_text()}};
-    line = entry.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
+    line = json_line(entry);
   } else {
     line = fmt::format("time=\"{}\" level=error msg=\"{}\"\n", now_text(), message);
   }

@@ -7,6 +7,7 @@
 #include "runtime/plan/mount_options.h"
 #include "runtime/plan/run_spec.h"
 #include "runtime/sys/systemd_manager.h"
+#include "tools/json_text.h"
 
 namespace layerfs::tools {
 
@@ -69,7 +70,7 @@ std::string default_config(const SpecOptions& options) {
   linux_part["maskedPaths"] = plan::default_masked_paths();
   linux_part["readonlyPaths"] = plan::default_readonly_paths();
   config["linux"] = std::move(linux_part);
-  return config.dump(4) + '\n';
+  return json_text(config);
 }
 
 std::string features() {
@@ -121,7 +122,7 @@ std::string features() {
   // What an annotation may do that its writer could not ask for otherwise.
   document["potentiallyUnsafeConfigAnnotations"] = {"org.systemd.property.", "run.oci.keep_original_groups",
                                                     "run.oci.mount_context_type"};
-  return document.dump(4) + '\n';
+  return json_text(document);
 }
 
 }  // namespace layerfs::tools

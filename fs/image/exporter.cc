@@ -165,7 +165,7 @@ class ImageExport {
     OrderedJson old_json = OrderedJson::parse(text, nullptr, false);
     if (old_json.is_object() && old_json.contains("annotations"))
       json["annotations"] = old_json["annotations"];
-    return json.dump();
+    return json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
   }
 
   bool same_blobs(const ImageManifest& old) const {
