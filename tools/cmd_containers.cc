@@ -15,7 +15,7 @@
 
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
-#include "fs/mount/upper_files.h"
+#include "fs/mount/container_dir.h"
 #include "fs/store/store.h"
 #include "runtime/container/oci_runtime.h"
 #include "runtime/run/exit_file.h"
@@ -171,7 +171,7 @@ Result<void> remove_container(const Tool& tool, const std::string& name, bool fo
 Result<void> print_output(const Tool& tool, const std::string& name) {
   LAYERFS_ASSIGN(auto store, open_store(tool, store::StoreAccess::kRead));
   LAYERFS_ASSIGN(auto record, get_container(*store, name));
-  auto fd = mount::open_upper_file(store->container_dir(record.id), "output", O_RDONLY);
+  auto fd = mount::open_container_file(store->container_dir(record.id), "output", O_RDONLY);
   if (!fd && fd.error().code == ENOENT)
     return invalid_error("logs of container", record.name, "none are kept: it did not run detached");
   if (!fd) return std::unexpected(fd.error());

@@ -43,13 +43,13 @@ std::unexpected<Error> OwnDirectory::named(Error error, std::string_view operati
   return with_context(std::move(error), operation, join_path(shown_, path));
 }
 
-Result<OwnDirectory::Place> OwnDirectory::place_of(const std::string& path) const {
+Result<OwnDirectory::ParentAndName> OwnDirectory::open_parent(const std::string& path) const {
   std::size_t slash = path.rfind('/');
   std::string parent = slash == std::string::npos ? "." : path.substr(0, slash);
   std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
   if (name.empty() || name == "." || name == "..") return errno_error(EINVAL);
   LAYERFS_ASSIGN(Fd directory, open_own_at(directory_.get(), parent, O_PATH | O_DIRECTORY));
-  return Place{std::move(directory), std::move(name)};
+  return ParentAndName{std::move(directory), std::move(name)};
 }
 
 Result<Fd> OwnDirectory::open(const std::string& path, int flags, mode_t mode) const {
@@ -65,21 +65,21 @@ Result<std::string> OwnDirectory::read(const std::string& path, std::size_t limi
 }
 
 Result<std::optional<struct stat>> OwnDirectory::find_stat(const std::string& path) const {
-  auto place = place_of(path);
-  if (!place && (place.error().code == ENOENT || place.error().code == ENOTDIR)) return std::nullopt;
-  if (!place) return named(std::move(place).error(), "stat", path);
-  auto found = find_stat_at(place->directory.get(), place->name, AT_SYMLINK_NOFOLLOW);
+  auto entry = open_parent(path);
+  if (!entry && (entry.error().code == ENOENT || entry.error().code == ENOTDIR)) return std::nullopt;
+  if (!entry) return named(std::move(entry).error(), "stat", path);
+  auto found = find_stat_at(entry->parent.get(), entry->name, AT_SYMLINK_NOFOLLOW);
   if (!found) return named(std::move(found).error(), "stat", path);
   return found;
 }
 
 Result<void> OwnDirectory::make_dir(const std::string& path, mode_t mode) const {
-  auto place = place_of(path);
-  if (!place) return named(std::move(place).error(), "create directory", path);
-  if (::mkdirat(place->directory.get(), place->name.c_str(), mode) == 0) return {};
+  auto entry = open_parent(path);
+  if (!entry) return named(std::move(entry).error(), "create directory", path);
+  if (::mkdirat(entry->parent.get(), entry->name.c_str(), mode) == 0) return {};
   int code = errno;
   if (code == EEXIST) {
-    LAYERFS_ASSIGN(auto there, find_stat_at(place->directory.get(), place->name, AT_SYMLINK_NOFOLLOW));
+    LAYERFS_ASSIGN(auto there, find_stat_at(entry->parent.get(), entry->name, AT_SYMLINK_NOFOLLOW));
     if (there && S_ISDIR(there->st_mode)) return {};
     code = ENOTDIR;
   }
@@ -87,31 +87,31 @@ Result<void> OwnDirectory::make_dir(const std::string& path, mode_t mode) const 
 }
 
 Result<void> OwnDirectory::rename(const std::string& from, const std::string& to, unsigned flags) const {
-  auto old_place = place_of(from);
-  if (!old_place) return named(std::move(old_place).error(), "rename", from);
-  auto new_place = place_of(to);
-  if (!new_place) return named(std::move(new_place).error(), "rename to", to);
-  int done = flags == 0 ? ::renameat(old_place->directory.get(), old_place->name.c_str(),
-                                     new_place->directory.get(), new_place->name.c_str())
-                        : ::renameat2(old_place->directory.get(), old_place->name.c_str(),
-                                      new_place->directory.get(), new_place->name.c_str(), flags);
+  auto old_entry = open_parent(from);
+  if (!old_entry) return named(std::move(old_entry).error(), "rename", from);
+  auto new_entry = open_parent(to);
+  if (!new_entry) return named(std::move(new_entry).error(), "rename to", to);
+  int done = flags == 0 ? ::renameat(old_entry->parent.get(), old_entry->name.c_str(),
+                                     new_entry->parent.get(), new_entry->name.c_str())
+                        : ::renameat2(old_entry->parent.get(), old_entry->name.c_str(),
+                                      new_entry->parent.get(), new_entry->name.c_str(), flags);
   if (done != 0) return system_error(errno, "rename to", join_path(shown_, to));
   return {};
 }
 
 Result<void> OwnDirectory::unlink(const std::string& path) const {
-  auto place = place_of(path);
-  if (!place) return named(std::move(place).error(), "remove", path);
-  if (::unlinkat(place->directory.get(), place->name.c_str(), 0) != 0)
+  auto entry = open_parent(path);
+  if (!entry) return named(std::move(entry).error(), "remove", path);
+  if (::unlinkat(entry->parent.get(), entry->name.c_str(), 0) != 0)
     return system_error(errno, "remove", join_path(shown_, path));
   return {};
 }
 
 Result<void> OwnDirectory::remove(const std::string& path) const {
-  auto place = place_of(path);
-  if (!place && place.error().code == ENOENT) return {};
-  if (!place) return named(std::move(place).error(), "remove", path);
-  return remove_tree_at(place->directory.get(), place->name, join_path(shown_, path));
+  auto entry = open_parent(path);
+  if (!entry && entry.error().code == ENOENT) return {};
+  if (!entry) return named(std::move(entry).error(), "remove", path);
+  return remove_tree_at(entry->parent.get(), entry->name, join_path(shown_, path));
 }
 
 Result<std::vector<std::string>> OwnDirectory::list(const std::string& path) const {

@@ -61,11 +61,11 @@ class OwnDirectory {
   Result<void> sync(const std::string& path) const;
 
  private:
-  struct Place {
-    Fd directory;  ///< that the last component lies in
+  struct ParentAndName {
+    Fd parent;  ///< the directory that the last component lies in
     std::string name;
   };
-  Result<Place> place_of(const std::string& path) const;
+  Result<ParentAndName> open_parent(const std::string& path) const;
   std::unexpected<Error> named(Error error, std::string_view operation, const std::string& path) const;
 
   Fd directory_;

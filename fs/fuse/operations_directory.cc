@@ -21,11 +21,10 @@ class Listing {
  public:
   Listing(fuse_req_t req, std::span<std::byte> buffer) : req_(req), buffer_(buffer) {}
 
-  bool add(const DirEntryView& entry, const Adapter& adapter) {
+  bool add(const DirEntryView& entry) {
     struct stat attributes{};
     attributes.st_ino = to_number(entry.ino);
     attributes.st_mode = to_file_type(entry.node.kind);
-    (void)adapter;
     name_ = entry.name;
     return take(fuse_add_direntry(req_, room(), left(), name_.c_str(), &attributes, to_number(entry.cookie)));
   }
@@ -62,7 +61,7 @@ void readdir(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fus
     auto buffer = current_worker().reply_buffer(size);
     Listing listing(req, buffer);
     auto done = adapter.fs.readdir(Ino{ino}, DirCookie{static_cast<std::uint64_t>(offset)},
-                                   [&](const DirEntryView& entry) { return listing.add(entry, adapter); });
+                                   [&](const DirEntryView& entry) { return listing.add(entry); });
     if (!done) return reply_failure(req, "readdir", done.error());
     fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), listing.size());
   });

@@ -103,7 +103,7 @@ Result<store::ImageRecord> commit_upper(store::Store& store, const store::Contai
   limits.layer_bytes = UINT64_MAX;
   limits.entries = UINT64_MAX;
   limits.metadata_bytes = UINT64_MAX;
-  LAYERFS_ASSIGN(store::LayerInfo layer, import_layer_stream(store, produce, limits));
+  LAYERFS_ASSIGN(store::LayerInfo layer, add_layer_from_tar(store, produce, limits));
 
   on_top.diff_id = layer.diff_id;
   LAYERFS_ASSIGN(std::string config, edit_config(base_config, on_top, options.changes));

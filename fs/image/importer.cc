@@ -194,7 +194,7 @@ Result<store::ImageRecord> import_with_layers(store::Store& store, SourceImage i
   if (!image.manifest.empty()) {
     LAYERFS_ASSIGN(references, names_that_fit(std::move(references), image.manifest_digest, options, source));
   }
-  LAYERFS_TRY(import_layers(store, image.layers, options));
+  LAYERFS_TRY(import_missing_layers(store, image.layers, options));
   std::vector<store::ImageLayer> layers;
   for (const auto& layer : image.layers) {
     if (layer.descriptor) {
@@ -316,9 +316,9 @@ Result<store::ImageRecord> import_image(store::Store& store, std::string_view so
   return imported;
 }
 
-Result<store::LayerInfo> import_layer_stream(store::Store& store,
-                                             const std::function<Result<void>(const TarSink&)>& produce,
-                                             const ImportLimits& limits) {
+Result<store::LayerInfo> add_layer_from_tar(store::Store& store,
+                                            const std::function<Result<void>(const TarSink&)>& produce,
+                                            const ImportLimits& limits) {
   LAYERFS_ASSIGN(auto lease, store.lease());
   std::uint64_t total = 0;
   auto imported = import_layer(store, limits, TarEnd::kMarked, std::nullopt, [&](ChunkRing& ring) {

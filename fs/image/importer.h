@@ -54,8 +54,8 @@ Result<store::ImageRecord> import_image(store::Store& store, std::string_view so
 /// Adds one layer from an uncompressed tar that `produce` writes piece by piece, as commit does. Returns the
 /// layer's info; the layer is durable.
 using TarSink = std::function<Result<void>(std::string_view)>;
-Result<store::LayerInfo> import_layer_stream(store::Store& store,
-                                             const std::function<Result<void>(const TarSink&)>& produce,
-                                             const ImportLimits& limits);
+Result<store::LayerInfo> add_layer_from_tar(store::Store& store,
+                                            const std::function<Result<void>(const TarSink&)>& produce,
+                                            const ImportLimits& limits);
 
 }  // namespace layerfs::image

@@ -157,8 +157,8 @@ class LayerPool {
 
 }  // namespace
 
-Result<void> import_layers(store::Store& store, const std::vector<SourceLayer>& layers,
-                           const ImportOptions& options) {
+Result<void> import_missing_layers(store::Store& store, const std::vector<SourceLayer>& layers,
+                                   const ImportOptions& options) {
   return LayerPool(store, options).run(layers);
 }
 

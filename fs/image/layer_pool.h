@@ -19,7 +19,7 @@ namespace layerfs::image {
 inline constexpr unsigned kMaxParallel = 4;
 
 /// Errors: those of import_layer, naming the layer.
-Result<void> import_layers(store::Store& store, const std::vector<SourceLayer>& layers,
-                           const ImportOptions& options);
+Result<void> import_missing_layers(store::Store& store, const std::vector<SourceLayer>& layers,
+                                   const ImportOptions& options);
 
 }  // namespace layerfs::image

@@ -14,11 +14,11 @@
 #include "fs/base/random.h"
 #include "fs/base/sys_file.h"
 #include "fs/fuse/device.h"
+#include "fs/mount/container_dir.h"
 #include "fs/mount/keeper.h"
 #include "fs/mount/mount_table.h"
 #include "fs/mount/ready_pipe.h"
 #include "fs/mount/server_process.h"
-#include "fs/mount/upper_files.h"
 
 namespace layerfs::mount {
 
@@ -56,7 +56,7 @@ Result<void> enter_background(const MountRequest& request) {
   LAYERFS_ASSIGN(auto null, open_file("/dev/null", O_RDWR));
   Fd log;
   if (!request.upper_dir.empty()) {
-    LAYERFS_ASSIGN(log, open_upper_log(request.upper_dir, "log"));
+    LAYERFS_ASSIGN(log, open_container_log(request.upper_dir, "log"));
   }
   const std::array<int, 3> sources{null.get(), null.get(), log ? log.get() : null.get()};
   for (int target = 0; target < 3; ++target)

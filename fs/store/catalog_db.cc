@@ -70,15 +70,15 @@ Result<std::vector<ContainerRecord>> containers_of(const Txn& txn) {
 /// A read transaction of this moment, from the pool and back.
 class CatalogDb::Reading {
  public:
-  Reading(Pool& pool, std::unique_ptr<Session> session) : lease_(pool, std::move(session)) {}
+  Reading(Pool& pool, std::unique_ptr<Session> session) : session_(pool, std::move(session)) {}
   Reading(Reading&&) = default;
   ~Reading() {
-    if (lease_.held()) lease_->txn.reset();
+    if (session_.has_session()) session_->txn.reset();
   }
-  const ReadTxn& txn() const { return lease_->txn; }
+  const ReadTxn& txn() const { return session_->txn; }
 
  private:
-  Pool::Lease lease_;
+  Pool::Held session_;
 };
 
 Result<CatalogDb::Reading> CatalogDb::read() const {

@@ -11,8 +11,8 @@
 #include "fs/base/bytes.h"
 #include "fs/base/sha256.h"
 #include "fs/base/sys_file.h"
-#include "fs/store/layer_files.h"
-#include "fs/store/store_files.h"
+#include "fs/store/disk_layers.h"
+#include "fs/store/disk_store.h"
 
 namespace layerfs::store {
 
@@ -24,7 +24,7 @@ using tree::NodeKind;
 
 class Checker {
  public:
-  Checker(const Layout& layout, const CatalogDb& catalog, const ObjectFiles& objects, CheckDepth depth)
+  Checker(const Layout& layout, const CatalogDb& catalog, const DiskObjects& objects, CheckDepth depth)
       : layout_(layout), catalog_(catalog), objects_(objects), depth_(depth) {}
 
   /// Others may import, commit and remove meanwhile; only gc waits. What images and containers there are is
@@ -65,7 +65,7 @@ class Checker {
 
   const Layout& layout_;
   const CatalogDb& catalog_;
-  const ObjectFiles& objects_;
+  const DiskObjects& objects_;
   CheckDepth depth_;
   CheckReport report_;
   std::set<Digest> layers_;
@@ -93,7 +93,7 @@ void Checker::check_object(const ObjectRow& row) {
   auto blob = objects_.open_at_location(row.digest, row.location);
   if (!blob) return problem(subject, blob.error());
   if (depth_ != CheckDepth::kContents) return;
-  if (auto verified = ObjectFiles::verify_at_location(row.digest, row.location, *blob); !verified)
+  if (auto verified = DiskObjects::verify_at_location(row.digest, row.location, *blob); !verified)
     problem(subject, verified.error().kind == ErrorKind::kCorrupt ? verified.error().reason
                                                                   : verified.error().message());
 }
@@ -272,7 +272,7 @@ void Checker::check_trees() {
 
 }  // namespace
 
-Result<CheckReport> StoreFiles::check(CheckDepth depth) {
+Result<CheckReport> DiskStore::check(CheckDepth depth) {
   Fd lease;  // so that nothing is collected under our eyes
   if (!read_only_disk_) {
     LAYERFS_ASSIGN(lease, layout_.lease());

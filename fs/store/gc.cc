@@ -14,10 +14,10 @@
 
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
+#include "fs/store/disk_layers.h"
+#include "fs/store/disk_store.h"
 #include "fs/store/disk_usage.h"
-#include "fs/store/layer_files.h"
 #include "fs/store/pack_file.h"
-#include "fs/store/store_files.h"
 
 namespace layerfs::store {
 
@@ -28,7 +28,7 @@ constexpr std::uint64_t kDeadShare = 4;
 
 class Collector {
  public:
-  Collector(const Layout& layout, CatalogDb& catalog, ObjectFiles& objects)
+  Collector(const Layout& layout, CatalogDb& catalog, DiskObjects& objects)
       : layout_(layout), catalog_(catalog), objects_(objects) {}
 
   Result<GcReport> run() {
@@ -69,7 +69,7 @@ class Collector {
 
   const Layout& layout_;
   CatalogDb& catalog_;
-  ObjectFiles& objects_;
+  DiskObjects& objects_;
   GcReport report_;
   std::set<Digest> layers_;
   std::set<Digest> chains_;
@@ -311,7 +311,7 @@ Result<void> Collector::rewrite_pack(std::uint64_t id) {
 
 }  // namespace
 
-Result<GcReport> StoreFiles::gc(GcWait wait) {
+Result<GcReport> DiskStore::gc(GcWait wait) {
   if (access_ != StoreAccess::kWrite) return system_error(EROFS, "collect garbage", layout_.root());
   LAYERFS_ASSIGN(Fd lock, layout_.own().open(Layout::kLock, O_RDWR | O_CREAT, 0600));
   LAYERFS_ASSIGN(bool alone, lock_file(lock.get(), LockMode::kExclusive,

@@ -38,7 +38,7 @@ class LayerWriter {
   virtual Result<void> publish(const LayerInfo& info) = 0;
 };
 
-class StoredLayer : public tree::LayerSource {
+class StoredLayer : public tree::LayerRecords {
  public:
   virtual const LayerInfo& info() const = 0;
   /// Raw bytes (`digest` is null) and object references of the tar, in order.

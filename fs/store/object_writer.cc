@@ -15,7 +15,7 @@
 #include "fs/base/log.h"
 #include "fs/base/sha256.h"
 #include "fs/base/sys_file.h"
-#include "fs/store/object_files.h"
+#include "fs/store/disk_objects.h"
 #include "fs/store/pack_file.h"
 #include "fs/store/sparse_name.h"
 
@@ -38,15 +38,15 @@ struct Content {
   std::string path;
 };
 
-class ObjectFilesWriter final : public ObjectWriter {
+class DiskObjectWriter final : public ObjectWriter {
  public:
-  ObjectFilesWriter(const Layout& layout, CatalogDb& catalog, Fd lease)
+  DiskObjectWriter(const Layout& layout, CatalogDb& catalog, Fd lease)
       : layout_(layout),
         catalog_(catalog),
         lease_(std::move(lease)),
         directory_(layout.make_temporary_name("objects")) {}
 
-  ~ObjectFilesWriter() override { drop_temporaries(); }
+  ~DiskObjectWriter() override { drop_temporaries(); }
 
   Result<Digest> put(std::span<const std::byte> data) override {
     if (data.size() >= kPackLimit) {
@@ -292,7 +292,7 @@ class ObjectFilesWriter final : public ObjectWriter {
 
 Result<std::unique_ptr<ObjectWriter>> make_object_writer(const Layout& layout, CatalogDb& catalog) {
   LAYERFS_ASSIGN(Fd lease, layout.lease());
-  return std::make_unique<ObjectFilesWriter>(layout, catalog, std::move(lease));
+  return std::make_unique<DiskObjectWriter>(layout, catalog, std::move(lease));
 }
 
 }  // namespace layerfs::store

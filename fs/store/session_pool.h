@@ -3,7 +3,7 @@
 // cursors), kept for the next user. Taking and giving back is one atomic exchange in the common case.
 //
 // (1) Any thread. A session that finds no free place when it is given back is destroyed.
-// (2) Destroyed after every lease.
+// (2) Destroyed after everything that it handed out (Held).
 #pragma once
 
 #include <array>
@@ -19,17 +19,18 @@ namespace layerfs::store {
 template <class Session, std::size_t kPlaces>
 class SessionPool {
  public:
-  class Lease {
+  /// A session in use, which goes back to the pool.
+  class Held {
    public:
-    Lease(SessionPool& pool, std::unique_ptr<Session> session) : pool_(&pool), session_(std::move(session)) {}
-    Lease(Lease&& other) noexcept = default;
-    Lease& operator=(Lease&&) = delete;
-    Lease(const Lease&) = delete;
-    Lease& operator=(const Lease&) = delete;
-    ~Lease() {
+    Held(SessionPool& pool, std::unique_ptr<Session> session) : pool_(&pool), session_(std::move(session)) {}
+    Held(Held&& other) noexcept = default;
+    Held& operator=(Held&&) = delete;
+    Held(const Held&) = delete;
+    Held& operator=(const Held&) = delete;
+    ~Held() {
       if (session_) pool_->give_back(std::move(session_));
     }
-    bool held() const { return session_ != nullptr; }
+    bool has_session() const { return session_ != nullptr; }
     Session* operator->() const { return session_.get(); }
     Session& operator*() const { return *session_; }
 

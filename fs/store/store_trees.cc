@@ -6,12 +6,12 @@
 #include "fs/base/log.h"
 #include "fs/base/scope_exit.h"
 #include "fs/base/sys_file.h"
-#include "fs/store/store_files.h"
+#include "fs/store/disk_store.h"
 #include "fs/tree/merge.h"
 
 namespace layerfs::store {
 
-Result<std::optional<std::shared_ptr<const TreeFile>>> StoreFiles::find_tree(const Digest& chain) const {
+Result<std::optional<std::shared_ptr<const TreeFile>>> DiskStore::find_tree(const Digest& chain) const {
   auto file = TreeFile::open_in(layout_.own(), layout_.tree(chain), chain);
   if (file) return std::optional(std::move(*file));
   if (file.error().code == ENOENT) return std::nullopt;
@@ -21,8 +21,8 @@ Result<std::optional<std::shared_ptr<const TreeFile>>> StoreFiles::find_tree(con
   return std::nullopt;
 }
 
-Result<tree::MemoryTree> StoreFiles::build_tree(const std::vector<Digest>& diff_ids,
-                                                const tree::MergeLimits& limits) {
+Result<tree::MemoryTree> DiskStore::build_tree(const std::vector<Digest>& diff_ids,
+                                               const tree::MergeLimits& limits) {
   tree::MemoryTree tree;
   std::size_t done = 0;
   std::vector<Digest> chains = chain_ids(diff_ids);
@@ -41,8 +41,8 @@ Result<tree::MemoryTree> StoreFiles::build_tree(const std::vector<Digest>& diff_
   return tree;
 }
 
-Result<std::shared_ptr<const tree::TreeSource>> StoreFiles::get_tree(const std::vector<Digest>& diff_ids,
-                                                                     const tree::MergeLimits& limits) {
+Result<std::shared_ptr<const tree::TreeSource>> DiskStore::get_tree(const std::vector<Digest>& diff_ids,
+                                                                    const tree::MergeLimits& limits) {
   Digest chain = chain_id(diff_ids);
   LAYERFS_ASSIGN(auto present, find_tree(chain));
   if (present) return std::move(*present);

@@ -115,12 +115,12 @@ std::unexpected<Error> TreeFile::corrupt(std::string_view reason) const {
 }
 
 // The file never changes, so a transaction on it may last for ever, and be kept for the next caller.
-Result<TreeFile::Pool::Lease> TreeFile::session() const {
+Result<TreeFile::Pool::Held> TreeFile::session() const {
   pages_.touched(mapped_);
-  if (auto kept = pool_.take()) return Pool::Lease(pool_, std::move(kept));
+  if (auto kept = pool_.take()) return Pool::Held(pool_, std::move(kept));
   LAYERFS_ASSIGN(ReadTxn txn, ReadTxn::begin(*env_));
   LAYERFS_ASSIGN(Cursor cursor, Cursor::open(txn, kMain));
-  return Pool::Lease(pool_, std::unique_ptr<Session>(new Session{std::move(txn), std::move(cursor)}));
+  return Pool::Held(pool_, std::unique_ptr<Session>(new Session{std::move(txn), std::move(cursor)}));
 }
 
 Result<std::optional<Node>> TreeFile::find_node(Ino ino) const {

@@ -53,7 +53,7 @@ class TreeFile final : public tree::TreeSource {
   static Result<std::shared_ptr<const TreeFile>> open_by(FunctionRef<Result<Fd>()> open_fd,
                                                          const std::string& path, const Digest& chain);
   Result<void> read_head();
-  Result<Pool::Lease> session() const;
+  Result<Pool::Held> session() const;
   std::unexpected<Error> corrupt(std::string_view reason) const;
 
   std::string path_;

@@ -7,9 +7,9 @@
 #include <set>
 
 #include "fs/base/sys_file.h"
+#include "fs/store/disk_layers.h"
+#include "fs/store/disk_store.h"
 #include "fs/store/disk_usage.h"
-#include "fs/store/layer_files.h"
-#include "fs/store/store_files.h"
 
 namespace layerfs::store {
 
@@ -39,7 +39,7 @@ std::uint64_t disk_bytes(const OwnDirectory& directory, const std::string& path)
   return parent ? disk_bytes_at(parent->get(), path.substr(slash == std::string::npos ? 0 : slash + 1)) : 0;
 }
 
-Result<UsageReport> StoreFiles::usage() {
+Result<UsageReport> DiskStore::usage() {
   UsageReport report;
   LAYERFS_ASSIGN(auto images, catalog_->list_images());
   std::map<Digest, std::uint64_t> layer_bytes;

@@ -37,9 +37,9 @@ struct LayerRecord {
 };
 
 /// A layer's records, readable as often as wanted from the start.
-class LayerSource {
+class LayerRecords {
  public:
-  virtual ~LayerSource() = default;
+  virtual ~LayerRecords() = default;
   /// Calls `visit` for each record in order; an error from it stops and is returned. Errors: kCorrupt, EIO.
   virtual Result<void> for_each(FunctionRef<Result<void>(const LayerRecord&)> visit) const = 0;
 };

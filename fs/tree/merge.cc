@@ -39,7 +39,7 @@ void push_components(std::vector<std::string>& stack, std::string_view path) {
 }
 
 // Where a walk ended: the last directory that exists, and the names that are missing below it.
-struct Place {
+struct WalkEnd {
   Ino dir = kRootIno;
   std::vector<std::string> missing;
 };
@@ -56,13 +56,13 @@ class Merger {
   Merger(MemoryTree& tree, const MergeLimits& limits)
       : tree_(tree), limits_(limits), first_own_(to_number(tree.max_ino()) + 1) {}
 
-  Result<void> hide_lower(const LayerSource& layer);
+  Result<void> hide_lower(const LayerRecords& layer);
   Result<void> add(const LayerRecord& record);
 
  private:
   // Follows `path` to a directory. Something in the way that is neither directory nor followed: with kOwn it
   // is taken out of the tree where a lower layer has it (invariant 3).
-  Result<Place> walk(std::string_view path, const std::string& entry, Follow follow);
+  Result<WalkEnd> walk(std::string_view path, const std::string& entry, Follow follow);
   // Where `path` leads to a directory by directories only.
   Result<std::optional<Ino>> find_directory(std::string_view path) const;
   // The directory for `record`'s parent; what is missing is made (invariant 4).
@@ -92,53 +92,53 @@ class Merger {
   std::unordered_map<std::string, Ino> known_;
 };
 
-Result<Place> Merger::walk(std::string_view path, const std::string& entry, Follow follow) {
+Result<WalkEnd> Merger::walk(std::string_view path, const std::string& entry, Follow follow) {
   std::vector<std::string> todo;
   push_components(todo, path);
-  Place place;
+  WalkEnd end;
   int links = 0;
   while (!todo.empty()) {
     std::string name = std::move(todo.back());
     todo.pop_back();
     if (name == ".") continue;
     if (name == "..") {
-      if (!place.missing.empty()) {
-        place.missing.pop_back();
+      if (!end.missing.empty()) {
+        end.missing.pop_back();
       } else {
-        LAYERFS_ASSIGN(auto here, tree_.find_node(place.dir));
-        place.dir = here->parent;
+        LAYERFS_ASSIGN(auto here, tree_.find_node(end.dir));
+        end.dir = here->parent;
       }
       continue;
     }
-    if (!place.missing.empty()) {
-      place.missing.push_back(std::move(name));
+    if (!end.missing.empty()) {
+      end.missing.push_back(std::move(name));
       continue;
     }
-    LAYERFS_ASSIGN(auto found, tree_.find_entry(place.dir, name));
+    LAYERFS_ASSIGN(auto found, tree_.find_entry(end.dir, name));
     if (!found) {
-      place.missing.push_back(std::move(name));
+      end.missing.push_back(std::move(name));
     } else if (found->node.kind == NodeKind::kDirectory) {
-      place.dir = found->ino;
+      end.dir = found->ino;
     } else if (found->node.kind == NodeKind::kSymlink &&
-               (follow == Follow::kAll || is_own(place.dir, name, found->ino))) {
+               (follow == Follow::kAll || is_own(end.dir, name, found->ino))) {
       if (++links > kMaxLinks)
         return invalid_error("apply entry", entry, "too many levels of symbolic links");
       LAYERFS_ASSIGN(std::string target, tree_.get_inline(found->ino));
-      if (target.starts_with('/')) place.dir = kRootIno;
+      if (target.starts_with('/')) end.dir = kRootIno;
       std::size_t before = todo.size();
       push_components(todo, target);
       link_steps_ += todo.size() - before;
       if (link_steps_ > kFreeLinkSteps + entries_ * kLinkStepsOfEntry)
         return invalid_error("apply entry", entry,
                              "the symbolic links in the way of the layer's entries take too many steps");
-    } else if (follow == Follow::kAll || is_own(place.dir, name, found->ino)) {
+    } else if (follow == Follow::kAll || is_own(end.dir, name, found->ino)) {
       return invalid_error("apply entry", entry, "a parent of it is not a directory");
     } else {
-      tree_.remove_entry(place.dir, name);
-      place.missing.push_back(std::move(name));
+      tree_.remove_entry(end.dir, name);
+      end.missing.push_back(std::move(name));
     }
   }
-  return place;
+  return end;
 }
 
 Result<std::optional<Ino>> Merger::find_directory(std::string_view path) const {
@@ -155,7 +155,7 @@ Result<std::optional<Ino>> Merger::find_directory(std::string_view path) const {
 
 // Invariant (1). Every mark is looked up before the first is carried out, so that their order is of no
 // account.
-Result<void> Merger::hide_lower(const LayerSource& layer) {
+Result<void> Merger::hide_lower(const LayerRecords& layer) {
   std::vector<Ino> opaque;
   std::vector<std::pair<Ino, std::string>> whiteouts;
   // Marks of one directory mostly follow each other.
@@ -199,9 +199,9 @@ Result<void> Merger::check_size(const std::string& entry) const {
 Result<Ino> Merger::make_parent(const LayerRecord& record) {
   std::string path(parent_path(record.path));
   if (auto known = known_.find(path); known != known_.end()) return known->second;
-  LAYERFS_ASSIGN(Place place, walk(path, record.path, Follow::kOwn));
-  Ino dir = place.dir;
-  for (const std::string& name : place.missing) {
+  LAYERFS_ASSIGN(WalkEnd end, walk(path, record.path, Follow::kOwn));
+  Ino dir = end.dir;
+  for (const std::string& name : end.missing) {
     if (name.size() > kMaxName)
       return invalid_error("apply entry", record.path, "a parent's name is too long");
     if (++made_parents_ > limits_.made_parents)
@@ -220,9 +220,9 @@ Result<Ino> Merger::make_parent(const LayerRecord& record) {
 }
 
 Result<std::optional<Entry>> Merger::find_target(const LayerRecord& record) {
-  LAYERFS_ASSIGN(Place place, walk(parent_path(record.target), record.path, Follow::kAll));
-  if (!place.missing.empty()) return std::nullopt;
-  return tree_.find_entry(place.dir, last_component(record.target));
+  LAYERFS_ASSIGN(WalkEnd end, walk(parent_path(record.target), record.path, Follow::kAll));
+  if (!end.missing.empty()) return std::nullopt;
+  return tree_.find_entry(end.dir, last_component(record.target));
 }
 
 Result<void> Merger::add_hard_link(const LayerRecord& record, Ino dir, const std::string& name) {
@@ -287,7 +287,7 @@ Result<void> Merger::add(const LayerRecord& record) {
 
 }  // namespace
 
-Result<void> merge_layer(MemoryTree& tree, const LayerSource& layer, const MergeLimits& limits) {
+Result<void> merge_layer(MemoryTree& tree, const LayerRecords& layer, const MergeLimits& limits) {
   Merger merger(tree, limits);
   LAYERFS_TRY(merger.hide_lower(layer));
   return layer.for_each([&](const LayerRecord& record) { return merger.add(record); });

@@ -35,6 +35,6 @@ struct MergeLimits {
 };
 
 /// Applies one layer on top. Errors: kInvalid naming the entry. On an error `tree` is of no use any more.
-Result<void> merge_layer(MemoryTree& tree, const LayerSource& layer, const MergeLimits& limits = {});
+Result<void> merge_layer(MemoryTree& tree, const LayerRecords& layer, const MergeLimits& limits = {});
 
 }  // namespace layerfs::tree

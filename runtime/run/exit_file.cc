@@ -6,7 +6,7 @@
 #include <span>
 
 #include "fs/base/sys_file.h"
-#include "fs/mount/upper_files.h"
+#include "fs/mount/container_dir.h"
 #include "runtime/run/json_fields.h"
 
 namespace layerfs::run {
@@ -19,7 +19,8 @@ constexpr std::size_t kExitSize = 512;
 }  // namespace
 
 Result<ExitFile> ExitFile::create(const std::string& container_dir) {
-  LAYERFS_ASSIGN(Fd fd, mount::open_upper_file(container_dir, kExitName, O_WRONLY | O_CREAT | O_TRUNC, 0600));
+  LAYERFS_ASSIGN(Fd fd,
+                 mount::open_container_file(container_dir, kExitName, O_WRONLY | O_CREAT | O_TRUNC, 0600));
   ExitFile file(std::move(fd));
   LAYERFS_TRY(file.write({}));
   return file;
@@ -35,7 +36,7 @@ Result<void> ExitFile::write(const ExitRecord& record) const {
 }
 
 std::optional<ExitRecord> read_exit(const std::string& container_dir) {
-  auto text = mount::read_upper_file(container_dir, kExitName, 65536);
+  auto text = mount::read_container_file(container_dir, kExitName, 65536);
   if (!text) return std::nullopt;
   auto document = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
   if (!document.is_object()) return std::nullopt;

@@ -7,7 +7,7 @@
 #include <span>
 
 #include "fs/base/sys_file.h"
-#include "fs/mount/upper_files.h"
+#include "fs/mount/container_dir.h"
 
 namespace layerfs::run {
 
@@ -21,12 +21,12 @@ constexpr std::size_t kLabelsLimit = std::size_t{1} << 20;
 Result<void> write_labels(const std::string& container_dir, const Labels& labels) {
   std::string text = nlohmann::json(labels).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   LAYERFS_ASSIGN(Fd fd,
-                 mount::open_upper_file(container_dir, kLabelsName, O_WRONLY | O_CREAT | O_TRUNC, 0600));
+                 mount::open_container_file(container_dir, kLabelsName, O_WRONLY | O_CREAT | O_TRUNC, 0600));
   return write_full(fd.get(), std::as_bytes(std::span(text)));
 }
 
 Labels read_labels(const std::string& container_dir) {
-  auto text = mount::read_upper_file(container_dir, kLabelsName, kLabelsLimit);
+  auto text = mount::read_container_file(container_dir, kLabelsName, kLabelsLimit);
   if (!text) return {};
   auto document = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
   if (!document.is_object()) return {};

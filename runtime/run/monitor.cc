@@ -18,11 +18,11 @@
 #include "fs/base/log.h"
 #include "fs/base/scope_exit.h"
 #include "fs/base/sys_file.h"
+#include "fs/mount/container_dir.h"
 #include "fs/mount/keeper_link.h"
 #include "fs/mount/mount.h"
 #include "fs/mount/server_process.h"
 #include "fs/mount/supervisor.h"
-#include "fs/mount/upper_files.h"
 #include "fs/store/store.h"
 #include "runtime/container/final_stage_image.h"
 #include "runtime/container/launch.h"
@@ -48,7 +48,7 @@ void leave_streams(const std::string& container_dir) {
   if (auto null = open_file("/dev/null", O_RDWR); null)
     for (int fd = 0; fd < 3; ++fd)
       if (auto moved = sys::move_fd(null->get(), fd); !moved) return;
-  if (auto file = mount::open_upper_log(container_dir, "log"); file) [[maybe_unused]]
+  if (auto file = mount::open_container_log(container_dir, "log"); file) [[maybe_unused]]
     auto moved = sys::move_fd(file->get(), STDERR_FILENO);
 }
 
@@ -217,8 +217,8 @@ class Monitor {
     // The server waits for its device, so nothing has been read or written yet.
     auto added = pidfd ? server_cgroup_.add(pid) : std::unexpected(pidfd.error());
     if (!added) ::kill(pid, SIGKILL);  // whoever reaps it must not wait for it
-    return added;
     if (pidfd) server_pidfd_ = std::move(*pidfd);
+    return added;
   }
 
   Result<void> send_device(const fuse::Handover& handover) {
@@ -247,7 +247,7 @@ class Monitor {
       LAYERFS_TRY(sys::move_fd(null.get(), STDIN_FILENO));
     }
     if (!request_.detach) return {};
-    LAYERFS_ASSIGN(output_, mount::open_upper_log(directory(), "output"));
+    LAYERFS_ASSIGN(output_, mount::open_container_log(directory(), "output"));
     // The init makes it the program's user's, so that /dev/stdout can be opened; who started the container
     // reads it as one of the others. Nobody else gets into the directory.
     if (::fchmod(output_.get(), 0644) != 0) return system_error(errno, "chmod", directory() + "/output");

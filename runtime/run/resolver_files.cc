@@ -8,7 +8,7 @@
 #include <span>
 
 #include "fs/base/sys_file.h"
-#include "fs/mount/upper_files.h"
+#include "fs/mount/container_dir.h"
 
 namespace layerfs::run {
 
@@ -29,7 +29,7 @@ constexpr const char* kNoNetwork =
     "# `layerfs run --network host` gives a container the host's.\n";
 
 Result<void> write_plain(const std::string& directory, const char* name, std::string_view text) {
-  LAYERFS_ASSIGN(Fd fd, mount::open_upper_file(directory, name, O_WRONLY | O_CREAT | O_TRUNC, 0644));
+  LAYERFS_ASSIGN(Fd fd, mount::open_container_file(directory, name, O_WRONLY | O_CREAT | O_TRUNC, 0644));
   // Whatever the caller's umask: every user of the container reads them.
   if (::fchmod(fd.get(), 0644) != 0) return system_error(errno, "chmod", name);
   return write_full(fd.get(), std::as_bytes(std::span(text)));

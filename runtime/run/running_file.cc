@@ -13,7 +13,7 @@
 
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
-#include "fs/mount/upper_files.h"
+#include "fs/mount/container_dir.h"
 #include "fs/store/store.h"
 #include "runtime/run/json_fields.h"
 #include "runtime/sys/cgroup.h"
@@ -112,7 +112,7 @@ struct Opened {
 };
 
 Result<std::optional<Opened>> open_running(const std::string& store_root, const std::string& id) {
-  auto fd = mount::open_upper_file(directory_of(store_root), id, O_RDWR);
+  auto fd = mount::open_container_file(directory_of(store_root), id, O_RDWR);
   if (!fd && fd.error().code == ENOENT) return std::nullopt;
   if (!fd) return std::unexpected(fd.error());
   // Whoever cleans up kills and removes what it names: nobody does that on the word of another user.

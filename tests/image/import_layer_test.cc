@@ -23,9 +23,9 @@ using Json = nlohmann::json;
 
 class ImportLayer : public ImportTest {
  protected:
-  /// Sends the tar in pieces of `piece` bytes through import_layer_stream.
+  /// Sends the tar in pieces of `piece` bytes through add_layer_from_tar.
   Result<store::LayerInfo> stream(const std::string& tar, std::size_t piece = 4096) {
-    return import_layer_stream(
+    return add_layer_from_tar(
         *store_,
         [&](const TarSink& sink) -> Result<void> {
           for (std::size_t at = 0; at < tar.size(); at += piece)
@@ -409,7 +409,7 @@ TEST_F(ImportLayer, AHundredThousandOfEachAreNoProblem) {
 
 TEST_F(ImportLayer, AnErrorOfTheProducerIsTheErrorAndNothingIsLeft) {
   std::string tar = small_tar();
-  auto info = import_layer_stream(
+  auto info = add_layer_from_tar(
       *store_,
       [&](const TarSink& sink) -> Result<void> {
         LAYERFS_TRY(sink(std::string_view(tar).substr(0, 700)));
@@ -418,7 +418,7 @@ TEST_F(ImportLayer, AnErrorOfTheProducerIsTheErrorAndNothingIsLeft) {
       options_.limits);
   ASSERT_FALSE(info);
   EXPECT_THAT(info.error().message(), HasSubstr("read 'the upper'"));
-  auto thrown = import_layer_stream(
+  auto thrown = add_layer_from_tar(
       *store_, [](const TarSink&) -> Result<void> { throw std::bad_alloc(); }, options_.limits);
   ASSERT_FALSE(thrown);
   EXPECT_EQ(thrown.error().code, ENOMEM);

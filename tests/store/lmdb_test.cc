@@ -236,9 +236,9 @@ TEST(SessionPoolTest, ASessionIsUsedByOneThreadAtATime) {
           kept = std::make_unique<Session>();
           ++made;
         }
-        SessionPool<Session, 2>::Lease lease(pool, std::move(kept));
-        if (lease->users.fetch_add(1) != 0) ++wrong;
-        lease->users.fetch_sub(1);
+        SessionPool<Session, 2>::Held held(pool, std::move(kept));
+        if (held->users.fetch_add(1) != 0) ++wrong;
+        held->users.fetch_sub(1);
       }
     });
   }

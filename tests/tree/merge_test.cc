@@ -14,7 +14,7 @@
 namespace layerfs::tree {
 namespace {
 
-class RecordList final : public LayerSource {
+class RecordList final : public LayerRecords {
  public:
   RecordList& dir(const std::string& path, std::uint16_t mode = 0755) {
     return add(path, NodeKind::kDirectory, mode);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "fs/store/store_files.h"
+#include "fs/store/disk_store.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -12,7 +12,7 @@
 #include "fs/base/scope_exit.h"
 #include "fs/base/sha256.h"
 #include "fs/base/sys_file.h"
-#include "fs/store/layer_files.h"
+#include "fs/store/disk_layers.h"
 
 namespace layerfs::store {
 
@@ -64,7 +64,7 @@ Digest chain_id(const std::vector<Digest>& diff_ids) {
 
 Result<std::unique_ptr<Store>> Store::open(const std::string& root, StoreAccess access) {
   if (root.empty()) return invalid_error("open store", root, "no directory is given");
-  auto store = std::make_unique<StoreFiles>(root, access);
+  auto store = std::make_unique<DiskStore>(root, access);
   if (access == StoreAccess::kWrite) {
     if (auto made = store->create(); !made) return with_context(made.error(), "create store", root);
   }
@@ -72,7 +72,7 @@ Result<std::unique_ptr<Store>> Store::open(const std::string& root, StoreAccess 
   return store;
 }
 
-Result<void> StoreFiles::create() {
+Result<void> DiskStore::create() {
   LAYERFS_TRY(layout_.make_directories());
   LAYERFS_ASSIGN(bool created, layout_.is_created());
   if (created) return {};
@@ -81,7 +81,7 @@ Result<void> StoreFiles::create() {
   return layout_.finish_creation();
 }
 
-Result<void> StoreFiles::open_files() {
+Result<void> DiskStore::open_files() {
   auto opened = layout_.open_root();
   if (!opened && opened.error().code == ENOENT) return system_error(ENOENT, "open store", layout_.root());
   if (opened) {
@@ -95,7 +95,7 @@ Result<void> StoreFiles::open_files() {
 
 // A reader of a store that it may write opens the catalog for writing too, so that a process has one kind of
 // environment only; it is the Store that refuses changes.
-Result<void> StoreFiles::open_catalog() {
+Result<void> DiskStore::open_catalog() {
   std::string path = layout_.absolute(Layout::kCatalog);
   read_only_disk_ = ::access(path.c_str(), W_OK) != 0;
   // LMDB would make an empty catalog where there is none, and follow a link to another one.
@@ -112,33 +112,33 @@ Result<void> StoreFiles::open_catalog() {
   LAYERFS_ASSIGN(struct stat opened, stat_fd(catalog_->env().data_fd()));
   if (opened.st_dev != there->st_dev || opened.st_ino != there->st_ino)
     return corrupt_error("open catalog", layout_.absolute(data), "another file came into its place");
-  objects_ = std::make_unique<ObjectFiles>(layout_, *catalog_);
+  objects_ = std::make_unique<DiskObjects>(layout_, *catalog_);
   return {};
 }
 
-Result<Fd> StoreFiles::begin_change() const {
+Result<Fd> DiskStore::begin_change() const {
   if (access_ != StoreAccess::kWrite) return system_error(EROFS, "change store", layout_.root());
   return layout_.lease();
 }
 
-Result<WriteLease> StoreFiles::lease() {
+Result<WriteLease> DiskStore::lease() {
   LAYERFS_ASSIGN(Fd fd, begin_change());
   return WriteLease(std::move(fd));
 }
 
-Result<std::unique_ptr<LayerWriter>> StoreFiles::make_layer_writer() {
+Result<std::unique_ptr<LayerWriter>> DiskStore::make_layer_writer() {
   LAYERFS_ASSIGN(Fd lease, begin_change());
   return store::make_layer_writer(layout_, std::move(lease));
 }
-Result<std::shared_ptr<const StoredLayer>> StoreFiles::get_layer(const Digest& diff_id) {
+Result<std::shared_ptr<const StoredLayer>> DiskStore::get_layer(const Digest& diff_id) {
   return open_layer(layout_, diff_id);
 }
-Result<bool> StoreFiles::has_layer(const Digest& diff_id) {
+Result<bool> DiskStore::has_layer(const Digest& diff_id) {
   LAYERFS_ASSIGN(auto there, layout_.own().find_stat(layout_.layer(diff_id)));
   return there.has_value();
 }
 
-Result<void> StoreFiles::put_blob(const Digest& digest, std::string_view bytes) {
+Result<void> DiskStore::put_blob(const Digest& digest, std::string_view bytes) {
   LAYERFS_ASSIGN(Fd lease, begin_change());
   if (bytes.size() > kMaxBlobSize)
     return invalid_error("store blob", digest.str(), "it is larger than 64 MiB");
@@ -158,7 +158,7 @@ Result<void> StoreFiles::put_blob(const Digest& digest, std::string_view bytes) 
   return layout_.own().sync(Layout::kBlobs);
 }
 
-Result<std::string> StoreFiles::get_blob(const Digest& digest) {
+Result<std::string> DiskStore::get_blob(const Digest& digest) {
   auto bytes = layout_.own().read(layout_.blob(digest), kMaxBlobSize);
   if (!bytes) {
     if (bytes.error().code == ENOENT) return system_error(ENOENT, "read blob", digest.str());
@@ -174,8 +174,8 @@ Result<void> Store::put_image(const ImageRecord& image) {
                                                         : std::vector<std::string>{image.reference});
 }
 
-Result<void> StoreFiles::put_image_names(const ImageRecord& image,
-                                         const std::vector<std::string>& references) {
+Result<void> DiskStore::put_image_names(const ImageRecord& image,
+                                        const std::vector<std::string>& references) {
   LAYERFS_ASSIGN(Fd lease, begin_change());
   for (const auto& reference : references) {
     if (reference.size() > kMaxKey)
@@ -186,11 +186,11 @@ Result<void> StoreFiles::put_image_names(const ImageRecord& image,
     return with_context(put.error(), "name image", references.empty() ? std::string() : references.front());
   return {};
 }
-Result<std::optional<ImageRecord>> StoreFiles::find_image(std::string_view reference) {
+Result<std::optional<ImageRecord>> DiskStore::find_image(std::string_view reference) {
   return catalog_->find_image(reference);
 }
-Result<std::vector<ImageRecord>> StoreFiles::list_images() { return catalog_->list_images(); }
-Result<void> StoreFiles::remove_image(std::string_view reference) {
+Result<std::vector<ImageRecord>> DiskStore::list_images() { return catalog_->list_images(); }
+Result<void> DiskStore::remove_image(std::string_view reference) {
   LAYERFS_ASSIGN(Fd lease, begin_change());
   LAYERFS_ASSIGN(bool there, catalog_->remove_image(reference));
   if (!there) return system_error(ENOENT, "remove image", reference);
@@ -198,7 +198,7 @@ Result<void> StoreFiles::remove_image(std::string_view reference) {
 }
 
 // The directory is there before the record names it; one without a record is gc's.
-Result<void> StoreFiles::add_container(const ContainerRecord& container) {
+Result<void> DiskStore::add_container(const ContainerRecord& container) {
   LAYERFS_ASSIGN(Fd lease, begin_change());
   if (!is_container_id(container.id))
     return invalid_error("add container", container.id, "an id has 64 hex digits");
@@ -217,12 +217,12 @@ Result<void> StoreFiles::add_container(const ContainerRecord& container) {
   return added;
 }
 
-Result<std::optional<ContainerRecord>> StoreFiles::find_container(std::string_view name_or_id) {
+Result<std::optional<ContainerRecord>> DiskStore::find_container(std::string_view name_or_id) {
   return catalog_->find_container(name_or_id);
 }
-Result<std::vector<ContainerRecord>> StoreFiles::list_containers() { return catalog_->list_containers(); }
+Result<std::vector<ContainerRecord>> DiskStore::list_containers() { return catalog_->list_containers(); }
 
-Result<void> StoreFiles::remove_container(std::string_view id) {
+Result<void> DiskStore::remove_container(std::string_view id) {
   LAYERFS_ASSIGN(Fd lease, begin_change());
   if (!is_container_id(id)) return system_error(ENOENT, "remove container", id);
   std::string directory = join_path(Layout::kContainers, id);
@@ -245,7 +245,7 @@ Result<void> StoreFiles::remove_container(std::string_view id) {
   return layout_.own().remove(doomed);
 }
 
-std::string StoreFiles::container_dir(std::string_view id) const {
+std::string DiskStore::container_dir(std::string_view id) const {
   return join_path(layout_.absolute(Layout::kContainers), id);
 }
 

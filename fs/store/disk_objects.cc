@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "fs/store/object_files.h"
+#include "fs/store/disk_objects.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -58,7 +58,7 @@ Result<void> mark_unchanged(int fd) {
   return {};
 }
 
-Result<void> ObjectFiles::verify_at_location(const Digest& digest, const ObjectLocation& location,
+Result<void> DiskObjects::verify_at_location(const Digest& digest, const ObjectLocation& location,
                                              const tree::Blob& blob) {
   auto has = location.is_sparse_form() ? sparse_name_of(blob.file->get(), blob.size) : tree::digest_of(blob);
   if (!has) return with_context(std::move(has).error(), "object", digest.str());
@@ -66,7 +66,7 @@ Result<void> ObjectFiles::verify_at_location(const Digest& digest, const ObjectL
   return {};
 }
 
-Result<tree::Blob> ObjectFiles::open_file_of(const Digest& digest, const ObjectLocation& location) const {
+Result<tree::Blob> DiskObjects::open_file_of(const Digest& digest, const ObjectLocation& location) const {
   LAYERFS_ASSIGN(Fd fd, layout_.own().open(layout_.object(digest), O_RDONLY));
   LAYERFS_ASSIGN(struct stat st, stat_fd(fd.get()));
   if (static_cast<std::uint64_t>(st.st_size) != location.size)
@@ -92,7 +92,7 @@ Result<tree::Blob> ObjectFiles::open_file_of(const Digest& digest, const ObjectL
   return blob;
 }
 
-Result<tree::Blob> ObjectFiles::open_at_location(const Digest& digest, const ObjectLocation& location) const {
+Result<tree::Blob> DiskObjects::open_at_location(const Digest& digest, const ObjectLocation& location) const {
   if (location.pack == 0) return open_file_of(digest, location);
   LAYERFS_ASSIGN(OpenPack pack, packs_.open(location.pack));
   if (location.offset + location.size > pack.size)
@@ -100,14 +100,14 @@ Result<tree::Blob> ObjectFiles::open_at_location(const Digest& digest, const Obj
   return tree::Blob{std::move(pack.file), location.offset, location.size};
 }
 
-Result<void> ObjectFiles::verify(const Digest& digest) const {
+Result<void> DiskObjects::verify(const Digest& digest) const {
   LAYERFS_ASSIGN(tree::Blob blob, open(digest));
   LAYERFS_ASSIGN(auto location, catalog_.find_object(digest));
   if (!location) return system_error(ENOENT, "open object", digest.str());
   return verify_at_location(digest, *location, blob);
 }
 
-Result<tree::Blob> ObjectFiles::open(const Digest& digest) const {
+Result<tree::Blob> DiskObjects::open(const Digest& digest) const {
   for (int attempt = 0;; ++attempt) {
     LAYERFS_ASSIGN(auto location, catalog_.find_object(digest));
     if (!location) return system_error(ENOENT, "open object", digest.str());
@@ -119,12 +119,12 @@ Result<tree::Blob> ObjectFiles::open(const Digest& digest) const {
   }
 }
 
-Result<bool> ObjectFiles::contains(const Digest& digest) const {
+Result<bool> DiskObjects::contains(const Digest& digest) const {
   LAYERFS_ASSIGN(auto location, catalog_.find_object(digest));
   return location.has_value();
 }
 
-Result<std::unique_ptr<ObjectWriter>> ObjectFiles::make_writer() {
+Result<std::unique_ptr<ObjectWriter>> DiskObjects::make_writer() {
   return make_object_writer(layout_, catalog_);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "fs/store/layer_files.h"
+#include "fs/store/disk_layers.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

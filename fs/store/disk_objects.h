@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// ObjectFiles: the ObjectStore on packs/, objects/ and the catalog (FORMAT.md, "Objects").
+// DiskObjects: the ObjectStore on packs/, objects/ and the catalog (FORMAT.md, "Objects").
 #pragma once
 
 #include <ctime>
@@ -14,10 +14,10 @@
 
 namespace layerfs::store {
 
-class ObjectFiles final : public ObjectStore {
+class DiskObjects final : public ObjectStore {
  public:
   /// Requires: both outlive it and its writers.
-  ObjectFiles(const Layout& layout, CatalogDb& catalog)
+  DiskObjects(const Layout& layout, CatalogDb& catalog)
       : layout_(layout), catalog_(catalog), packs_(layout, default_pack_cache_limit()) {}
 
   Result<tree::Blob> open(const Digest& digest) const override;

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// StoreFiles: the Store on disk. store_files.cc has opening, blobs, images and containers; store_trees.cc,
+// DiskStore: the Store on disk. disk_store.cc has opening, blobs, images and containers; store_trees.cc,
 // gc.cc, check.cc and usage.cc what their names say.
 #pragma once
 
 #include <memory>
 
 #include "fs/store/catalog_db.h"
+#include "fs/store/disk_objects.h"
 #include "fs/store/layout.h"
-#include "fs/store/object_files.h"
 #include "fs/store/store.h"
 #include "fs/store/tree_file.h"
 #include "fs/tree/memory_tree.h"
 
 namespace layerfs::store {
 
-class StoreFiles final : public Store {
+class DiskStore final : public Store {
  public:
-  StoreFiles(std::string root, StoreAccess access) : layout_(std::move(root)), access_(access) {}
+  DiskStore(std::string root, StoreAccess access) : layout_(std::move(root)), access_(access) {}
   /// Makes what is missing of an empty store. Errors: those of Layout and of CatalogDb.
   Result<void> create();
   Result<void> open_files();
@@ -62,7 +62,7 @@ class StoreFiles final : public Store {
   StoreAccess access_;
   bool read_only_disk_ = false;
   std::unique_ptr<CatalogDb> catalog_;
-  std::unique_ptr<ObjectFiles> objects_;
+  std::unique_ptr<DiskObjects> objects_;
 };
 
 }  // namespace layerfs::store
