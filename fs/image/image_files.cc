@@ -104,7 +104,7 @@ class ArchiveFiles final : public ImageFiles {
       LAYERFS_ASSIGN(bool more, reader.next());
       if (!more) return {};
       const TarMember& member = reader.member();
-      // Nothing that a manifest can name, or would.
+      // No manifest names such a member.
       if (member.name.size() > tree::kMaxPath || member.link.size() > tree::kMaxPath) continue;
       auto name = resolve_name("", member.name);
       if (!name || name->empty()) continue;

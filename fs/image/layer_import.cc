@@ -91,7 +91,7 @@ class BlobMeter {
     return {};
   }
   std::uint64_t total() const { return total_.load(std::memory_order_relaxed); }
-  /// From the thread that produces.
+  /// Called by the thread that runs the producer.
   Result<void> report() const {
     if (!watch_.report) return {};
     return watch_.report(total());
@@ -179,7 +179,7 @@ Result<void> run_guarded(const std::function<Result<void>()>& function) {
 
 Result<void> check_expansion(std::string_view what, std::uint64_t plain, std::uint64_t compressed,
                              const ImportLimits& limits) {
-  // Small layers of zeros expand a lot and harm nobody.
+  // A small layer of zeros may expand a thousandfold: only what is also large is refused.
   constexpr std::uint64_t kFloor = std::uint64_t{100} << 20;
   if (plain > limits.layer_bytes)
     return invalid_error(what, fmt::format("{}", plain),
@@ -215,7 +215,7 @@ Result<ImportedLayer> import_layer(store::Store& store, const ImportLimits& limi
     LAYERFS_ASSIGN(hashed, hash_ring(ring));
     return {};
   });
-  // One thread uses the writers from beginning to end: what is below them may be bound to its thread.
+  // One thread uses the store's writers from beginning to end, because an LMDB transaction belongs to a thread.
   RingThread recorder(ring, [&]() -> Result<void> {
     RingSource source(ring, kRecorder);
     LAYERFS_ASSIGN(auto objects, store.objects().make_writer());

@@ -5,7 +5,7 @@
 // (1) The layer is published after the blob's digest, the diffID and every content were verified and are
 //     durable.
 // (2) Memory: two rings (8 MiB), the decompressor's window, and what the store's writers buffer.
-// (3) However it ends, no thread is left and nothing is visible of a layer that failed.
+// (3) However import_layer() ends, none of its threads is left, and nothing of a layer that failed is visible.
 #pragma once
 
 #include <atomic>
@@ -33,13 +33,12 @@ struct ImportedLayer {
 /// Fills a ring with a tar, piece by piece, in the thread that called; the ring is closed or aborted for it.
 using LayerProducer = std::function<Result<void>(ChunkRing&)>;
 
-/// Runs `produce` against the store's writers. `diff_id`: what the layer must have; nullopt: it is what it
-/// is. Errors: those of `produce`, of the tar and of the store; kCorrupt where the diffID differs.
+/// Stores the tar that `produce` gives. `diff_id`: the diffID that the tar must have; nullopt: any. Errors: those of `produce`, of the tar and of the store; kCorrupt where the diffID differs.
 Result<ImportedLayer> import_layer(store::Store& store, const ImportLimits& limits, TarEnd end,
                                    const std::optional<Digest>& diff_id, const LayerProducer& produce);
 
-/// What is known about a blob beforehand, and how to watch and stop its reading. The pointers and the
-/// function may be null.
+/// What is known about a blob before it is read, and how its reading is watched and stopped. The pointers and
+/// the function may be null.
 struct BlobWatch {
   std::optional<Digest> digest;                      ///< verified where set
   std::atomic<std::uint64_t>* bytes_done = nullptr;  ///< counts compressed bytes
@@ -53,9 +52,8 @@ struct BlobWatch {
 Result<void> produce_blob(ByteSource& source, const BlobWatch& watch, const ImportLimits& limits,
                           ChunkRing& ring);
 
-/// Whether so many bytes may come of so many compressed ones (as many, where they are not compressed). `what`
-/// names them. Errors: kInvalid where a limit is passed. Every road on which something is decompressed asks
-/// this.
+/// Compares the lengths of some bytes, plain and compressed (both the same where nothing is compressed), with the
+/// limits. `what` names the bytes. Errors: kInvalid where a limit is passed. Whatever decompresses calls this.
 Result<void> check_expansion(std::string_view what, std::uint64_t plain, std::uint64_t compressed,
                              const ImportLimits& limits);
 

@@ -23,7 +23,7 @@ std::string shown(const SourceLayer& layer) {
   return layer.descriptor ? layer.descriptor->digest.str() : layer.diff_id.str();
 }
 
-/// A damaged blob fails in a hundred ways; that it is damaged says more than how it failed.
+/// Of a blob whose digest differs that is said, whatever the decompressor or the tar reader made of the damage.
 Error explain(const SourceLayer& layer, Error error) {
   if (!layer.descriptor || (error.kind != ErrorKind::kCorrupt && error.kind != ErrorKind::kInvalid))
     return error;
@@ -78,7 +78,7 @@ class LayerPool {
         jobs_.push_back(&layer);
       }
     }
-    // The longest first: it should not be what everybody waits for in the end.
+    // The largest layer first, or the others would wait for it in the end.
     std::ranges::stable_sort(jobs_, std::greater<>(),
                              [](const SourceLayer* layer) { return layer->blob.size; });
     return {};

@@ -13,7 +13,7 @@ namespace layerfs::image {
 
 namespace {
 
-/// An index inside an index inside an index is somebody's joke.
+/// Indexes of images nest once (one for each platform); deeper nesting is refused.
 constexpr int kMaxIndexDepth = 4;
 
 std::string blob_path(const Digest& digest) { return "blobs/sha256/" + digest.hex(); }
@@ -43,7 +43,7 @@ std::string index_name(const Descriptor& descriptor) {
   return {};
 }
 
-/// A name that stands for itself, not just for a tag.
+/// The name is a whole reference, not a tag alone.
 bool is_reference(const std::string& name) { return name.find_first_of("/:") != std::string::npos; }
 
 /// References for what the index calls the image.

@@ -16,10 +16,11 @@ namespace layerfs::mount {
 /// The keeper's end and the server's.
 Result<std::pair<Fd, Fd>> make_keeper_link();
 
-/// Tells that the server answers: with what the next one needs, or, without a device, alone. Errors: EPIPE.
+/// Tells the keeper that the server answers. The first server gives what the next one needs; a later one gives a
+/// handover without a device. Errors: EPIPE.
 Result<void> tell_keeper(int link, const fuse::Handover& handover);
 
-/// What the server told; nullopt where it is dead and everything it told was read. Waits.
+/// Waits for what the server tells. nullopt: the server is dead, and everything that it told was read.
 Result<std::optional<fuse::Handover>> hear_server(int link);
 
 }  // namespace layerfs::mount

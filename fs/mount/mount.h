@@ -41,8 +41,8 @@ class MountedStack {
 /// A number for FuseOptions::connection.
 std::uint64_t new_connection();
 
-/// Errors: ENOENT, ENOTDIR... where nothing can be mounted at `path`; kInvalid where the mount would hide its
-/// own store from its server. To be asked before an upper is made for it.
+/// Checks that something can be mounted at `path`; to be called before an upper is made for the mount. Errors:
+/// ENOENT, ENOTDIR...; kInvalid where the mount would hide its own store from its server.
 Result<void> check_mountpoint(const std::string& path, const std::string& store_root);
 
 /// Starts a server in the background on `mountpoint` and returns when the mount answers. Any failure, also in

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// RestartRule: whether a server that died is replaced. One that is killed now and then is; one that dies
-// whenever it starts, of a request that comes again or of its upper, is given up, so that nobody waits for
-// ever. So is one that lives a little longer each time, but dies again and again.
+// RestartRule: whether a server that died is replaced. A server that is killed now and then is replaced. A mount
+// whose servers die as soon as they start (of a request that is sent again, or of their upper), or very often, is
+// given up, so that nobody waits for it for ever.
 #pragma once
 
 #include <array>
@@ -21,7 +21,7 @@ class RestartRule {
 
   /// To be called when a server answers.
   void ready(Clock::time_point now) { ready_since_ = now; }
-  /// To be called when it died. False: no other.
+  /// To be called when the server died. False: there is to be no other.
   bool may_restart(Clock::time_point now) {
     bool lived = ready_since_ != Clock::time_point() && now - ready_since_ >= kAtOnce;
     deaths_at_once_ = lived ? 0 : deaths_at_once_ + 1;

@@ -34,7 +34,8 @@ class SignalWatch {
 /// blocked for SignalWatch.
 void prepare_server_process();
 
-/// What a server's process exits with, for who keeps its mount alive: anything else is a death.
+/// The exit statuses of a server that served its mount to the end. Any other end of the process is a death, after
+/// which its Supervisor may start another.
 inline constexpr int kServedExit = 0;
 inline constexpr int kServedUnwrittenExit = 3;  ///< Served::unwritten
 

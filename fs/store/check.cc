@@ -27,8 +27,8 @@ class Checker {
   Checker(const Layout& layout, const CatalogDb& catalog, const DiskObjects& objects, CheckDepth depth)
       : layout_(layout), catalog_(catalog), objects_(objects), depth_(depth) {}
 
-  /// Others may import, commit and remove meanwhile; only gc waits. What images and containers there are is
-  /// read first, once: what they need was there before they were, and stays until a gc.
+  /// Other processes may import, commit and remove meanwhile; only gc has to wait. The lists of images and
+  /// containers are read once, at the beginning: what those need was there before they were, and stays until gc.
   CheckReport run() {
     auto roots = catalog_.list_roots();
     if (!roots) problem("catalog", roots.error());
@@ -105,7 +105,7 @@ void Checker::check_objects() {
     return true;
   });
   if (!listed) problem("catalog", listed.error());
-  // In the order on disk, which is the order that disks like.
+  // In the order in which the contents lie on disk, so that the disk is read forwards.
   std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
     return std::pair(a.location.pack, a.location.offset) < std::pair(b.location.pack, b.location.offset);
   });
