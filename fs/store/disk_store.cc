@@ -85,8 +85,9 @@ Result<void> DiskStore::open_files() {
   auto opened = layout_.open_root();
   if (!opened && opened.error().code == ENOENT) return system_error(ENOENT, "open store", layout_.root());
   if (opened) {
-    LAYERFS_TRY(layout_.check_format());
+    LAYERFS_ASSIGN(unsigned version, layout_.read_version());
     opened = layout_.check_directories();
+    if (opened && version < kStoreVersion && access_ == StoreAccess::kWrite) opened = layout_.raise_version();
   }
   if (opened) opened = open_catalog();
   if (!opened) return with_context(opened.error(), "open store", layout_.root());

@@ -70,7 +70,16 @@ Result<void> Layout::finish_creation() const {
   LAYERFS_ASSIGN(Fd held, lease());
   // Last, so that a directory with this file has all the others; two creators write the same bytes.
   for (const char* directory : {kObjects, "blobs", kCatalog}) LAYERFS_TRY(own_.sync(directory));
+  return write_version();
+}
+
+Result<void> Layout::write_version() const {
   return write_file_atomic(absolute(kFormat), fmt::format("{}{}\n", kFormatPrefix, kStoreVersion), 0600);
+}
+
+Result<void> Layout::raise_version() const {
+  LAYERFS_ASSIGN(Fd held, lease());  // as in finish_creation()
+  return write_version();
 }
 
 Result<void> Layout::check_directories() const {
@@ -78,7 +87,7 @@ Result<void> Layout::check_directories() const {
   return {};
 }
 
-Result<void> Layout::check_format() const {
+Result<unsigned> Layout::read_version() const {
   auto text = own_.read(kFormat, 4096);
   if (!text) {
     if (text.error().code == ENOENT) return system_error(ENOENT, "open store", root_);
@@ -91,10 +100,10 @@ Result<void> Layout::check_format() const {
   if (rest.size() == text->size() || failed != std::errc{} ||
       std::string_view(end, rest.data() + rest.size()) != "\n")
     return corrupt_error("open store", root_, "the file 'format' is damaged");
-  if (version != kStoreVersion)
+  if (version < kOldestStoreVersion || version > kStoreVersion)
     return unsupported_error("open store", root_,
                              fmt::format("it has version {}, this is for {}", version, kStoreVersion));
-  return {};
+  return version;
 }
 
 Result<Fd> Layout::lease() const {

@@ -18,8 +18,9 @@
 
 namespace layerfs::store {
 
-/// The version that this code writes, in the file `format`.
-inline constexpr unsigned kStoreVersion = 1;
+/// The version that this code writes, in the file `format`, and the oldest that it reads.
+inline constexpr unsigned kStoreVersion = 2;
+inline constexpr unsigned kOldestStoreVersion = 1;
 
 class Layout {
  public:
@@ -61,8 +62,11 @@ class Layout {
   Result<void> finish_creation() const;
   /// Errors: ENOENT, ELOOP, ENOTDIR naming a directory that is missing, or is none.
   Result<void> check_directories() const;
-  /// Errors: ENOENT where there is no store; kCorrupt; kUnsupported (a newer version).
-  Result<void> check_format() const;
+  /// The store's version. Errors: ENOENT where there is no store; kCorrupt; kUnsupported (a newer version).
+  Result<unsigned> read_version() const;
+  /// A store of an older version gets this one: what is written from now on an older layerfs would take for
+  /// damage.
+  Result<void> raise_version() const;
   /// The store's lock, shared (store.h, invariant 1). Waits for gc.
   Result<Fd> lease() const;
   /// A path in tmp/ that nobody else uses; nothing is created.
@@ -72,6 +76,8 @@ class Layout {
   void drop_temporary(const std::string& path) const;
 
  private:
+  Result<void> write_version() const;
+
   std::string root_;
   OwnDirectory own_;
 };

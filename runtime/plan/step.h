@@ -65,7 +65,7 @@ struct MountStep {
   bool bind = false;
   bool recursive = false;
   bool copy_up = false;
-  bool owned_by_user = false;  ///< a bind mount's source becomes the process's user's, with all below it
+  bool owned_by_user = false;   ///< a bind mount's source becomes the process's user's, with all below it
   bool readonly_later = false;  ///< ReadonlyMounts makes it read-only
   std::uint64_t recursive_set = 0;
   std::uint64_t recursive_clear = 0;

@@ -33,13 +33,28 @@ TEST(StoreOpenTest, OtherVersionsAndDamageAreTold) {
   std::string root = directory.path() + "/store";
   ASSERT_DONE(Store::open(root, StoreAccess::kWrite));
   auto write = [&](std::string_view text) { value_of(write_file_atomic(root + "/format", text, 0600)); };
-  write("layerfs store 2\n");
-  EXPECT_EQ(Store::open(root, StoreAccess::kWrite).error().kind, ErrorKind::kUnsupported);
+  for (std::string_view text : {"layerfs store 3\n", "layerfs store 0\n"}) {
+    write(text);
+    for (StoreAccess access : {StoreAccess::kRead, StoreAccess::kWrite})
+      EXPECT_EQ(Store::open(root, access).error().kind, ErrorKind::kUnsupported) << text;
+    EXPECT_EQ(value_of(read_file(root + "/format")), text);
+  }
   for (std::string_view text :
        {"", "layerfs store", "layerfs store x\n", "layerfs store 1", "something else\n"}) {
     write(text);
     EXPECT_EQ(Store::open(root, StoreAccess::kRead).error().kind, ErrorKind::kCorrupt) << text;
   }
+}
+
+TEST(StoreOpenTest, AnOlderVersionIsRaisedByWhoMayWrite) {
+  TemporaryDirectory directory;
+  std::string root = directory.path() + "/store";
+  ASSERT_DONE(Store::open(root, StoreAccess::kWrite));
+  value_of(write_file_atomic(root + "/format", "layerfs store 1\n", 0600));
+  ASSERT_DONE(Store::open(root, StoreAccess::kRead));
+  EXPECT_EQ(value_of(read_file(root + "/format")), "layerfs store 1\n");
+  ASSERT_DONE(Store::open(root, StoreAccess::kWrite));
+  EXPECT_EQ(value_of(read_file(root + "/format")), "layerfs store 2\n");
 }
 
 TEST(ChainIdTest, IsThatOfTheImageSpecification) {
