@@ -10,6 +10,7 @@
 #include <optional>
 #include <string_view>
 
+#include "fs/base/process_stat.h"
 #include "fs/base/sys_file.h"
 
 namespace layerfs::fuse {
@@ -21,8 +22,6 @@ constexpr unsigned kFirstLook = 4;
 constexpr unsigned kLookAgain = 16;
 /// Requests of others in a row that end it: a FORGET or a helper's single stat does not.
 constexpr unsigned kOthers = 4;
-/// Of /proc/PID/stat (proc(5)): the processor that the thread ran on last.
-constexpr int kProcessorField = 39;
 
 std::optional<int> find_processor(int processes, std::uint32_t thread) {
   auto file = open_at(processes, fmt::format("{}/stat", thread), O_RDONLY);
@@ -30,14 +29,10 @@ std::optional<int> find_processor(int processes, std::uint32_t thread) {
   std::array<char, 1024> text{};  // the longest name has 64 characters, and a number 20
   const ssize_t size = ::read(file->get(), text.data(), text.size());
   if (size <= 0) return std::nullopt;
-  // The second field is a name in parentheses, which may hold anything.
-  std::string_view rest(text.data(), static_cast<std::size_t>(size));
-  std::size_t at = rest.rfind(')');
-  for (int field = 2; field < kProcessorField && at != std::string_view::npos; ++field)
-    at = rest.find(' ', at + 1);
-  if (at == std::string_view::npos) return std::nullopt;
+  const std::string_view last =
+      find_stat_field({text.data(), static_cast<std::size_t>(size)}, StatField::kProcessor);
   int processor = -1;
-  auto [end, error] = std::from_chars(rest.data() + at + 1, rest.data() + rest.size(), processor);
+  auto [end, error] = std::from_chars(last.data(), last.data() + last.size(), processor);
   if (error != std::errc{} || processor < 0 || processor >= CPU_SETSIZE) return std::nullopt;
   return processor;
 }

@@ -18,6 +18,7 @@
 #include "fs/base/bytes.h"
 #include "fs/base/check.h"
 #include "fs/base/log.h"
+#include "fs/base/process_stat.h"
 #include "fs/base/scope_exit.h"
 #include "fs/base/sys_file.h"
 
@@ -58,8 +59,7 @@ std::chrono::nanoseconds processor_time(pthread_t thread) {
 bool is_runnable(pid_t thread) {
   auto text = read_file(fmt::format("/proc/self/task/{}/stat", thread));
   if (!text) return true;
-  const std::size_t name_end = text->rfind(')');  // a name may hold anything
-  return name_end != std::string::npos && name_end + 2 < text->size() && (*text)[name_end + 2] == 'R';
+  return find_stat_field(*text, StatField::kState) == "R";
 }
 
 /// Quiet workers that are of use where nothing waits for the disk.

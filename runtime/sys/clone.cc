@@ -14,6 +14,7 @@
 #include <charconv>
 #include <string>
 
+#include "fs/base/process_stat.h"
 #include "fs/base/sys_file.h"
 
 namespace layerfs::sys {
@@ -67,22 +68,12 @@ Result<std::optional<std::uint64_t>> find_start_time(pid_t pid) {
     if (text.error().code == ENOENT || text.error().code == ESRCH) return std::nullopt;
     return std::unexpected(text.error());
   }
-  // The second field is the command in brackets and may hold anything: fields are counted from its end.
-  std::size_t at = text->rfind(')');
-  if (at == std::string::npos)
-    return corrupt_error("read process state", std::to_string(pid), "has no command");
-  std::string_view rest = std::string_view(*text).substr(at + 1);
-  constexpr int kFieldsAfterCommand = 20;  // state is field 3, the start time field 22
-  for (int field = 0; field < kFieldsAfterCommand; ++field) {
-    at = rest.find(' ', 0);
-    if (at == std::string_view::npos)
-      return corrupt_error("read process state", std::to_string(pid), "is short");
-    // A zombie counts as gone: nothing of it runs.
-    if (field == 1 && (rest.front() == 'Z' || rest.front() == 'X')) return std::nullopt;
-    rest.remove_prefix(at + 1);
-  }
+  // A zombie counts as gone: nothing of it runs.
+  const std::string_view state = find_stat_field(*text, StatField::kState);
+  if (state == "Z" || state == "X") return std::nullopt;
+  const std::string_view start = find_stat_field(*text, StatField::kStartTime);
   std::uint64_t value = 0;
-  if (std::from_chars(rest.data(), rest.data() + rest.size(), value).ec != std::errc{})
+  if (std::from_chars(start.data(), start.data() + start.size(), value).ec != std::errc{})
     return corrupt_error("read process state", std::to_string(pid), "has no start time");
   return value;
 }
