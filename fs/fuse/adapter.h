@@ -19,6 +19,7 @@
 #include "fs/fuse/attribute_readers.h"
 #include "fs/fuse/fuse_server.h"
 #include "fs/fuse/libfuse.h"
+#include "fs/fuse/memory_bound.h"
 #include "fs/fuse/ring.h"
 #include "fs/fuse/worker.h"
 #include "fs/union/union_fs.h"
@@ -41,6 +42,8 @@ struct Adapter {
   /// For requests over io_uring; empty where they come through /dev/fuse.
   std::vector<std::unique_ptr<Ring>> rings;
   AttributeReaders readers;
+  /// Asked before a change that keeps something more, by answer_growing().
+  MemoryBound memory{options.most_memory};
 };
 
 /// Who sent the request, with ids as the tree stores them.
@@ -82,6 +85,15 @@ void answer(fuse_req_t req, std::string_view name, F&& operation) {
   } catch (const std::exception& exception) {
     reply_exception(req, name, exception);
   }
+}
+
+/// The same for an operation after which the server keeps `size` bytes more, about: ENOSPC where it may not.
+template <class F>
+void answer_growing(fuse_req_t req, std::string_view name, std::uint64_t size, F&& operation) {
+  answer(req, name, [&](Adapter& adapter) {
+    if (!adapter.memory.has_room(size)) return reply_failure(req, name, errno_error(ENOSPC).error());
+    operation(adapter);
+  });
 }
 
 }  // namespace layerfs::fuse

@@ -36,6 +36,8 @@ struct FuseOptions {
   /// Requests come over io_uring where the kernel and libfuse have it and the administrator allows it. Not
   /// together with outlives_server (ring.h, invariant 4).
   bool io_uring = false;
+  /// Bytes that the server may keep in its own memory (memory_bound.h); 0: as many as there are.
+  std::uint64_t most_memory = 0;
   bool debug = false;
   /// A procfs of the PID namespace that the mount was made in, in which callers are looked up. Null: /proc is one, where
   /// mount() mounted; else there is none.

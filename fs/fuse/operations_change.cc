@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cstring>
+
 #include "fs/fuse/adapter.h"
 #include "fs/fuse/operations.h"
 
@@ -15,21 +17,21 @@ void reply_new(fuse_req_t req, Adapter& adapter, std::string_view operation, Ino
 }
 
 void mknod(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, dev_t rdev) {
-  answer(req, "mknod", [&](Adapter& adapter) {
+  answer_growing(req, "mknod", std::strlen(name), [&](Adapter& adapter) {
     reply_new(req, adapter, "mknod", Ino{parent},
               adapter.fs.mknod(Ino{parent}, name, mode, rdev, caller_of(req, adapter)));
   });
 }
 
 void mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
-  answer(req, "mkdir", [&](Adapter& adapter) {
+  answer_growing(req, "mkdir", std::strlen(name), [&](Adapter& adapter) {
     reply_new(req, adapter, "mkdir", Ino{parent},
               adapter.fs.mkdir(Ino{parent}, name, mode, caller_of(req, adapter)));
   });
 }
 
 void symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* name) {
-  answer(req, "symlink", [&](Adapter& adapter) {
+  answer_growing(req, "symlink", std::strlen(target) + std::strlen(name), [&](Adapter& adapter) {
     reply_new(req, adapter, "symlink", Ino{parent},
               adapter.fs.symlink(Ino{parent}, name, target, caller_of(req, adapter)));
   });
@@ -53,7 +55,7 @@ void rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
 
 void rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent, const char* new_name,
             unsigned flags) {
-  answer(req, "rename", [&](Adapter& adapter) {
+  answer_growing(req, "rename", std::strlen(new_name), [&](Adapter& adapter) {
     auto done =
         adapter.fs.rename(Ino{parent}, name, Ino{new_parent}, new_name, flags, caller_of(req, adapter));
     expire_late_replies(adapter, Ino{parent});
@@ -63,7 +65,7 @@ void rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_
 }
 
 void link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char* new_name) {
-  answer(req, "link", [&](Adapter& adapter) {
+  answer_growing(req, "link", std::strlen(new_name), [&](Adapter& adapter) {
     reply_new(req, adapter, "link", Ino{new_parent},
               adapter.fs.link(Ino{ino}, Ino{new_parent}, new_name, caller_of(req, adapter)));
   });
@@ -71,7 +73,7 @@ void link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char* new
 
 /// O_TMPFILE: the kernel wants it opened in the same message, and sends one RELEASE for it later.
 [[maybe_unused]] void tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, fuse_file_info* file) {
-  answer(req, "tmpfile", [&](Adapter& adapter) {
+  answer_growing(req, "tmpfile", 0, [&](Adapter& adapter) {
     auto entry = adapter.fs.tmpfile(Ino{parent}, mode, caller_of(req, adapter));
     if (!entry) return reply_failure(req, "tmpfile", entry.error());
     fuse_entry_param param = to_entry_param(adapter, *entry);

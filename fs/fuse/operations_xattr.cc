@@ -74,7 +74,7 @@ Result<void> clear_setgid(Adapter& adapter, Ino ino, const unionfs::Caller& call
 
 void setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, std::size_t size,
               int flags) {
-  answer(req, "setxattr", [&](Adapter& adapter) {
+  answer_growing(req, "setxattr", size, [&](Adapter& adapter) {
     if (auto known = check_name(name); !known) return reply_failure(req, "setxattr", known.error());
     auto mode = (flags & XATTR_CREATE) != 0    ? unionfs::SetXattrMode::kCreate
                 : (flags & XATTR_REPLACE) != 0 ? unionfs::SetXattrMode::kReplace

@@ -29,6 +29,7 @@ std::string below(const std::string& path, const std::string& root) {
   return "/";
 }
 
+constexpr std::string_view kMemoryFields = "linux.resources.memory.";
 constexpr std::string_view kKnown[] = {"cpu",      "cpuacct",    "cpuset",  "memory",  "pids",
                                        "blkio",    "freezer",    "devices", "hugetlb", "net_cls",
                                        "net_prio", "perf_event", "rdma",    "misc"};
@@ -422,20 +423,63 @@ Result<CgroupPlan> plan_cgroup(const spec::Resources& resources, const CgroupLay
   return plan;
 }
 
-CgroupPlan plan_file_server_cgroup(const CgroupPlan& container) {
-  CgroupPlan plan;
-  plan.path = container.path + "-files";
+std::optional<ServedCgroupPlan> plan_served_cgroup(const CgroupPlan& container) {
+  ServedCgroupPlan plan{.whole = {.path = container.path, .groups = {}, .warnings = container.warnings},
+                        .container = container,
+                        .files = {.path = "files", .groups = {}, .warnings = {}}};
+  plan.container.path = "container";
   for (const auto& group : container.groups) {
-    CgroupGroup own;
-    own.hierarchy = group.hierarchy;
-    for (const auto& write : group.writes)
-      if (write.field.starts_with("linux.resources.blockIO.")) own.writes.push_back(write);
-    if (own.writes.empty()) continue;
-    // Whose pages are written back is known by who they are charged to (cgroup-v2.rst, "Writeback").
-    if (own.hierarchy.unified) own.controllers = {"io", "memory"};
-    plan.groups.push_back(std::move(own));
+    CgroupGroup whole{.hierarchy = group.hierarchy,
+                      .controllers = group.controllers,
+                      .every_controller = group.every_controller,
+                      .writes = {},
+                      .device_program = {}};
+    CgroupGroup files{.hierarchy = group.hierarchy,
+                      .controllers = {},
+                      .every_controller = false,
+                      .writes = {},
+                      .device_program = {}};
+    bool is_of_server = false;
+    for (const auto& write : group.writes) {
+      const bool is_memory = write.field.starts_with(kMemoryFields);
+      const bool is_disk = write.field.starts_with("linux.resources.blockIO.");
+      const bool is_weight = write.field == "linux.resources.cpu.shares";
+      // Before Linux 5.11 a group of v1 counts what is below it only where it is told to, without children.
+      if (is_memory && !whole.hierarchy.unified && whole.writes.empty())
+        whole.writes.push_back({"memory.use_hierarchy", "1", write.field, /*optional=*/true});
+      if (is_memory || is_weight) whole.writes.push_back(write);
+      if (is_disk || is_weight) files.writes.push_back(write);
+      is_of_server |= is_memory || is_disk || write.field.starts_with("linux.resources.cpu.");
+      // Whose pages are written back is known by who they are charged to (cgroup-v2.rst, "Writeback").
+      if (is_disk && files.hierarchy.unified) files.controllers = {"io", "memory"};
+    }
+    for (const auto& name : files.controllers)
+      if (std::ranges::find(whole.controllers, name) == whole.controllers.end())
+        whole.controllers.push_back(name);
+    plan.whole.groups.push_back(std::move(whole));
+    if (is_of_server) plan.files.groups.push_back(std::move(files));
   }
+  if (plan.files.groups.empty()) return std::nullopt;
   return plan;
+}
+
+CgroupPlan plan_without_memory_limit(const CgroupPlan& plan) {
+  CgroupPlan without{.path = plan.path, .groups = {}, .warnings = {}};
+  for (const auto& group : plan.groups) {
+    CgroupGroup open = group;
+    open.writes.clear();
+    for (CgroupWrite write : group.writes) {
+      if (write.file == "memory.max" || write.file == "memory.swap.max")
+        write.value = "max";
+      else if (write.file == "memory.limit_in_bytes" || write.file == "memory.memsw.limit_in_bytes")
+        write.value = "-1";
+      else
+        continue;
+      open.writes.push_back(std::move(write));
+    }
+    if (!open.writes.empty()) without.groups.push_back(std::move(open));
+  }
+  return without;
 }
 
 }  // namespace layerfs::plan

@@ -6,6 +6,7 @@
 #include <linux/bpf.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -74,9 +75,20 @@ enum class CgroupExtent : std::uint8_t {
 Result<CgroupPlan> plan_cgroup(const spec::Resources& resources, const CgroupLayout& layout,
                                const std::string& path, CgroupExtent extent);
 
-/// The groups of the process that serves the container's root (RUN.md): the same limits of disks, beside the
-/// container's groups. Empty where `container` has no such limit.
-CgroupPlan plan_file_server_cgroup(const CgroupPlan& container);
+/// The groups of a container that has a file system server beside it (RUN.md):
+///
+///   whole            what the limits of memory and the weight against other groups hold for
+///     container      the container's processes: all its limits
+///     files          the server: the same limits of disks and the same weight, no quota of processor time
+struct ServedCgroupPlan {
+  CgroupPlan whole;
+  CgroupPlan container;  ///< its path is one below that of `whole`, as the server's
+  CgroupPlan files;      ///< in those hierarchies alone whose limits are the server's, too
+};
+/// `container` as the groups of both. Nullopt where none of its limits concerns the server.
+std::optional<ServedCgroupPlan> plan_served_cgroup(const CgroupPlan& container);
+/// The limits of memory that `plan` writes, taken away.
+CgroupPlan plan_without_memory_limit(const CgroupPlan& plan);
 
 /// cpu.weight of cgroup v2 for cpu.shares of v1, as crun 1.23 and runc 1.3 convert them: 1024 is 100.
 std::uint64_t cpu_weight(std::uint64_t shares);

@@ -2,14 +2,17 @@
 #include "runtime/run/monitor.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <ctime>
 #include <optional>
 #include <thread>
@@ -40,6 +43,8 @@ namespace {
 using container::MessageKind;
 using container::SyncChannel;
 
+/// A server of an empty upper takes about half of that.
+constexpr std::uint64_t kLeastServerMemory = std::uint64_t{8} << 20;
 constexpr int kServerPatience = 30'000;     // ms that the server may take to see that its mount is gone
 constexpr int kServerDeathTimeout = 1'000;  // ms that the server's death may be seen after the program's
 
@@ -157,6 +162,9 @@ class Monitor {
     }
     request_.mount.fuse.connection = mount::new_connection();
     request_.mount.fuse.outlives_server = true;
+    if (request_.memory_limit > 0)
+      request_.mount.fuse.most_memory =
+          std::max(static_cast<std::uint64_t>(request_.memory_limit) / 2, kLeastServerMemory);
     LAYERFS_TRY(make_cgroups());
     LAYERFS_TRY(start_server());
     LAYERFS_ASSIGN(auto init_request, make_init_request());
@@ -188,16 +196,52 @@ class Monitor {
   }
 
   Result<void> make_cgroups() {
-    LAYERFS_ASSIGN(cgroup_, container::make_cgroup(request_.plan.cgroup, request_.cgroup_mode));
-    if (cgroup_.empty()) return {};
-    state_.cgroups = cgroup_.paths();
+    const auto served = plan::plan_served_cgroup(request_.plan.cgroup);
+    const plan::CgroupPlan& outer = served ? served->whole : request_.plan.cgroup;
+    LAYERFS_ASSIGN(whole_cgroup_, container::make_cgroup(outer, request_.cgroup_mode));
+    if (whole_cgroup_.empty()) return {};
+    state_.cgroups = whole_cgroup_.paths();
     LAYERFS_TRY(file_.update(state_));
-    // The root's disk I/O is the server's: it is held to the container's limits, too.
-    plan::CgroupPlan plan = plan::plan_file_server_cgroup(request_.plan.cgroup);
-    if (plan.groups.empty()) return {};
-    LAYERFS_ASSIGN(server_cgroup_, container::make_cgroup(plan, request_.cgroup_mode));
-    state_.cgroups.insert(state_.cgroups.end(), server_cgroup_.paths().begin(), server_cgroup_.paths().end());
-    return file_.update(state_);
+    if (!served) {
+      cgroup_ = whole_cgroup_;
+      return {};
+    }
+    open_memory_ = plan::plan_without_memory_limit(served->whole);
+    auto below = [&](const plan::CgroupPlan& plan) {
+      return whole_cgroup_.create_below(container::cgroup_requests(plan), plan.path);
+    };
+    LAYERFS_ASSIGN(cgroup_, below(served->container));
+    LAYERFS_ASSIGN(server_cgroup_, below(served->files));
+    return {};
+  }
+
+  /// What the server still has to do for a container that ends needs no leave of the dead.
+  void lift_memory_limit() const {
+    if (whole_cgroup_.empty()) return;
+    if (auto lifted = whole_cgroup_.update(container::cgroup_requests(open_memory_)); !lifted)
+      log_warning("{}", lifted.error().message());
+  }
+
+  /// Lack of memory in the container's groups is the end of one of its processes, not of their file system:
+  /// the server keeps to a bound of its own (FuseOptions::most_memory), so that the kernel always finds
+  /// another. The server is to be left alone where that may be asked for (proc(5), oom_score_adj:
+  /// CAP_SYS_RESOURCE); else what the container's processes have counts as half of the limit more, which is
+  /// all that the server may have.
+  void spare_server(pid_t pid) {
+    auto file = open_file(fmt::format("/proc/{}/oom_score_adj", pid), O_WRONLY);
+    const std::string least = "-1000";
+    auto written = file ? write_full(file->get(), std::as_bytes(std::span(least)))
+                        : Result<void>(std::unexpected(file.error()));
+    if (written) return;
+    log_debug("{}", written.error().message());
+    auto& of_container = request_.plan.process.oom_score_adj;
+    if (of_container) return;
+    constexpr int kHalf = 500;
+    constexpr int kMost = 1000;
+    int own = 0;
+    if (auto text = read_file("/proc/self/oom_score_adj", 64); text)
+      std::from_chars(text->data(), text->data() + text->size(), own);
+    of_container = std::min(own + kHalf, kMost);
   }
 
   Result<void> start_server() {
@@ -218,6 +262,7 @@ class Monitor {
     auto added = pidfd ? server_cgroup_.add(pid) : std::unexpected(pidfd.error());
     if (!added) ::kill(pid, SIGKILL);  // whoever reaps it must not wait for it
     if (pidfd) server_pidfd_ = std::move(*pidfd);
+    if (added && !open_memory_.groups.empty()) spare_server(pid);
     return added;
   }
 
@@ -306,6 +351,7 @@ class Monitor {
   Result<void> wait_for_end(int init) {
     bool killed = false;
     auto kill_init = [&] {
+      lift_memory_limit();  // it may wait for a server that waits for memory
       if (!killed)
         if (auto sent = sys::send_signal(init, SIGKILL); !sent) log_debug("{}", sent.error().message());
       killed = true;
@@ -432,9 +478,9 @@ class Monitor {
   }
 
   Result<void> clean(const Outcome& outcome) {
+    lift_memory_limit();
     wait_for_server();
-    Result<void> result = cgroup_.remove();
-    if (auto removed = server_cgroup_.remove(); result) result = removed;
+    Result<void> result = whole_cgroup_.remove();
     if (request_.remove || !started_) {
       auto removed = remove_container();
       if (result) result = removed;
@@ -463,8 +509,10 @@ class Monitor {
   RunningState state_;
   RunningFile file_;
   ExitFile exit_;
-  sys::CgroupDirs cgroup_;
-  sys::CgroupDirs server_cgroup_;
+  sys::CgroupDirs whole_cgroup_;   // of the container and its server (RUN.md)
+  sys::CgroupDirs cgroup_;         // of the container's processes: below it, or the same
+  sys::CgroupDirs server_cgroup_;  // below it, too; may be empty
+  plan::CgroupPlan open_memory_;   // whole_cgroup_ without limits of memory; empty where there are none
   Fd server_pidfd_;
   Fd master_;
   Fd output_;

@@ -186,8 +186,13 @@ Result<void> clean_up(const std::string& store_root, const RunningState& state) 
     LAYERFS_ASSIGN(auto start_time, sys::find_start_time(state.pid));
     if (start_time && *start_time == state.start_time) ::kill(state.pid, SIGKILL);
   }
-  sys::CgroupDirs cgroup(real_cgroups(state.cgroups));
-  LAYERFS_TRY(cgroup.kill_all());
+  const auto groups = real_cgroups(state.cgroups);
+  // A server beside the container's processes ends by itself, when it has written everything.
+  auto of_processes = groups;
+  for (auto& path : of_processes)
+    if (::access((path + "/container").c_str(), F_OK) == 0) path += "/container";
+  LAYERFS_TRY(sys::CgroupDirs(of_processes).kill_all());
+  const sys::CgroupDirs cgroup(groups);
   LAYERFS_TRY(cgroup.remove());
   if (state.remove) LAYERFS_TRY(remove_container(store_root, state.id));
   return unlink_at(AT_FDCWD, directory_of(store_root) + '/' + state.id, 0);

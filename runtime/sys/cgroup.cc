@@ -309,33 +309,55 @@ int remove_group(const std::string& directory) {
   return ::rmdir(directory.c_str()) == 0 || errno == ENOENT ? 0 : errno;
 }
 
+/// A group for each request, or none.
+template <class PathOf>
+Result<CgroupDirs> make_all(const std::vector<CgroupRequest>& requests, PathOf path_of) {
+  std::vector<std::string> all;
+  std::vector<std::string> new_ones;
+  auto make_one = [&](const CgroupRequest& request) -> Result<void> {
+    LAYERFS_ASSIGN(std::string path, path_of(request));
+    Maker maker(request, path);
+    LAYERFS_ASSIGN(std::string made, maker.make());
+    if (maker.has_made(made)) new_ones.push_back(made);
+    all.push_back(made);
+    return {};
+  };
+  for (const auto& request : requests) {
+    auto made = make_one(request);
+    if (made) continue;
+    if (auto removed = CgroupDirs(new_ones).remove(); !removed) log_warning("{}", removed.error().message());
+    return std::unexpected(made.error());
+  }
+  return CgroupDirs(all);
+}
+
 }  // namespace
 
 Result<CgroupDirs> CgroupDirs::create(const std::vector<CgroupRequest>& requests, const std::string& path) {
-  CgroupDirs dirs;
-  CgroupDirs new_ones;
-  for (const auto& request : requests) {
-    Maker maker(request, path);
-    auto made = maker.make();
-    if (!made) {
-      if (auto removed = new_ones.remove(); !removed) log_warning("{}", removed.error().message());
-      return std::unexpected(made.error());
-    }
-    if (maker.has_made(*made)) new_ones.paths_.push_back(*made);
-    dirs.paths_.push_back(*made);
-  }
-  return dirs;
+  return make_all(requests, [&](const CgroupRequest&) { return Result<std::string>(path); });
+}
+
+Result<CgroupDirs> CgroupDirs::create_below(const std::vector<CgroupRequest>& requests,
+                                            const std::string& name) const {
+  return make_all(requests, [&](const CgroupRequest& request) -> Result<std::string> {
+    const std::string* above = find_in(request);
+    if (above == nullptr)
+      return invalid_error("cgroup", name, "nothing above it in '" + request.mount_point + "'");
+    return above->substr(request.mount_point.size()) + '/' + name;
+  });
+}
+
+const std::string* CgroupDirs::find_in(const CgroupRequest& request) const {
+  auto found = std::ranges::find_if(
+      paths_, [&](const std::string& path) { return path.starts_with(request.mount_point + '/'); });
+  return found == paths_.end() ? nullptr : &*found;
 }
 
 Result<void> CgroupDirs::update(const std::vector<CgroupRequest>& requests) const {
   for (const auto& request : requests) {
     if (request.settings.empty() && request.device_program.empty()) continue;
-    auto in_hierarchy = [&](const std::string& path) {
-      return path.starts_with(request.mount_point) &&
-             path.substr(request.mount_point.size()).starts_with('/');
-    };
-    auto directory = std::ranges::find_if(paths_, in_hierarchy);
-    if (directory == paths_.end())
+    const std::string* directory = find_in(request);
+    if (directory == nullptr)
       return unsupported_error(
           "field", request.settings.empty() ? "linux.resources.devices" : request.settings.front().field,
           "the container has no group in '" + request.mount_point + "'");

@@ -51,6 +51,9 @@ class CgroupDirs {
   /// device program, naming its field.
   static Result<CgroupDirs> create(const std::vector<CgroupRequest>& requests, const std::string& path);
 
+  /// The same for groups `name` right below these, in the hierarchies of `requests`, which these are in, too.
+  Result<CgroupDirs> create_below(const std::vector<CgroupRequest>& requests, const std::string& name) const;
+
   /// Writes the settings of `requests` to the groups that are there. What the kernel refuses as it stands
   /// (EINVAL: memory above memory plus swap, a quota below its period) is tried again after what follows it.
   /// Errors: kUnsupported naming the field where the container has no group in that hierarchy.
@@ -85,6 +88,9 @@ class CgroupDirs {
   Result<void> remove() const;
 
  private:
+  /// Null where there is none.
+  const std::string* find_in(const CgroupRequest& request) const;
+
   std::vector<std::string> paths_;
 };
 

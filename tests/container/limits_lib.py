@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of limits share: who may set them here, and the example that must hold however a container is
 started: 512 MB of memory, a quarter of a processor, 2 MiB/s of disk, some processes, each exceeded on purpose."""
+import json
 import os
+import subprocess
 
 from container_lib import skip
 
@@ -9,6 +11,14 @@ MIB = 1 << 20
 MEMORY = 512 * MIB
 # One buffer of 700 MB, written to.
 EAT_MEMORY = ["dd", "if=/dev/zero", "of=/dev/null", "bs=700M", "count=1"]
+# The same in a shell's variable, and how many bytes it has.
+EAT = "x=$(dd if=/dev/zero bs=1M count=%d 2>/dev/null | tr '\\0' a); echo ${#x}"
+# Links with targets of 4,000 bytes, each of which the file system's server keeps: as many as it takes.
+LINKS = """
+    target=$(head -c 4000 /dev/zero | tr '\\0' x); n=0
+    while [ $n -lt 30000 ] && ln -s $target /link$n 2>/tmp/error; do n=$((n + 1)); done
+    cat /tmp/error; echo $n
+"""
 # The shell is one of the limit; it ends when it cannot fork.
 FORK_BOMB = ["sh", "-c", "i=0; while [ $i -lt 90 ]; do sleep 1000 & i=$((i+1)); echo $i; done"]
 # The share of a processor that a busy process had in ten seconds: its ticks (of 10 ms, proc(5)) and the clock's.
@@ -70,3 +80,67 @@ def check_rates(output, count, rate=RATE):
         assert end - begin >= 0.9 * (SIZE - MIB // 2) / rate, "%d bytes in %.2f s" % (SIZE, end - begin)
         # Held, not stopped: a busy disk may be slower, but not by this much.
         assert end - begin <= 5 * SIZE / rate, "%d bytes in %.2f s" % (SIZE, end - begin)
+
+
+def groups_of(identities):
+    return [os.path.join(path, name) for path, names, _ in os.walk("/sys/fs/cgroup") for name in names
+            if name.startswith("layerfs-") and any(identity in name for identity in identities)]
+
+
+def server_of(stage, identity):
+    """The process that serves the root of the container."""
+    lock = os.stat(os.path.join(stage.store, "containers", identity, "lock"))
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                found = os.stat(f"/proc/{pid}/fd/{fd}")
+                if (found.st_dev, found.st_ino) == (lock.st_dev, lock.st_ino):
+                    return int(pid)
+        except OSError:
+            continue
+    raise AssertionError("nobody serves the container")
+
+
+def oom_score_adj(pid):
+    with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as file:
+        return int(file.read())
+
+
+def check_memory_of_files(stage):
+    """What a program makes the server keep counts against the limit, is refused from half of it on, and is room again when
+    it is gone; a process of the container is taken before the server is."""
+    script = LINKS + """
+        echo full; read go
+        rm /link*; i=0; while ! ln -s x /again 2>/dev/null && [ $i -lt 300 ]; do i=$((i + 1)); sleep 0.1; done
+        readlink /again"""
+    process = stage.popen("run", "--name", "eats", "-i", "--memory", "24m", "busybox", "sh", "-c", script,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    told = process.stdout.readline()
+    assert "No space left on device" in told, told
+    assert 200 < int(process.stdout.readline()) < 4000 and process.stdout.readline() == "full\n"
+    [identity] = stage.containers()
+    server = server_of(stage, identity)
+    with open(f"/proc/{server}/cgroup", encoding="ascii") as file:
+        groups = {names: path for _, names, path in (line.split(":", 2) for line in file.read().splitlines())}
+    assert groups.get("memory", groups.get("")).endswith(f"layerfs-{identity}/files"), groups
+    with open(f"/proc/{server}/status", encoding="ascii") as file:
+        own = int(next(line.split()[1] for line in file if line.startswith("RssAnon:")))
+    assert 4 << 10 < own < 16 << 10, own
+    with open(os.path.join(stage.store, "running", identity), encoding="utf-8") as file:
+        init = json.load(file)["pid"]
+    assert oom_score_adj(init) - oom_score_adj(server) >= 500, (oom_score_adj(init), oom_score_adj(server))
+    out = process.communicate("go\n")[0]
+    assert (process.returncode, out) == (0, "x\n"), out
+    stage.must("rm", "eats")
+    assert not groups_of([identity]), groups_of([identity])
+
+
+def check_lack_of_memory(stage):
+    """The server has all that it may keep, and the program wants more than the rest."""
+    done = stage.run("run", "--name", "starves", "--memory", "24m", "--memory-swap", "24m", "busybox", "sh", "-c",
+                     "echo kept >/kept; sync\n" + LINKS + EAT % 100)
+    assert done.returncode == 137 and "ran out of memory" in done.stderr and "server" not in done.stderr, done
+    stage.must("commit", "starves", "after")
+    assert stage.must("run", "--rm", "after", "cat", "/kept") == "kept\n"
+    stage.must("rm", "starves")
+    stage.must("rmi", "after")

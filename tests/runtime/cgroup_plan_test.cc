@@ -148,18 +148,70 @@ TEST(CgroupPlan, ThrottlesOnBoth) {
       "8:0 2097152");
 }
 
-TEST(CgroupPlan, TheFileServerIsHeldToTheLimitsOfDisksAlone) {
+std::vector<std::string> files_of(const CgroupPlan& plan) {
+  std::vector<std::string> files;
+  for (const auto& group : plan.groups)
+    for (const auto& write : group.writes) files.push_back(write.file + '=' + write.value);
+  return files;
+}
+
+using Files = std::vector<std::string>;
+
+TEST(CgroupPlan, AServerIsInNoGroupWhereNothingOfItsIsLimited) {
+  spec::Resources resources;
+  resources.pids_limit = 5;
+  EXPECT_FALSE(plan_served_cgroup(*plan_cgroup(resources, v2(), "x", CgroupExtent::kNeeded)));
+}
+
+TEST(CgroupPlan, MemoryIsLimitedForContainerAndServerTogether) {
   spec::Resources resources;
   resources.memory_limit = 1 << 20;
-  EXPECT_TRUE(
-      plan_file_server_cgroup(*plan_cgroup(resources, v2(), "x", CgroupExtent::kNeeded)).groups.empty());
+  resources.memory_swap = 1 << 20;
+  resources.pids_limit = 5;
+  auto plan = plan_served_cgroup(*plan_cgroup(resources, v2(), "x", CgroupExtent::kNeeded));
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->whole.path, "x");
+  EXPECT_EQ(files_of(plan->whole), (Files{"memory.max=1048576", "memory.swap.max=0"}));
+  ASSERT_EQ(plan->whole.groups.size(), 1U);
+  EXPECT_EQ(plan->whole.groups[0].controllers, (Files{"memory", "pids"})) << "what those below have";
+  // Programs look at their own group for what they may use.
+  EXPECT_EQ(files_of(plan->container), (Files{"memory.max=1048576", "memory.swap.max=0", "pids.max=5"}));
+  ASSERT_EQ(plan->files.groups.size(), 1U);
+  EXPECT_TRUE(plan->files.groups[0].writes.empty());
+  EXPECT_EQ(files_of(plan_without_memory_limit(plan->whole)),
+            (Files{"memory.max=max", "memory.swap.max=max"}));
+}
+
+TEST(CgroupPlan, OnV1TheServerIsWhereTheMemoryIsLimitedAndNowhereElse) {
+  spec::Resources resources;
+  resources.memory_limit = 1 << 20;
+  resources.pids_limit = 5;
+  auto layout = parse_cgroup_layout(
+      "1 1 0:1 / /m rw - cgroup cgroup rw,memory\n2 1 0:2 / /p rw - cgroup cgroup rw,pids\n",
+      "2:memory:/\n1:pids:/\n");
+  auto plan = plan_served_cgroup(*plan_cgroup(resources, layout, "x", CgroupExtent::kNeeded));
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(files_of(plan->whole), (Files{"memory.use_hierarchy=1", "memory.limit_in_bytes=1048576"}));
+  EXPECT_EQ(plan->whole.groups.size(), 2U) << "the container is below it everywhere";
+  ASSERT_EQ(plan->files.groups.size(), 1U);
+  EXPECT_EQ(plan->files.groups[0].hierarchy.mount_point, "/m");
+  EXPECT_EQ(files_of(plan_without_memory_limit(plan->whole)), Files{"memory.limit_in_bytes=-1"});
+}
+
+TEST(CgroupPlan, TheServerHasTheContainersWeightAndDisksAndNoQuotaOfProcessorTime) {
+  spec::Resources resources;
+  resources.cpu_quota = 50'000;
+  resources.cpu_shares = 1024;
   resources.block_io.write_bps = {{8, 16, 1000}};
-  CgroupPlan plan = plan_file_server_cgroup(*plan_cgroup(resources, v2(), "x", CgroupExtent::kNeeded));
-  EXPECT_EQ(plan.path, "x-files");
-  ASSERT_EQ(plan.groups.size(), 1U);
-  ASSERT_EQ(plan.groups[0].writes.size(), 1U);
-  EXPECT_EQ(value_of(plan, "io.max"), "8:16 wbps=1000");
-  EXPECT_EQ(plan.groups[0].controllers, (std::vector<std::string>{"io", "memory"}));
+  auto plan = plan_served_cgroup(*plan_cgroup(resources, v2(), "x", CgroupExtent::kNeeded));
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(files_of(plan->whole), Files{"cpu.weight=100"});
+  EXPECT_EQ(files_of(plan->container),
+            (Files{"cpu.weight=100", "cpu.max=50000 100000", "io.max=8:16 wbps=1000"}));
+  EXPECT_EQ(files_of(plan->files), (Files{"cpu.weight=100", "io.max=8:16 wbps=1000"}));
+  ASSERT_EQ(plan->files.groups.size(), 1U);
+  EXPECT_EQ(plan->files.groups[0].controllers, (Files{"io", "memory"}));
+  EXPECT_EQ(plan->whole.groups[0].controllers, (Files{"cpu", "io", "memory"}));
 }
 
 TEST(CgroupPlan, DeviceRulesEndWithWhatEveryContainerMay) {
