@@ -31,8 +31,6 @@ constexpr unsigned kCrowded = 4;
 constexpr unsigned kStuck = 2;
 /// Looks in a row at which nothing was done since the last one: then the device itself is waited for.
 constexpr unsigned kSilent = 10;
-/// Looks after which one worker less may read, where none more was needed.
-constexpr unsigned kLessAfter = 50;
 
 /// Where nothing can call watch().
 constexpr std::chrono::milliseconds kLookAgain{500};
@@ -337,24 +335,26 @@ WorkerPool::Look WorkerPool::watch_burst(int device) {
     const bool at_work = !progress && (request_waits || is_anybody_at_work());
     burst.silent = progress || at_work ? 0 : burst.silent + 1;
     if (burst.silent >= kSilent) return Look::kNothingWaits;
+    burst.stuck = at_work ? burst.stuck + 1 : 0;
+    // Not for lack of a processor: all that read are held up by the disk.
+    const bool held_up = burst.stuck >= kStuck && request_waits && waiting_ == 0;
     if (loud_) {
+      // Who took its request while the pool was quiet has let nobody else read (3).
+      if (held_up) let_one_more_read(nullptr);
       stay_loud();
       continue;
     }
-    burst.stuck = at_work ? burst.stuck + 1 : 0;
     burst.crowded = progress && request_waits ? burst.crowded + 1 : 0;
     if (is_starved(request_waits ? Look::kRequestWaits : Look::kNothingWaits)) {
       become_loud();
       burst = Burst{.taken = taken};
       continue;
     }
-    // Stuck for another reason than the processor: all that read are held up by the disk.
-    const bool held_up = burst.stuck >= kStuck && request_waits && waiting_ == 0;
     const bool crowded = burst.crowded >= kCrowded && may_read(Kind::kQuiet) < most_of_processors();
     if (held_up || crowded) {
       burst.crowded = burst.enough = 0;
       let_one_more_read(nullptr);
-    } else if (++burst.enough >= kLessAfter) {
+    } else if (++burst.enough >= tuning_.less_after) {
       burst.enough = 0;
       let_one_less_read();
     }

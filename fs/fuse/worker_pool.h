@@ -20,7 +20,8 @@
 // (2) In a loud pool quiet workers are raised to SCHED_OTHER where that is allowed (CAP_SYS_NICE,
 //     RLIMIT_NICE). Where it is not, a thread can't come back from SCHED_IDLE: quiet workers sleep in the
 //     pool, and ordinary ones, which exist from then on, read instead.
-// (3) In a loud pool one more worker reads when the last one that waited has taken a request.
+// (3) In a loud pool one more worker reads when the last one that waited has taken a request. In any pool one
+//     more reads where requests wait and nobody reads.
 // (4) The thread in watch() is ordinary, and so is whoever starts workers of Kind::kOrdinary.
 // (5) A process that is not in SCHED_OTHER was put there by somebody: its pool is loud for ever and changes
 //     no policy.
@@ -56,6 +57,8 @@ struct WorkerPoolTuning {
   std::chrono::milliseconds first_pause{1000};
   std::chrono::milliseconds longest_pause{64'000};
   std::chrono::milliseconds calm{60'000};
+  /// Looks after which one worker less may read, where none more was needed.
+  unsigned less_after = 50;
   /// Looks at a pool whose workers have rings: the device does not say when a request comes by one.
   std::chrono::milliseconds ring_tick{50};
 };

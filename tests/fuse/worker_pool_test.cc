@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <array>
@@ -54,7 +55,10 @@ class Served {
     requests_ = Fd(ends[1]);
     EXPECT_TRUE(pool_.start());
     std::lock_guard lock(mutex_);  // who watches may start others at once
-    threads_.emplace_back([this] { pool_.watch(device_.get()); });
+    threads_.emplace_back([this] {
+      watcher_ = ::gettid();
+      pool_.watch(device_.get());
+    });
   }
 
   ~Served() {
@@ -81,6 +85,11 @@ class Served {
   /// The policy of the worker that answered last.
   int last_policy() const { return policy_; }
   WorkerPool& pool() { return pool_; }
+  /// The thread that watches.
+  pid_t watcher() const {
+    EXPECT_TRUE(comes_true([this] { return watcher_ != 0; }));
+    return watcher_;
+  }
 
  private:
   Result<void> start_thread(Kind kind) {
@@ -113,6 +122,7 @@ class Served {
   Fd requests_;
   std::atomic<unsigned> answered_ = 0;
   std::atomic<int> policy_ = -1;
+  std::atomic<pid_t> watcher_ = 0;
   std::array<std::atomic<unsigned>, 3> started_{};
   std::mutex mutex_;
   std::vector<std::thread> threads_;
@@ -120,6 +130,12 @@ class Served {
 };
 
 void nothing(WorkerPool::Seat&, char) {}
+
+std::chrono::nanoseconds processor_time_of_this_thread() {
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
 
 /// What served 200 requests of one caller: the policy of who answered last, and workers by kind.
 std::string who_serves_one_caller() {
@@ -293,6 +309,261 @@ TEST(WorkerPool, IsQuietAgainAfterThePause) {
     served.ask();
     return served.answers(++asked) && served.pool().is_quiet() && served.last_policy() == SCHED_IDLE;
   }));
+}
+
+/// A set of one.
+cpu_set_t only(int processor) {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(static_cast<std::size_t>(processor), &one);
+  return one;
+}
+
+cpu_set_t allowed_to(pid_t thread) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  EXPECT_EQ(::sched_getaffinity(thread, sizeof set, &set), 0);
+  return set;
+}
+
+/// The first two processors that this thread may use; empty where there is one.
+std::vector<int> two_processors() {
+  const cpu_set_t set = allowed_to(0);
+  std::vector<int> found;
+  for (int i = 0; i < CPU_SETSIZE && found.size() < 2; ++i)
+    if (CPU_ISSET(static_cast<std::size_t>(i), &set)) found.push_back(i);
+  return found.size() == 2 ? found : std::vector<int>();
+}
+
+/// A worker that keeps itself on a processor says that it may wait, and so starts the next one.
+TEST(WorkerPool, AWorkerMayRunWhereTheProcessMayWhoeverStartsIt) {
+  const auto processors = two_processors();
+  if (processors.empty()) GTEST_SKIP() << "needs two processors";
+  const cpu_set_t whole = allowed_to(0);
+  auto disk = std::make_shared<Disk>();
+  disk->announces = true;
+  std::atomic<pid_t> second = 0;
+  Served served(
+      [&, disk](WorkerPool::Seat& seat, char what) {
+        if (what == 'w') {
+          const cpu_set_t one = only(processors[0]);
+          ::sched_setaffinity(0, sizeof one, &one);
+          seat.stays_on(processors[0]);
+        } else {
+          second = ::gettid();
+        }
+        (*disk)(seat, what);
+      },
+      3, {.tick = milliseconds(60'000)});
+  ScopeExit release([&] { disk->released = true; });
+  served.ask('w');
+  served.ask();
+  ASSERT_TRUE(served.answers(1));
+  const cpu_set_t its = allowed_to(second);
+  EXPECT_TRUE(CPU_EQUAL(&its, &whole));
+}
+
+/// watch() keeps off the processor that the first worker stays on, and then starts the next one.
+TEST(WorkerPool, AWorkerThatWatchStartsMayRunWhereTheProcessMay) {
+  const auto processors = two_processors();
+  if (processors.empty()) GTEST_SKIP() << "needs two processors";
+  const cpu_set_t whole = allowed_to(0);
+  auto disk = std::make_shared<Disk>();
+  std::atomic<pid_t> second = 0;
+  Served served([&, disk](WorkerPool::Seat& seat, char what) {
+    if (what == 'w') seat.stays_on(processors[0]);
+    if (what == 'r') second = ::gettid();
+    (*disk)(seat, what);
+  });
+  ScopeExit release([&] { disk->released = true; });
+  served.ask('w');
+  ASSERT_TRUE(comes_true([&] {
+    const cpu_set_t its = allowed_to(served.watcher());
+    return CPU_COUNT(&its) > 0 && !CPU_ISSET(static_cast<std::size_t>(processors[0]), &its);
+  }));
+  served.ask();
+  ASSERT_TRUE(served.answers(1));
+  const cpu_set_t its = allowed_to(second);
+  EXPECT_TRUE(CPU_EQUAL(&its, &whole));
+}
+
+/// One worker gets no processor while the other answers all that comes.
+TEST(WorkerPool, IsLoudWhereOneOfTwoWorkersGetsNoProcessor) {
+  const auto processors = two_processors();
+  if (processors.empty()) GTEST_SKIP() << "needs two processors";
+  std::atomic<bool> ends = false;
+  std::vector<std::thread> loops;
+  for (int i = 0; i < 2; ++i)
+    loops.emplace_back([&] {
+      const cpu_set_t one = only(processors[0]);
+      ::sched_setaffinity(0, sizeof one, &one);
+      while (!ends) {
+      }
+    });
+  ScopeExit join([&] {
+    ends = true;
+    for (auto& loop : loops) loop.join();
+  });
+  std::atomic<bool> answered = false;
+  Served served(
+      [&](WorkerPool::Seat& seat, char what) {
+        if (what != 'w') return;
+        seat.may_wait_for_disk();  // the other one reads from now on
+        const cpu_set_t one = only(processors[0]);
+        ::sched_setaffinity(0, sizeof one, &one);
+        const auto begin = processor_time_of_this_thread();
+        while (processor_time_of_this_thread() - begin < milliseconds(300)) {
+        }
+        answered = true;
+      },
+      2, {.tick = milliseconds(20), .first_pause = milliseconds(60'000)});
+  served.ask('w');
+  unsigned asked = 0;
+  ASSERT_TRUE(comes_true([&] {
+    served.ask();
+    ++asked;
+    std::this_thread::sleep_for(milliseconds(1));
+    return !served.pool().is_quiet() || answered;
+  }));
+  EXPECT_FALSE(served.pool().is_quiet()) << "300 ms of SCHED_IDLE beside two loops were had without a raise";
+  ASSERT_TRUE(served.answers(asked + 1));
+}
+
+/// The only worker that reads took its request while the pool was quiet, and gets no processor then.
+TEST(WorkerPool, AnotherReadsWhereThePoolBecomesLoudWhileAllWait) {
+  if (!may_leave_sched_idle()) GTEST_SKIP() << "this process's threads can't be raised";
+  std::atomic<bool> released = false;
+  Served served(
+      [&](WorkerPool::Seat&, char what) {
+        if (what != 'w') return;
+        const auto begin = processor_time_of_this_thread();
+        while (processor_time_of_this_thread() - begin < milliseconds(20)) {
+        }
+        while (!released) std::this_thread::sleep_for(milliseconds(1));
+      },
+      3, {.first_pause = milliseconds(60'000)});
+  ScopeExit release([&] { released = true; });
+  {
+    BusyProcessor busy;
+    served.ask('w');
+    ASSERT_TRUE(comes_true([&] { return !served.pool().is_quiet(); }));
+  }
+  served.ask();
+  EXPECT_TRUE(served.answers(1));
+}
+
+/// Looks that see no need for a second worker come while the first one waits for its disk.
+TEST(WorkerPool, FewerReadOnlyWhereOneIsLeftThatReads) {
+  auto disk = std::make_shared<Disk>();
+  disk->announces = true;
+  constexpr milliseconds kTick{100};
+  Served served([disk](auto& seat, char what) { (*disk)(seat, what); }, 2, {.tick = kTick, .less_after = 1});
+  ScopeExit release([&] { disk->released = true; });
+  served.ask('w');
+  // Without a reader a request waits for two looks; on a busy machine one may wait for a processor, once.
+  unsigned asked = 0;
+  EXPECT_TRUE(comes_true([&] {
+    for (const auto begin = Clock::now(); Clock::now() - begin < 10 * kTick;) {
+      const auto before = Clock::now();
+      served.ask();
+      if (!served.answers(++asked) || Clock::now() - before > kTick) return false;
+    }
+    return true;
+  }));
+  disk->released = true;
+  EXPECT_TRUE(served.answers(asked + 1));
+}
+
+TEST(WorkerPool, WhoEndsIsRaised) {
+  if (!may_leave_sched_idle()) GTEST_SKIP() << "this process's threads can't be raised";
+  auto disk = std::make_shared<Disk>();
+  std::atomic<pid_t> worker = 0;
+  Served served([&, disk](WorkerPool::Seat& seat, char what) {
+    worker = ::gettid();
+    (*disk)(seat, what);
+  });
+  ScopeExit release([&] { disk->released = true; });
+  served.ask('w');
+  ASSERT_TRUE(comes_true([&] { return worker != 0; }));
+  EXPECT_EQ(::sched_getscheduler(worker), SCHED_IDLE);
+  served.pool().stop();
+  EXPECT_EQ(::sched_getscheduler(worker), SCHED_OTHER)
+      << "it would wait for a processor while others wait for it";
+}
+
+TEST(WorkerPool, EndsBesideBusyLoops) {
+  BusyProcessor busy;
+  Served served(compute, 3);
+  served.ask();
+  ASSERT_TRUE(served.answers(1));
+}
+
+/// A thread with a ring: that it would run is all that others know of its requests.
+class RingThread {
+ public:
+  explicit RingThread(WorkerPool& pool)
+      : thread_([this, &pool] {
+          WorkerPool::Seat seat(pool, Kind::kRing);
+          id_ = ::gettid();
+          while (!ends_) {
+            if (!works_) {
+              std::this_thread::sleep_for(milliseconds(1));
+              continue;
+            }
+            compute(seat, 'r');  // as one that was woken and has not come to take its request
+          }
+        }) {}
+  ~RingThread() {
+    ends_ = true;
+    thread_.join();
+  }
+  RingThread(const RingThread&) = delete;
+  RingThread& operator=(const RingThread&) = delete;
+
+  int policy() {
+    EXPECT_TRUE(comes_true([this] { return id_ != 0; }));
+    return ::sched_getscheduler(id_);
+  }
+  void work(bool on) { works_ = on; }
+
+ private:
+  std::atomic<pid_t> id_ = 0;
+  std::atomic<bool> ends_ = false;
+  std::atomic<bool> works_ = false;
+  std::thread thread_;
+};
+
+TEST(WorkerPool, ARingIsQuietWhereItCanBeRaisedAndIsRaised) {
+  if (!may_leave_sched_idle()) GTEST_SKIP() << "this process's threads can't be raised";
+  auto busy = std::make_unique<BusyProcessor>();
+  Served served(compute, 3, {.first_pause = milliseconds(500), .ring_tick = milliseconds(2)});
+  RingThread ring(served.pool());
+  EXPECT_EQ(ring.policy(), SCHED_IDLE);
+  ring.work(true);
+  // No request comes by the device.
+  ASSERT_TRUE(comes_true([&] { return ring.policy() == SCHED_OTHER; }));
+  EXPECT_FALSE(served.pool().is_quiet());
+  busy.reset();
+  EXPECT_TRUE(comes_true([&] { return ring.policy() == SCHED_IDLE; }));
+}
+
+/// In a process of its own that can't raise its threads.
+TEST(WorkerPool, ARingIsOrdinaryWhereItCannotBeRaised) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to become an ordinary user";
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::syscall(SYS_setresuid, 65534, 65534, 65534) != 0 || may_leave_sched_idle()) ::_exit(2);
+    {
+      Served served(nothing);
+      RingThread ring(served.pool());
+      EXPECT_EQ(ring.policy(), SCHED_OTHER);
+    }
+    ::_exit(HasFailure() ? 1 : 0);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST(WorkerPool, LeavesAProcessAloneThatIsNotInTheUsualPolicy) {
