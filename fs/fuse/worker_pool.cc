@@ -83,6 +83,8 @@ WorkerPool::Seat::Seat(WorkerPool& pool, Kind kind)
   std::lock_guard lock(pool_.mutex_);
   number_ = pool_.seated_[static_cast<std::size_t>(kind)]++;
   pool_.seats_.push_back(this);
+  // The device does not say that a request waits for this one: watch() has to look from now on.
+  if (kind_ == Kind::kRing && pool_.watch_sleeps_.exchange(false)) pool_.call_watch();
   // A thread has its starter's processors: its caller's one, or those that watch() was left.
   if (CPU_COUNT(&pool_.allowed_) > 0) ::sched_setaffinity(0, sizeof pool_.allowed_, &pool_.allowed_);
   if (!pool_.may_be_quiet_) return;
@@ -374,9 +376,9 @@ void WorkerPool::watch(int device) {
   std::uint64_t taken = 0;
   while (!stopping_) {
     std::array<pollfd, 2> waits{{{device, POLLIN, 0}, {call_.get(), POLLIN, 0}}};
+    watch_sleeps_ = true;
     const bool rings = has_rings();
     auto patience = rings ? tuning_.ring_tick : call_ ? std::chrono::milliseconds(-1) : kLookAgain;
-    watch_sleeps_ = true;
     if (is_anybody_at_work()) patience = tuning_.tick;
     const int ready = ::poll(waits.data(), waits.size(), static_cast<int>(patience.count()));
     watch_sleeps_ = false;

@@ -225,8 +225,8 @@ class Monitor {
   /// Lack of memory in the container's groups is the end of one of its processes, not of their file system:
   /// the server keeps to a bound of its own (FuseOptions::most_memory), so that the kernel always finds
   /// another. The server is to be left alone where that may be asked for (proc(5), oom_score_adj:
-  /// CAP_SYS_RESOURCE); else what the container's processes have counts as half of the limit more, which is
-  /// all that the server may have.
+  /// CAP_SYS_RESOURCE); else each of the container's processes counts as nine tenths of the limit more, which
+  /// the server has not.
   void spare_server(pid_t pid) {
     auto file = open_file(fmt::format("/proc/{}/oom_score_adj", pid), O_WRONLY);
     const std::string least = "-1000";
@@ -236,12 +236,12 @@ class Monitor {
     log_debug("{}", written.error().message());
     auto& of_container = request_.plan.process.oom_score_adj;
     if (of_container) return;
-    constexpr int kHalf = 500;
+    constexpr int kMore = 900;
     constexpr int kMost = 1000;
     int own = 0;
     if (auto text = read_file("/proc/self/oom_score_adj", 64); text)
       std::from_chars(text->data(), text->data() + text->size(), own);
-    of_container = std::min(own + kHalf, kMost);
+    of_container = std::min(own + kMore, kMost);
   }
 
   Result<void> start_server() {
@@ -447,15 +447,16 @@ class Monitor {
 
   Outcome judge(int status) {
     Outcome outcome{status, {}, false};
-    if (supervisor_.has_died()) {
-      // Whatever the program made of it: a page, a library or a command that was not there any more.
-      outcome.status = 128 + SIGKILL;
+    // Whatever the program made of a dead server: a page, a library or a command that was not there any more.
+    if (supervisor_.has_died()) outcome.status = 128 + SIGKILL;
+    const std::uint64_t kills =
+        cgroup_.out_of_memory_kills().value_or(0) + server_cgroup_.out_of_memory_kills().value_or(0);
+    if (supervisor_.has_died() && kills == 0) {
       outcome.message =
           "the file system server died; the container was killed (see '" + directory() + "/log')";
       return outcome;
     }
-    outcome.message = container::describe_out_of_memory(cgroup_.out_of_memory_kills().value_or(0), status,
-                                                        request_.memory_limit);
+    outcome.message = container::describe_out_of_memory(kills, outcome.status, request_.memory_limit);
     outcome.out_of_memory = !outcome.message.empty();
     return outcome;
   }
