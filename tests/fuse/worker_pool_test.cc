@@ -470,6 +470,8 @@ TEST(WorkerPool, FewerReadOnlyWhereOneIsLeftThatReads) {
     }
     return true;
   }));
+  // A loud pool grows only.
+  if (!served.pool().is_quiet()) GTEST_SKIP() << "others of this scheduling group keep all processors busy";
   disk->released = true;
   EXPECT_TRUE(served.answers(asked + 1));
 }
