@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "fs/base/bytes.h"
-#include "fs/image/refuse.h"
+#include "fs/base/refuse.h"
 #include "fs/image/whiteout_name.h"
 
 namespace layerfs::image {

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "fs/image/refuse.h"
+#include "fs/base/refuse.h"
 
 namespace layerfs::image {
 
@@ -150,6 +150,11 @@ bool is_layer_type(std::string_view type) {
       "application/vnd.docker.image.rootfs.foreign.diff.tar.zstd",
   };
   return std::ranges::find(kTypes, type) != std::end(kTypes);
+}
+
+std::string media_type_of(std::string_view text) {
+  auto json = parse_json(text, Json::value_t::object);
+  return json ? text_or_none(*json, "mediaType") : std::string();
 }
 
 Result<ImageIndex> parse_index(std::string_view text) {

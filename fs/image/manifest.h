@@ -91,6 +91,8 @@ struct ArchiveImage {
   std::vector<std::string> layers;
 };
 
+/// The document's own `mediaType`; "" where it has none, or is no JSON object.
+std::string media_type_of(std::string_view json);
 Result<ImageIndex> parse_index(std::string_view json);
 /// Errors: kUnsupported for Docker's schema 1 and for artifacts whose config is no image's.
 Result<ImageManifest> parse_manifest(std::string_view json);

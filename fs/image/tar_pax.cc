@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "fs/image/refuse.h"
+#include "fs/base/refuse.h"
 #include "fs/image/whiteout_name.h"
 
 namespace layerfs::image {

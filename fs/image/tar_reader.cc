@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "fs/base/check.h"
-#include "fs/image/refuse.h"
+#include "fs/base/refuse.h"
 #include "fs/image/whiteout_name.h"
 
 namespace layerfs::image {

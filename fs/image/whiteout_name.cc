@@ -3,7 +3,7 @@
 
 #include <fmt/format.h>
 
-#include "fs/image/refuse.h"
+#include "fs/base/refuse.h"
 #include "fs/tree/node.h"
 
 namespace layerfs::image {

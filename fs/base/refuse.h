@@ -8,11 +8,11 @@
 
 #include "fs/base/result.h"
 
-namespace layerfs::image {
+namespace layerfs {
 
 /// A kInvalid error of which nothing is known yet but the reason; whoever reads the document adds its name.
 inline std::unexpected<Error> refuse(std::string reason) {
   return std::unexpected(Error{ErrorKind::kInvalid, EINVAL, {}, std::move(reason)});
 }
 
-}  // namespace layerfs::image
+}  // namespace layerfs
