@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/registry/json.h"
+
+namespace layerfs::registry {
+
+Result<Json> parse_object(std::string_view text) {
+  constexpr int kMaxDepth = 64;
+  bool too_deep = false;
+  auto watch = [&](int depth, Json::parse_event_t, Json&) {
+    too_deep = too_deep || depth > kMaxDepth;
+    return !too_deep;
+  };
+  Json json = Json::parse(text, watch, /*allow_exceptions=*/false);
+  if (too_deep) return refuse("JSON nested more than 64 deep");
+  if (!json.is_object()) return refuse("not a JSON object");
+  return json;
+}
+
+const Json* find_member(const Json& object, const char* key) {
+  auto found = object.find(key);
+  return found == object.end() || found->is_null() ? nullptr : &*found;
+}
+
+std::string text_or_none(const Json& object, const char* key) {
+  const Json* member = find_member(object, key);
+  return member != nullptr && member->is_string() ? member->get<std::string>() : std::string();
+}
+
+}  // namespace layerfs::registry
