@@ -11,6 +11,7 @@
 #include "fs/store/store.h"
 #include "tools/cmd_interrupt.h"
 #include "tools/cmd_progress.h"
+#include "tools/cmd_pull.h"
 
 namespace layerfs::tools {
 
@@ -20,6 +21,7 @@ struct ImportArguments {
   std::string source;
   std::string name;
   std::string platform;
+  AccessArguments access;
   image::ImportLimits limits;
   bool quiet = false;
 };
@@ -29,6 +31,7 @@ Result<store::ImageRecord> run_import(const Tool& tool, const ImportArguments& a
   image::ImportOptions options;
   options.name = arguments.name;
   options.limits = arguments.limits;
+  LAYERFS_ASSIGN(options.access, make_access(arguments.access, &interrupt));
   if (!arguments.platform.empty()) {
     LAYERFS_ASSIGN(image::Platform platform, image::parse_platform(arguments.platform));
     options.platform_os = platform.os;
@@ -52,13 +55,14 @@ void add_import_commands(CLI::App& app, Tool& tool) {
   auto arguments = std::make_shared<ImportArguments>();
   CLI::App* command = app.add_subcommand("import", "Import an image into the store and print its id");
   command
-      ->add_option(
-          "SOURCE", arguments->source,
-          "oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF], tar:FILE, dir:PATH, or - "
-          "for a tar on standard input")
+      ->add_option("SOURCE", arguments->source,
+                   "docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF], "
+                   "tar:FILE, dir:PATH, or - "
+                   "for a tar on standard input")
       ->required();
   command->add_option("--name", arguments->name,
                       "Reference to give the image (default: what the source says)");
+  add_access_options(*command, arguments->access);
   command->add_option("--platform", arguments->platform,
                       "OS/ARCHITECTURE[/VARIANT] (default: this machine's)");
   command

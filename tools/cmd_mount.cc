@@ -21,6 +21,7 @@
 #include "fs/mount/mount_table.h"
 #include "fs/store/store.h"
 #include "tools/cmd_image_view.h"
+#include "tools/cmd_pull.h"
 #include "tools/cmd_store_access.h"
 
 namespace layerfs::tools {
@@ -36,6 +37,7 @@ struct MountArguments {
   bool foreground = false;
   bool debug = false;
   bool json = false;
+  PullArguments pull;
   std::string restart;  // empty: yes, unless something else says no
 };
 
@@ -117,9 +119,8 @@ struct Plan {
 /// The store is open only in here: the server opens it again, after its fork.
 Result<Plan> make_plan(const Tool& tool, const MountArguments& arguments, const mount::MountFlags& flags) {
   auto access = flags.read_only ? store::StoreAccess::kRead : store::StoreAccess::kWrite;
-  LAYERFS_TRY(check_store_of_image(tool, arguments.image));
+  LAYERFS_ASSIGN(auto image, get_image_pulling(tool, arguments.image, arguments.pull, nullptr));
   LAYERFS_ASSIGN(auto store, open_store(tool, access));
-  LAYERFS_ASSIGN(auto image, get_image_to_use(*store, arguments.image));
   Plan plan;
   mount::MountRequest& request = plan.request;
   request.store_root = tool.store_root;
@@ -291,6 +292,10 @@ void add_mount(CLI::App& app, Tool& tool) {
           "Whether a server that dies is replaced and the mount goes on: yes (the default) or no, with\n"
           "requests by io_uring where the administrator has enabled it for FUSE: faster")
       ->check(CLI::IsMember({"yes", "no"}));
+  add_policy_option(*command, "--pull", arguments->pull.policy);
+  command->add_option("--platform", arguments->pull.platform, "OS/ARCHITECTURE[/VARIANT] of what is pulled");
+  add_access_options(*command, arguments->pull.access);
+  command->add_flag("-q,--quiet", arguments->pull.quiet, "No progress bar of a pull");
   command->add_flag("--debug", arguments->debug, "Log every FUSE message (with --log-level debug)");
   command->callback([arguments, &tool] {
     finish(tool, arguments->image.empty() ? list_mounts(tool, arguments->json) : run_mount(tool, *arguments));

@@ -23,6 +23,7 @@
 #include "runtime/run/running_file.h"
 #include "runtime/spec/image_defaults.h"
 #include "tools/cmd_containers.h"
+#include "tools/cmd_pull.h"
 #include "tools/cmd_run_options.h"
 #include "tools/cmd_store_access.h"
 
@@ -55,9 +56,9 @@ struct Prepared {
   spec::ImageDefaults config;
   std::string directory;
 };
-Result<Prepared> prepare(const Tool& tool, const RunArguments& arguments, const std::string& id) {
+Result<Prepared> prepare(const Tool& tool, const RunArguments& arguments, const store::ImageRecord& image,
+                         const std::string& id) {
   LAYERFS_ASSIGN(auto store, open_store(tool, store::StoreAccess::kWrite));
-  LAYERFS_ASSIGN(auto image, get_image_to_use(*store, arguments.image));
   LAYERFS_ASSIGN(std::string config_json, store->get_blob(image.config));
   Prepared prepared;
   LAYERFS_ASSIGN(prepared.config, spec::parse_image_defaults(config_json));
@@ -145,14 +146,14 @@ Result<int> run_command(const Tool& given, const RunArguments& arguments) {
   // Monitor and server work in another directory.
   LAYERFS_ASSIGN(tool.store_root, absolute_path(tool.store_root));
   // Without a store there is nothing to run, and no place for what follows.
-  LAYERFS_TRY(check_store_of_image(tool, arguments.image));
+  LAYERFS_ASSIGN(auto image, get_image_pulling(tool, arguments.image, arguments.pull, nullptr));
   run::sweep_stale(tool.store_root);
   run::RunningState state;
   state.id = random_hex(32);
   state.remove = true;  // until it runs
   LAYERFS_ASSIGN(auto running, run::RunningFile::create(tool.store_root, state));
   ScopeExit forget_container([&] { forget(tool, state); });
-  LAYERFS_ASSIGN(Prepared prepared, prepare(tool, arguments, state.id));
+  LAYERFS_ASSIGN(Prepared prepared, prepare(tool, arguments, image, state.id));
   LAYERFS_ASSIGN(run::RunRequest request, make_request(tool, arguments, prepared, options));
   forget_container.release();
   LAYERFS_ASSIGN(int status, run::run_container(request, std::move(running)));
@@ -208,6 +209,10 @@ void add_run(CLI::App& app, Tool& tool) {
       ->check(CLI::IsMember({"required", "enabled", "disabled"}));
   run->add_flag("--volatile", arguments->is_volatile,
                 "Let fsync do nothing: fast, and lost at a power failure");
+  add_policy_option(*run, "--pull", arguments->pull.policy);
+  run->add_option("--platform", arguments->pull.platform, "OS/ARCHITECTURE[/VARIANT] of what is pulled");
+  add_access_options(*run, arguments->pull.access);
+  run->add_flag("-q,--quiet", arguments->pull.quiet, "No progress bar of a pull");
   run->add_flag("!--init,--no-init{true}", arguments->no_init,
                 "Be the first process oneself, without an init");
   run->add_option("IMAGE", arguments->image, "Name or id")->required();

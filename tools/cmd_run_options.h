@@ -9,11 +9,13 @@
 #include "fs/base/result.h"
 #include "runtime/plan/container_plan.h"
 #include "runtime/plan/run_spec.h"
+#include "tools/cmd_pull.h"
 
 namespace layerfs::tools {
 
 struct RunArguments {
   std::string image;
+  PullArguments pull;
   std::vector<std::string> command;
   bool remove = false;
   bool detach = false;

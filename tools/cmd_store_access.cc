@@ -12,27 +12,27 @@ namespace layerfs::tools {
 
 namespace {
 
-Result<bool> has_store(const Tool& tool) {
-  auto format = find_stat_at(AT_FDCWD, join_path(tool.store_root, "format"), 0);
-  if (!format) return with_context(format.error(), "open store", tool.store_root);
-  return format->has_value();
-}
-
 std::unexpected<Error> no_store(const Tool& tool) {
   auto missing = system_error(ENOENT, "open store", tool.store_root);
-  missing.error().reason = "there is no store (`layerfs import` makes one)";
+  missing.error().reason = "there is no store (`layerfs pull` and `layerfs import` make one)";
   return missing;
 }
 
 std::unexpected<Error> no_image(const std::string& name) {
   auto missing = system_error(ENOENT, "find image", name);
   missing.error().reason =
-      "no such image; `layerfs images` lists those that are there, and `layerfs import` brings one in: "
-      "skopeo copy docker://debian:12 oci:debian:12 && layerfs import oci:debian:12 --name debian";
+      "no such image; `layerfs images` lists those that are there, and `layerfs pull` brings one in from its "
+      "registry, as `layerfs pull debian:12`";
   return missing;
 }
 
 }  // namespace
+
+Result<bool> has_store(const Tool& tool) {
+  auto format = find_stat_at(AT_FDCWD, join_path(tool.store_root, "format"), 0);
+  if (!format) return with_context(format.error(), "open store", tool.store_root);
+  return format->has_value();
+}
 
 Result<std::unique_ptr<store::Store>> open_store(const Tool& tool, store::StoreAccess access) {
   LAYERFS_ASSIGN(bool there, has_store(tool));

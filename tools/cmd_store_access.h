@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How commands come to what is in the store: only `import` makes one, all others want it to be there.
+// How commands come to what is in the store: `import` and what pulls make one, all others want it to
+// be there.
 #pragma once
 
 #include <memory>
@@ -13,6 +14,8 @@
 
 namespace layerfs::tools {
 
+/// Whether there is one.
+Result<bool> has_store(const Tool& tool);
 /// The store, which is not made where it is missing. Errors: ENOENT, saying so.
 Result<std::unique_ptr<store::Store>> open_store(const Tool& tool, store::StoreAccess access);
 

@@ -64,7 +64,7 @@ Result<SourceImage> open_docker_archive(const ImageFiles& files, const ImageChoi
   for (std::size_t i = 0; i < chosen.layers.size(); ++i) {
     LAYERFS_ASSIGN(auto blob, files.find(chosen.layers[i]));
     if (!blob) return system_error(ENOENT, "read layer", shown_name(chosen.layers[i]));
-    image.layers.push_back(SourceLayer{config->diff_ids[i], *blob, std::nullopt});
+    image.layers.push_back(layer_in_file(config->diff_ids[i], *blob, std::nullopt));
   }
   return image;
 }

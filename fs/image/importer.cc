@@ -20,6 +20,7 @@
 #include "fs/image/image_source.h"
 #include "fs/image/layer_import.h"
 #include "fs/image/layer_pool.h"
+#include "fs/image/registry_image.h"
 #include "fs/image/whiteout_name.h"
 
 namespace layerfs::image {
@@ -27,6 +28,7 @@ namespace layerfs::image {
 namespace {
 
 enum class SourceKind : std::uint8_t {
+  kRegistry,
   kOciLayout,
   kOciArchive,
   kDockerArchive,
@@ -43,6 +45,9 @@ struct SourceSpec {
 
 Result<SourceSpec> parse_source(std::string_view text) {
   if (text == "-") return SourceSpec{SourceKind::kStandardInput, {}, {}};
+  constexpr std::string_view kRegistryPrefix = "docker://";
+  if (text.starts_with(kRegistryPrefix))
+    return SourceSpec{SourceKind::kRegistry, std::string(text.substr(kRegistryPrefix.size())), {}};
   struct Transport {
     std::string_view prefix;
     SourceKind kind;
@@ -71,21 +76,14 @@ Result<SourceSpec> parse_source(std::string_view text) {
     std::size_t colon = std::min(rest.find(':'), rest.size());
     return SourceSpec{transport.kind, rest.substr(0, colon), rest.substr(std::min(colon + 1, rest.size()))};
   }
-  return invalid_error(
-      "source", text,
-      "not one of oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF], tar:FILE, dir:PATH, -");
+  return invalid_error("source", text,
+                       "not one of docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG], "
+                       "docker-archive:FILE[:REF], tar:FILE, dir:PATH, -");
 }
 
 ImageChoice choice_of(const SourceSpec& spec, const ImportOptions& options) {
-  ImageChoice choice;
+  ImageChoice choice = choice_of(options);
   choice.name = spec.name;
-  choice.platform = host_platform();
-  choice.platform.os = options.platform_os;
-  if (!options.platform_architecture.empty()) {
-    choice.platform.architecture = options.platform_architecture;
-    choice.platform.variant = options.platform_variant;
-    choice.platform_given = true;
-  }
   return choice;
 }
 
@@ -159,6 +157,7 @@ Result<store::ImageRecord> publish_image(store::Store& store, const SourceImage&
   for (const auto& layer : layers) diff_ids.push_back(layer.diff_id);
   LAYERFS_TRY(
       store.get_tree(diff_ids, {.nodes = limits.entries, .made_parents = limits.implied_directories}));
+  for (const auto& [digest, bytes] : image.indexes) LAYERFS_TRY(store.put_blob(digest, bytes));
   LAYERFS_TRY(store.put_blob(image.config_digest, image.config));
   LAYERFS_TRY(store.put_blob(image.manifest_digest, image.manifest));
   store::ImageRecord record;
@@ -292,6 +291,27 @@ Result<store::ImageRecord> import_root(store::Store& store, const SourceSpec& sp
 
 }  // namespace
 
+ImageChoice choice_of(const ImportOptions& options) {
+  ImageChoice choice;
+  choice.platform = host_platform();
+  choice.platform.os = options.platform_os;
+  if (!options.platform_architecture.empty()) {
+    choice.platform.architecture = options.platform_architecture;
+    choice.platform.variant = options.platform_variant;
+    choice.platform_given = true;
+  }
+  return choice;
+}
+
+Result<store::ImageRecord> import_source_image(store::Store& store, SourceImage image,
+                                               const ImportOptions& options, std::string_view source) {
+  // Held to the end: what is written and not yet named is safe from gc.
+  LAYERFS_ASSIGN(auto lease, store.lease());
+  auto imported = import_with_layers(store, std::move(image), options, source);
+  if (!imported) return with_context(imported.error(), "import", source);
+  return imported;
+}
+
 Result<store::ImageRecord> import_image(store::Store& store, std::string_view source,
                                         const ImportOptions& options) {
   LAYERFS_ASSIGN(SourceSpec spec, parse_source(source));
@@ -302,7 +322,13 @@ Result<store::ImageRecord> import_image(store::Store& store, std::string_view so
     return import_root(store, spec, options, source);
 
   ImageChoice choice = choice_of(spec, options);
+  std::unique_ptr<RegistryImages> registries;  // outlives the layers' readers
   auto image = [&]() -> Result<SourceImage> {
+    if (spec.kind == SourceKind::kRegistry) {
+      LAYERFS_ASSIGN(auto reference, registry::parse_reference(spec.path, registry::ShortNames::kDockerHub));
+      LAYERFS_ASSIGN(registries, RegistryImages::make(options.access));
+      return registries->open_image(reference, choice);
+    }
     if (spec.kind == SourceKind::kOciLayout) {
       LAYERFS_ASSIGN(auto files, open_directory_files(spec.path));
       return open_oci_layout(*files, repository_name(spec.path), choice);

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "fs/base/result.h"
+#include "fs/registry/registry_client.h"
 #include "fs/store/store.h"
 
 namespace layerfs::image {
@@ -43,10 +44,11 @@ struct ImportOptions {
   ImportLimits limits;
   /// From the calling thread; an error ends the import, which leaves nothing behind.
   std::function<Result<void>(const ImportProgress&)> progress;
+  registry::AccessOptions access;  ///< how registries are asked
 };
 
-/// `source`: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:REF]`, `tar:FILE`, `dir:PATH`
-/// or `-`. Returns the image that is now in the store. Errors: kInvalid / kCorrupt naming the blob or the
+/// `source`: `docker://REF`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:REF]`, `tar:FILE`,
+/// `dir:PATH` or `-`. Returns the image that is now in the store. Errors: kInvalid / kCorrupt naming the blob or the
 /// entry.
 Result<store::ImageRecord> import_image(store::Store& store, std::string_view source,
                                         const ImportOptions& options);

@@ -25,13 +25,15 @@ std::string shown(const SourceLayer& layer) {
 
 /// Of a blob whose digest differs that is said, whatever the decompressor or the tar reader made of the damage.
 Error explain(const SourceLayer& layer, Error error) {
-  if (!layer.descriptor || (error.kind != ErrorKind::kCorrupt && error.kind != ErrorKind::kInvalid))
-    return error;
-  RangeSource source(layer.blob);
+  if (!layer.is_near || !layer.descriptor) return error;
+  if (error.kind != ErrorKind::kCorrupt && error.kind != ErrorKind::kInvalid) return error;
+  const std::atomic<bool> go_on{false};
+  auto source = layer.open(go_on);
+  if (!source) return source.error();
   Sha256 hash;
   std::vector<std::byte> buffer(std::size_t{1} << 20);
   for (;;) {
-    auto got = source.read(buffer);
+    auto got = (*source)->read(buffer);
     if (!got) return got.error();
     if (*got == 0) break;
     hash.update(std::span(buffer).first(*got));
@@ -65,7 +67,7 @@ class LayerPool {
     std::unordered_set<Digest> seen;
     progress_.layers_total = layers.size();
     for (const auto& layer : layers) {
-      progress_.bytes_total += layer.blob.size;
+      progress_.bytes_total += layer.size;
       bool repeated = !seen.insert(layer.diff_id).second;
       bool stored = false;
       if (!repeated) {
@@ -73,14 +75,13 @@ class LayerPool {
       }
       if (repeated || stored) {
         ++layers_done_;
-        bytes_done_ += layer.blob.size;
+        bytes_done_ += layer.size;
       } else {
         jobs_.push_back(&layer);
       }
     }
     // The largest layer first, or the others would wait for it in the end.
-    std::ranges::stable_sort(jobs_, std::greater<>(),
-                             [](const SourceLayer* layer) { return layer->blob.size; });
+    std::ranges::stable_sort(jobs_, std::greater<>(), [](const SourceLayer* layer) { return layer->size; });
     return {};
   }
 
@@ -102,7 +103,7 @@ class LayerPool {
   }
 
   Result<void> import_one(const SourceLayer& layer) {
-    RangeSource source(layer.blob);
+    LAYERFS_ASSIGN(auto source, layer.open(stop_));
     BlobWatch watch;
     watch.bytes_done = &bytes_done_;
     watch.stop = &stop_;
@@ -110,7 +111,7 @@ class LayerPool {
     if (layer.descriptor && layer.descriptor->digest != layer.diff_id)
       watch.digest = layer.descriptor->digest;
     LAYERFS_TRY(import_layer(store_, options_.limits, TarEnd::kAnywhere, layer.diff_id, [&](ChunkRing& ring) {
-      return produce_blob(source, watch, options_.limits, ring);
+      return produce_blob(*source, watch, options_.limits, ring);
     }));
     return {};
   }

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "fs/base/log.h"
 #include "fs/base/sha256.h"
 #include "fs/image/image_name.h"
 #include "fs/image/image_source.h"
@@ -12,9 +11,6 @@
 namespace layerfs::image {
 
 namespace {
-
-/// Indexes of images nest once (one for each platform); deeper nesting is refused.
-constexpr int kMaxIndexDepth = 4;
 
 std::string blob_path(const Digest& digest) { return "blobs/sha256/" + digest.hex(); }
 
@@ -78,27 +74,7 @@ std::string list_names(const std::vector<Descriptor>& manifests) {
   return text.empty() ? "none has a name" : text;
 }
 
-std::string list_platforms(const std::vector<Descriptor>& manifests) {
-  std::string text;
-  for (const auto& manifest : manifests) {
-    if (!manifest.platform || manifest.platform->os == "unknown") continue;
-    text += (text.empty() ? "" : ", ") + platform_text(*manifest.platform);
-  }
-  return text.empty() ? "none" : text;
-}
-
-/// The one entry of `manifests` for the wanted platform; a single one is taken as it is (its config decides).
-Result<Descriptor> choose(const std::vector<Descriptor>& manifests, const Platform& wanted) {
-  bool is_one = std::ranges::all_of(manifests, [&](const auto& manifest) {
-    return manifest.digest == manifests.front().digest && !manifest.platform;
-  });
-  if (!manifests.empty() && is_one) return manifests.front();
-  if (const Descriptor* found = choose_platform(manifests, wanted)) return *found;
-  return invalid_error("platform", platform_text(wanted),
-                       "the image is not there for it; there are: " + list_platforms(manifests));
-}
-
-Result<Descriptor> choose_from_index(const ImageFiles& files, const ImageIndex& index,
+Result<Descriptor> choose_from_index(const ImageDocuments& documents, const ImageIndex& index,
                                      const ImageChoice& choice, std::vector<std::string>& names,
                                      const std::string& source_name) {
   std::vector<Descriptor> images;
@@ -117,18 +93,9 @@ Result<Descriptor> choose_from_index(const ImageFiles& files, const ImageIndex& 
   });
   if (!one_name)
     return invalid_error("index.json", {}, "several images in it, name one of: " + list_names(images));
-  LAYERFS_ASSIGN(Descriptor chosen, choose(images, choice.platform));
+  LAYERFS_ASSIGN(Descriptor chosen, choose_for_platform(images, choice.platform));
   names = names_of(chosen, source_name);
-  for (int depth = 0; is_index_type(chosen.media_type); ++depth) {
-    if (depth >= kMaxIndexDepth) return invalid_error("index", chosen.digest.str(), "nested too deeply");
-    LAYERFS_ASSIGN(std::string text, get_document(files, chosen));
-    auto nested = parse_index(text);
-    if (!nested) return with_context(nested.error(), "index", chosen.digest.str());
-    LAYERFS_ASSIGN(chosen, choose(nested->manifests, choice.platform));
-  }
-  if (!is_manifest_type(chosen.media_type))
-    return unsupported_error("manifest type", chosen.media_type, "not an image manifest");
-  return chosen;
+  return follow_indexes(documents, std::move(chosen), choice.platform);
 }
 
 Result<SourceLayer> open_layer(const ImageFiles& files, const Descriptor& descriptor, const Digest& diff_id) {
@@ -137,7 +104,7 @@ Result<SourceLayer> open_layer(const ImageFiles& files, const Descriptor& descri
   if (blob->size != descriptor.size)
     return corrupt_error("verify layer", descriptor.digest.str(),
                          fmt::format("{} bytes instead of {}", blob->size, descriptor.size));
-  return SourceLayer{diff_id, *blob, descriptor};
+  return layer_in_file(diff_id, *blob, descriptor);
 }
 
 }  // namespace
@@ -156,40 +123,17 @@ Result<SourceImage> open_oci_layout(const ImageFiles& files, const std::string& 
   auto index = parse_index(index_text);
   if (!index) return with_context(index.error(), "read", "index.json");
 
-  SourceImage image;
-  LAYERFS_ASSIGN(Descriptor chosen, choose_from_index(files, *index, choice, image.names, source_name));
-  LAYERFS_ASSIGN(image.manifest, get_document(files, chosen));
-  image.manifest_digest = chosen.digest;
-  auto manifest = parse_manifest(image.manifest);
-  if (!manifest) return with_context(manifest.error(), "manifest", chosen.digest.str());
-  LAYERFS_ASSIGN(image.config, get_document(files, manifest->config));
-  image.config_digest = manifest->config.digest;
-  auto config = parse_image_config(image.config);
-  if (!config) return with_context(config.error(), "config", image.config_digest.str());
-  if (auto checked = check_image(*config, manifest->layers.size(), choice); !checked)
-    return with_context(checked.error(), "config", image.config_digest.str());
-  for (std::size_t i = 0; i < manifest->layers.size(); ++i) {
-    LAYERFS_ASSIGN(SourceLayer layer, open_layer(files, manifest->layers[i], config->diff_ids[i]));
-    image.layers.push_back(std::move(layer));
-  }
-  return image;
-}
-
-Result<void> check_image(const ImageConfig& config, std::size_t layers, const ImageChoice& choice) {
-  auto refuse = [](std::string reason) {
-    return std::unexpected(Error{ErrorKind::kInvalid, EINVAL, {}, std::move(reason)});
+  ImageDocuments documents;
+  documents.get = [&](const Descriptor& descriptor) { return get_document(files, descriptor); };
+  documents.open_layer = [&](const Descriptor& descriptor, const Digest& diff_id) {
+    return open_layer(files, descriptor, diff_id);
   };
-  if (config.diff_ids.size() != layers)
-    return refuse(fmt::format("{} diffIDs for {} layers", config.diff_ids.size(), layers));
-  const Platform& has = config.platform;
-  const Platform& wanted = choice.platform;
-  bool fits = (has.os.empty() || has.os == wanted.os) &&
-              (has.architecture.empty() || has.architecture == wanted.architecture);
-  if (fits) return {};
-  if (choice.platform_given)
-    return refuse(fmt::format("the image is for {}, not for {}", platform_text(has), platform_text(wanted)));
-  log_warning("the image is for {}, this machine is {}", platform_text(has), platform_text(wanted));
-  return {};
+  std::vector<std::string> names;
+  LAYERFS_ASSIGN(Descriptor chosen, choose_from_index(documents, *index, choice, names, source_name));
+  LAYERFS_ASSIGN(std::string manifest, documents.get(chosen));
+  LAYERFS_ASSIGN(SourceImage image, read_image(documents, std::move(manifest), chosen.digest, choice));
+  image.names = std::move(names);
+  return image;
 }
 
 }  // namespace layerfs::image
