@@ -12,7 +12,7 @@ namespace layerfs::image {
 
 namespace {
 
-/// An index inside an index inside an index is somebody's joke.
+/// Indexes of images nest once (one for each platform); deeper nesting is refused.
 constexpr int kMaxIndexDepth = 4;
 
 std::string list_platforms(const std::vector<Descriptor>& manifests) {
