@@ -268,7 +268,7 @@ TEST_F(ImportLayout, WhatIsNoLayoutIsSaidSo) {
   EXPECT_THAT(import_error("oci:" + (dir_ / "empty")), HasSubstr("no oci-layout and index.json in it"));
   LayoutBuilder layout;
   EXPECT_THAT(import_error("oci:" + write_layout(layout.finish({}))), HasSubstr("no image in it"));
-  EXPECT_THAT(import_error("zip:x"), HasSubstr("source 'zip:x': not one of oci:DIR[:TAG]"));
+  EXPECT_THAT(import_error("zip:x"), HasSubstr("source 'zip:x': not one of docker://REF, oci:DIR[:TAG]"));
   EXPECT_THAT(import_error("oci:"), HasSubstr("no path in it"));
 }
 
