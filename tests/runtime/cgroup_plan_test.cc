@@ -187,7 +187,8 @@ TEST(CgroupPlan, OnV1TheServerIsWhereTheMemoryIsLimitedAndNowhereElse) {
   resources.memory_limit = 1 << 20;
   resources.pids_limit = 5;
   auto layout = parse_cgroup_layout(
-      "1 1 0:1 / /m rw - cgroup cgroup rw,memory\n2 1 0:2 / /p rw - cgroup cgroup rw,pids\n",
+      parse_mount_info(
+          "1 1 0:1 / /m rw - cgroup cgroup rw,memory\n2 1 0:2 / /p rw - cgroup cgroup rw,pids\n"),
       "2:memory:/\n1:pids:/\n");
   auto plan = plan_served_cgroup(*plan_cgroup(resources, layout, "x", CgroupExtent::kNeeded));
   ASSERT_TRUE(plan);
