@@ -17,6 +17,7 @@
 #include "fs/image/registry_image.h"
 #include "tools/cmd_progress.h"
 #include "tools/cmd_store_access.h"
+#include "tools/json_text.h"
 
 namespace layerfs::tools {
 
@@ -28,9 +29,9 @@ constexpr std::string_view kTransport = "docker://";
 class Events {
  public:
   explicit Events(bool shown) : shown_(shown) {}
-  Result<void> say(nlohmann::ordered_json event) const {
+  Result<void> say(const nlohmann::ordered_json& event) const {
     if (!shown_) return {};
-    return print(event.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n');
+    return print(json_line(event));
   }
   Result<void> progress(const std::string& name, const image::ImportProgress& progress) {
     constexpr std::chrono::milliseconds kPeriod{500};
