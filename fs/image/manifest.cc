@@ -5,44 +5,21 @@
 #include <sys/utsname.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "fs/base/refuse.h"
+#include "fs/registry/json.h"
 
 namespace layerfs::image {
 
 namespace {
 
-using Json = nlohmann::json;
+using registry::find_member;
+using registry::Json;
+using registry::text_or_none;
 
-/// Deeper nesting than any document has; each level is a value that is kept.
-constexpr int kMaxDepth = 64;
-
-Result<Json> parse_json(std::string_view text, Json::value_t type) {
+Result<Json> parse_document(std::string_view text, Json::value_t type) {
   if (text.size() > kMaxDocument) return refuse("longer than 8 MiB");
-  bool too_deep = false;
-  auto watch = [&](int depth, Json::parse_event_t, Json&) {
-    too_deep = too_deep || depth > kMaxDepth;
-    return !too_deep;  // the rest is not kept
-  };
-  Json json = Json::parse(text, watch, /*allow_exceptions=*/false);
-  if (too_deep) return refuse(fmt::format("JSON nested more than {} deep", kMaxDepth));
-  if (json.is_discarded()) return refuse("not JSON");
-  if (json.type() != type)
-    return refuse(type == Json::value_t::object ? "not a JSON object" : "not a JSON array");
-  return json;
-}
-
-/// The member, or nullptr where it is absent or null (Go's encoders write null for empty).
-const Json* find_member(const Json& object, const char* key) {
-  auto found = object.find(key);
-  return found == object.end() || found->is_null() ? nullptr : &*found;
-}
-
-/// "" where absent, or no string: for what nothing depends on.
-std::string text_or_none(const Json& object, const char* key) {
-  const Json* member = find_member(object, key);
-  return member != nullptr && member->is_string() ? member->get<std::string>() : std::string();
+  return registry::parse_json(text, type);
 }
 
 /// "" where absent.
@@ -153,12 +130,12 @@ bool is_layer_type(std::string_view type) {
 }
 
 std::string media_type_of(std::string_view text) {
-  auto json = parse_json(text, Json::value_t::object);
+  auto json = parse_document(text, Json::value_t::object);
   return json ? text_or_none(*json, "mediaType") : std::string();
 }
 
 Result<ImageIndex> parse_index(std::string_view text) {
-  LAYERFS_ASSIGN(Json json, parse_json(text, Json::value_t::object));
+  LAYERFS_ASSIGN(Json json, parse_document(text, Json::value_t::object));
   LAYERFS_TRY(check_schema(json));
   // "manifests" may not be absent: a manifest taken for an index would read as an empty one.
   if (find_member(json, "manifests") == nullptr) return refuse("an index without 'manifests'");
@@ -172,7 +149,7 @@ Result<ImageIndex> parse_index(std::string_view text) {
 }
 
 Result<ImageManifest> parse_manifest(std::string_view text) {
-  LAYERFS_ASSIGN(Json json, parse_json(text, Json::value_t::object));
+  LAYERFS_ASSIGN(Json json, parse_document(text, Json::value_t::object));
   LAYERFS_TRY(check_schema(json));
   ImageManifest manifest;
   LAYERFS_ASSIGN(manifest.media_type, text_of(json, "mediaType"));
@@ -198,7 +175,7 @@ Result<ImageManifest> parse_manifest(std::string_view text) {
 }
 
 Result<ImageConfig> parse_image_config(std::string_view text) {
-  LAYERFS_ASSIGN(Json json, parse_json(text, Json::value_t::object));
+  LAYERFS_ASSIGN(Json json, parse_document(text, Json::value_t::object));
   ImageConfig config;
   config.platform = {text_or_none(json, "os"), text_or_none(json, "architecture"),
                      text_or_none(json, "variant")};
@@ -216,7 +193,7 @@ Result<ImageConfig> parse_image_config(std::string_view text) {
 }
 
 Result<std::vector<ArchiveImage>> parse_archive_manifest(std::string_view text) {
-  LAYERFS_ASSIGN(Json json, parse_json(text, Json::value_t::array));
+  LAYERFS_ASSIGN(Json json, parse_document(text, Json::value_t::array));
   std::vector<ArchiveImage> images;
   for (const auto& item : json) {
     if (!item.is_object()) return refuse("an image is not an object");

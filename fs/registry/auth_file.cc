@@ -78,7 +78,7 @@ Result<AuthFile> parse_auth_file(std::string_view text, AuthFileKind kind) {
   AuthFile file;
   if (text.find_first_not_of(" \t\r\n") == std::string_view::npos)
     return file;  // as containers/image takes it
-  LAYERFS_ASSIGN(Json json, parse_object(text));
+  LAYERFS_ASSIGN(Json json, parse_json(text));
   const Json* auths = kind == AuthFileKind::kDockercfg ? &json : find_member(json, "auths");
   if (auths != nullptr) {
     if (!auths->is_object()) return refuse("'auths' is no object");

@@ -143,7 +143,7 @@ Result<std::optional<Credentials>> ask_helper(const std::string& name, const std
                                                 : fmt::format("signal {}", WTERMSIG(answer->status));
     return invalid_error("credential helper", program, fmt::format("it failed for '{}': {}", server, how));
   }
-  auto json = parse_object(answer->text);
+  auto json = parse_json(answer->text);
   if (!json) return with_context(json.error(), "credential helper", program);
   Credentials found;
   found.user = text_or_none(*json, "Username");

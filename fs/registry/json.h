@@ -13,11 +13,12 @@ namespace layerfs::registry {
 
 using Json = nlohmann::json;
 
-/// Errors: kInvalid where it is no JSON object, or nested more than 64 deep.
-Result<Json> parse_object(std::string_view text);
-/// The member, or nullptr where it is absent or null.
+/// A document of that type, an object or an array. Errors: kInvalid where it is none, or nested more than 64 deep:
+/// deeper than any document is, and each level is a value that is kept.
+Result<Json> parse_json(std::string_view text, Json::value_t type = Json::value_t::object);
+/// The member, or nullptr where it is absent or null (Go's encoders write null for empty).
 const Json* find_member(const Json& object, const char* key);
-/// "" where it is absent, or no string.
+/// "" where it is absent, or no string: for what nothing depends on.
 std::string text_or_none(const Json& object, const char* key);
 
 }  // namespace layerfs::registry

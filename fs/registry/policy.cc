@@ -51,7 +51,7 @@ std::vector<std::string> scopes_of(const Reference& reference) {
 }  // namespace
 
 Result<Policy> parse_policy(std::string_view text) {
-  LAYERFS_ASSIGN(Json json, parse_object(text));
+  LAYERFS_ASSIGN(Json json, parse_json(text));
   Policy policy;
   const Json* fallback = find_member(json, "default");
   if (fallback == nullptr) return refuse("no 'default'");

@@ -61,7 +61,7 @@ std::string next_link(const HttpHead& head) {
 
 std::string registry_message(std::string_view body) {
   constexpr std::size_t kMost = 300;
-  auto json = parse_object(body);
+  auto json = parse_json(body);
   if (!json) return {};
   std::string text;
   const Json* errors = find_member(*json, "errors");
@@ -268,7 +268,7 @@ Result<Repository::Token> Repository::fetch_token(const Challenge& challenge) {
     LAYERFS_ASSIGN(HttpStream stream, send_retrying(request, nullptr));
     if (stream.head().status != 200) return std::unexpected(answer_error(stream, "token server", origin));
     LAYERFS_ASSIGN(std::string text, stream.read_all(kMaxTokenAnswer));
-    auto json = parse_object(text);
+    auto json = parse_json(text);
     if (!json) return with_context(json.error(), "token server", origin);
     std::string token = text_or_none(*json, "token");
     if (token.empty()) token = text_or_none(*json, "access_token");
@@ -365,7 +365,7 @@ Result<std::vector<std::string>> Repository::list_tags() {
     LAYERFS_ASSIGN(HttpStream stream, ask("GET", path, {}, true, nullptr));
     if (stream.head().status != 200) return std::unexpected(answer_error(stream, "tags", shown()));
     LAYERFS_ASSIGN(std::string text, stream.read_all(kMaxManifest));
-    auto json = parse_object(text);
+    auto json = parse_json(text);
     if (!json) return with_context(json.error(), "tags", shown());
     if (const Json* list = find_member(*json, "tags"); list != nullptr && list->is_array())
       for (const auto& tag : *list)
