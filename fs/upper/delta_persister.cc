@@ -170,14 +170,14 @@ Result<void> DeltaPersister::persist(Extent extent, std::optional<tree::Ino> ino
 Result<void> DeltaPersister::make_room() {
   // Data files of erased inodes are there until a flush. Their space may be the only room that can be had.
   const bool gives_back = core_.data->has_doomed() && persist(Extent::kFlush, std::nullopt);
+  // Counted here, and not taken from the turns: one that makes room of the latest removals may still run.
+  const std::uint64_t removals = removals_;
   {
     const std::lock_guard lock(mutex_);
-    if (!gives_back && !has_removed_ && no_room_until_ && Clock::now() < *no_room_until_)
-      return errno_error(no_room_error_);
+    const bool is_new = gives_back || removals != no_room_removals_;
+    if (!is_new && no_room_until_ && Clock::now() < *no_room_until_) return errno_error(no_room_error_);
   }
   auto made = persist(Extent::kCheckpoint, std::nullopt);
-  // A removal is no reason to try again at once where room is not what lacks.
-  if (!made && !is_full_disk(made.error())) has_removed_ = false;
   // A checkpoint that failed for want of room may have given segments back before that.
   if (!made && is_full_disk(made.error()) && core_.log->has_room()) made = Result<void>();
   const std::lock_guard lock(mutex_);
@@ -185,6 +185,7 @@ Result<void> DeltaPersister::make_room() {
   if (!made) {
     no_room_until_ = Clock::now() + core_.tuning.retry_period;
     no_room_error_ = made.error().code;
+    no_room_removals_ = removals;
   }
   return made;
 }
@@ -353,7 +354,10 @@ Result<void> DeltaPersister::checkpoint(const std::vector<tree::Ino>& inos) {
   const auto done = checkpoint_to(covered, Room::kLeaveReserve, inos);
   // The blocks that are kept behind the checkpoint are used only after something was removed. Otherwise
   // changes that fill the disk would use them up.
-  if (done || !is_full_disk(done.error()) || log_failed_ || !has_removed_.exchange(false)) return done;
+  if (done || !is_full_disk(done.error()) || log_failed_) return done;
+  const std::uint64_t removals = removals_;
+  if (used_removals_ == removals) return done;
+  used_removals_ = removals;
   return make_room_for_checkpoint(covered, inos);
 }
 
@@ -362,11 +366,11 @@ Result<void> DeltaPersister::make_room_for_checkpoint(std::uint64_t covered,
                                                       const std::vector<tree::Ino>& inos) {
   auto compacted = compact(core_.log->used_bytes());
   // Whether it gained enough is seen by the checkpoints that follow. Where it has not looked at all blocks,
-  // the next change that finds no room compacts further.
+  // the next change that finds no room compacts further, as after one more removal.
   if (!compacted)
     log_debug("delta '{}': compact the checkpoint: {}", core_.directory, compacted.error().message());
   else if (*compacted == Lap::kUnfinished)
-    has_removed_ = true;
+    note_removal();
   const auto done = checkpoint_to(covered, Room::kLeaveStep, inos);
   if (done || !is_full_disk(done.error()) || log_failed_) return done;
   for (Result<void> part; part;) {

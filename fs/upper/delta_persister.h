@@ -53,7 +53,7 @@ class DeltaPersister {
   void note_change();
   /// A change that removes something was made: on a full disk it is worth while to look for room again. Any
   /// thread, with any lock.
-  void note_removal() { has_removed_.store(true, std::memory_order_relaxed); }
+  void note_removal() { removals_.fetch_add(1, std::memory_order_relaxed); }
   /// Something is to be looked after now.
   void wake();
   /// As many bytes of erased files as make it worth while to remove them now.
@@ -107,11 +107,12 @@ class DeltaPersister {
   bool log_failed_ = false;
   bool log_waits_ = false;  // it has a record that must be on disk though no mark is new
   bool directory_flushed_ = false;
-  std::uint64_t whole_size_ = 0;  // of the checkpoint when it was last written whole
+  std::uint64_t used_removals_ = 0;  // those for which the reserve behind the checkpoint was used
+  std::uint64_t whole_size_ = 0;     // of the checkpoint when it was last written whole
 
   std::atomic<std::uint64_t> erased_limit_{64U << 20};
-  /// Something was removed since a checkpoint that found no room, for all that is known.
-  std::atomic<bool> has_removed_{true};
+  /// Counts the changes that removed something, with one for those before the delta was opened.
+  std::atomic<std::uint64_t> removals_{1};
 
   std::mutex mutex_;
   std::condition_variable turn_done_;
@@ -122,6 +123,7 @@ class DeltaPersister {
   std::optional<Clock::time_point> retry_at_;       // after a failure
   std::optional<Clock::time_point> no_room_until_;  // after make_room() failed with no_room_error_
   int no_room_error_ = 0;
+  std::uint64_t no_room_removals_ = 0;  // how many there were when that make_room() began
   bool wanted_ = false;
   bool stopping_ = false;
   std::thread thread_;

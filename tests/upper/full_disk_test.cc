@@ -121,8 +121,9 @@ TEST(FullDisk, LosesNothingAndCanBeCleared) { on_small_disk("6m", fill_and_clear
 
 /// A file system over a delta that flushes nothing by itself in the time of a test.
 struct World {
-  explicit World(const std::string& directory, DeltaOptions options = {}) {
+  explicit World(const std::string& directory, DeltaOptions options = {}, SyncOps* sync = nullptr) {
     DeltaTuning tuning;
+    tuning.sync = sync;
     tuning.flush_period = std::chrono::hours(1);
     tuning.segment_size = 64U << 10;
     auto upper = open_delta_with(directory, options, tuning);
@@ -319,6 +320,35 @@ TEST(FullDisk, OfMetadataAloneHasRoomWithoutFlushesToo) {
     return fill_by_metadata(mountpoint, {.is_volatile = true});
   });
 }
+
+/// Flushes that take their time.
+struct SlowSync final : SyncOps {
+  Result<void> sync_data(int fd) override {
+    std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    return SyncOps::sync_data(fd);
+  }
+};
+
+/// After a removal the delta makes room by itself. A change that comes meanwhile waits for it.
+std::string change_while_room_is_made(const std::string& mountpoint) {
+  SlowSync sync;
+  World world(mountpoint + "/delta", {}, &sync);
+  REQUIRE_THAT(world.fs != nullptr);
+  MetadataFiller filler(world);
+  REQUIRE_THAT(filler.fill() > 60);
+  // No pause is known to end in the middle of it. Of these some do.
+  for (int milliseconds = 3; milliseconds < 17; milliseconds += 2) {
+    const std::string removed = filler.remove([](std::size_t i, std::size_t count) { return i < count / 2; });
+    if (removed != "") return removed;
+    std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+    const std::string changed = filler.change(std::to_string(milliseconds));
+    if (changed != "") return fmt::format("after {} ms: {}", milliseconds, changed);
+    REQUIRE_THAT(filler.fill() > 0);
+  }
+  return filler.check();
+}
+
+TEST(FullDisk, WaitsForTheRoomThatIsBeingMade) { on_small_disk("14m", change_while_room_is_made); }
 
 }  // namespace
 }  // namespace layerfs::upper
