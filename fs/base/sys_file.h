@@ -63,8 +63,8 @@ Result<void> rename_at(int from_dir, const std::string& from, int to_dir, const 
                        unsigned flags);
 Result<void> unlink_at(int dir_fd, const std::string& path, int flags);
 /// Removes `path` and all below it, never through a symbolic link or a mount. Nothing there is success.
-/// Errors: EBUSY where a mount is in the way (what was found before it is gone), EMFILE some thousand
-/// levels down, kInvalid for a path that ends in ".", ".." or the root.
+/// Errors: EBUSY where a mount is in the way (what was found before it is gone); kInvalid for a path that
+/// ends in ".", ".." or the root.
 Result<void> remove_tree(const std::string& path);
 /// The same of the entry `name` of a directory; `shown` is what errors call it.
 Result<void> remove_tree_at(int dir_fd, const std::string& name, const std::string& shown);

@@ -3,7 +3,7 @@
 //
 // (1) open_in_root never leaves the root (open_resolved.h).
 // (2) remove_tree never follows a symbolic link and never enters another mount, a bind mount of the same
-//     file system included.
+//     file system included. It needs some thirty descriptors, whatever the depth.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -55,22 +55,48 @@ Result<Fd> open_to_empty(int dir_fd, const std::string& name, const std::string&
   return fd;
 }
 
-Result<void> remove_entry(int dir_fd, std::uint64_t mount, const std::string& name,
-                          const std::string& shown) {
+/// The tree that is being removed.
+struct Removal {
+  std::uint64_t mount;
+  int top = -1;  ///< its uppermost directory, once that is open
+  std::uint64_t moved = 0;
+};
+
+/// A directory that lies deeper has its turn as one of the uppermost: each level takes a descriptor.
+constexpr int kDeepest = 32;
+
+/// Moves a directory to the uppermost one, by a name that nothing has there.
+Result<void> move_to_top(Removal& removal, int dir_fd, const std::string& name, const std::string& shown) {
+  for (;;) {
+    const std::string free_name = "removed." + std::to_string(++removal.moved);
+    auto moved = rename_at(dir_fd, name, removal.top, free_name, RENAME_NOREPLACE);
+    if (moved) return {};
+    if (moved.error().code != EEXIST) return with_context(std::move(moved).error(), "remove", shown);
+  }
+}
+
+Result<void> remove_entry(Removal& removal, int dir_fd, const std::string& name, const std::string& shown,
+                          int depth) {
   if (::unlinkat(dir_fd, name.c_str(), 0) == 0 || errno == ENOENT) return {};
-  int code = errno;
+  const int code = errno;
   if (code != EISDIR && code != EPERM) return system_error(code, "remove", shown);
   // EPERM is what POSIX has for a directory; here it is a file that may not be removed.
   LAYERFS_ASSIGN(auto found, find_stat_at(dir_fd, name, AT_SYMLINK_NOFOLLOW));
   if (!found) return {};
   if (!S_ISDIR(found->st_mode)) return system_error(code, "remove", shown);
   {
-    LAYERFS_ASSIGN(Fd fd, open_to_empty(dir_fd, name, shown));
-    LAYERFS_ASSIGN(auto child_mount, mount_id(fd.get()));
-    if (child_mount != mount) return system_error(EBUSY, "remove", shown);
-    LAYERFS_ASSIGN(auto names, list_dir_at(fd.get()));
-    for (const auto& child : names)
-      LAYERFS_TRY(remove_entry(fd.get(), mount, child, join_path(shown, child)));
+    LAYERFS_ASSIGN(const Fd fd, open_to_empty(dir_fd, name, shown));
+    LAYERFS_ASSIGN(const auto mount, mount_id(fd.get()));
+    if (mount != removal.mount) return system_error(EBUSY, "remove", shown);
+    if (depth == kDeepest) return move_to_top(removal, dir_fd, name, shown);
+    if (depth == 0) removal.top = fd.get();
+    std::uint64_t moved_before = 0;
+    do {  // the uppermost directory once more, as long as others were moved there
+      moved_before = removal.moved;
+      LAYERFS_ASSIGN(const auto names, list_dir_at(fd.get()));
+      for (const auto& child : names)
+        LAYERFS_TRY(remove_entry(removal, fd.get(), child, join_path(shown, child), depth + 1));
+    } while (depth == 0 && removal.moved != moved_before);
   }
   if (::unlinkat(dir_fd, name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
     return system_error(errno, "remove", shown);
@@ -100,8 +126,9 @@ Result<void> remove_tree(const std::string& path) {
 }
 
 Result<void> remove_tree_at(int dir_fd, const std::string& name, const std::string& shown) {
-  LAYERFS_ASSIGN(auto mount, mount_id(dir_fd));
-  return remove_entry(dir_fd, mount, name, shown);
+  LAYERFS_ASSIGN(const auto mount, mount_id(dir_fd));
+  Removal removal{mount};
+  return remove_entry(removal, dir_fd, name, shown, 0);
 }
 
 }  // namespace layerfs

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -276,16 +277,25 @@ TEST(RemoveTree, StopsAtABindMountOfTheSameFileSystem) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
-TEST(RemoveTree, GoesHundredsOfLevelsDown) {
+TEST(RemoveTree, GoesAnyDepthWithFewDescriptors) {
   ScratchDir dir;
   auto fd = open_file(dir.path(), O_RDONLY | O_DIRECTORY);
-  for (int i = 0; i < 400; ++i) {
+  constexpr int kDepth = 5000;
+  for (int i = 0; i < kDepth; ++i) {
     ASSERT_EQ(::mkdirat(fd->get(), "d", 0700), 0);
+    ASSERT_EQ(::mkdirat(fd->get(), "removed.7", 0700), 0);  // names that may be in the way
     fd = open_at(fd->get(), "d", O_RDONLY | O_DIRECTORY);
     ASSERT_TRUE(fd);
   }
-  EXPECT_TRUE(remove_tree(dir / "d"));
-  EXPECT_TRUE(list_dir(dir.path())->empty());
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const struct rlimit few{64, 64};
+    ::_exit(::setrlimit(RLIMIT_NOFILE, &few) == 0 && remove_tree(dir / "d") ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_THAT(*list_dir(dir.path()), testing::ElementsAre("removed.7"));
 }
 
 }  // namespace
