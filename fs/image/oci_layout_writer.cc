@@ -97,7 +97,7 @@ class LayoutDirectory final : public OciLayoutWriter {
   }
 
   Result<void> finish() override {
-    LAYERFS_TRY(sync_dir(join_path(work_, "blobs/sha256")));
+    for (const char* name : {"blobs/sha256", "blobs"}) LAYERFS_TRY(sync_dir(join_path(work_, name)));
     // The tag may be any bytes.
     std::string index = index_.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
     LAYERFS_TRY(write_file_atomic(join_path(work_, "index.json"), index, 0644));

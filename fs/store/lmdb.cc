@@ -221,11 +221,6 @@ Env::~Env() {
   if (pid_ == ::getpid()) mdb_env_close(env_);
 }
 
-Result<void> Env::sync() const {
-  if (int rc = mdb_env_sync(env_, 1); rc != 0) return lmdb_error(rc, "sync database");
-  return {};
-}
-
 Result<unsigned> Env::free_dead_readers() const {
   int dead = 0;
   if (int rc = mdb_reader_check(env_, &dead); rc != 0) return lmdb_error(rc, "check readers");

@@ -44,7 +44,7 @@ struct EnvOptions {
   bool read_only = false;
   bool single_file = false;  ///< `path` is the data file itself (MDB_NOSUBDIR), not a directory
   bool no_lock = false;      ///< no lock file: the caller excludes writers and other openers itself
-  bool no_sync = false;      ///< commits do not wait for the disk: sync() does
+  bool no_sync = false;      ///< commits do not wait for the disk; who opens it flushes the file
   bool no_read_ahead = false;
 };
 
@@ -57,8 +57,6 @@ class Env {
   Env& operator=(const Env&) = delete;
   ~Env();
 
-  /// Waits until every committed change is on disk.
-  Result<void> sync() const;
   /// Makes the file as long as LMDB counts its pages (it may leave freed ones at the end unwritten).
   Result<void> fill_up() const;
   /// Frees the reader slots of processes that died; returns how many.

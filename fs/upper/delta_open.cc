@@ -359,6 +359,8 @@ Result<std::unique_ptr<tree::UpperLayer>> open_for_writing(std::unique_ptr<Delta
   if (found.has_log) LAYERFS_TRY(continue_log(*core, settings, scan, found, meta));
   core->data->note_shared(core->state.sharers());
   if (!found.is_clean) LAYERFS_TRY(remove_unnamed_data(*core, found));
+  // What the process before wrote may not be on disk, a mark in the log neither. So the first flush is of the
+  // whole file system, before a second mark is appended (DELTA.md, "going on").
   if (!found.is_clean || found.header.is_volatile) core->unflushed.add_unknown();
   core->checkpoint->keep_reserve();
   core->last_change = core->log->last_seq();

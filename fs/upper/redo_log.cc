@@ -144,7 +144,6 @@ Result<std::unique_ptr<RedoLog>> RedoLog::resume(const std::string& path, const 
   if (fallocate(log->file_.get(), 0, 0, whole) != 0 && errno != EOPNOTSUPP && errno != ENOSYS)
     return system_error(errno, "allocate", path);
   LAYERFS_TRY(log->write_header(scan.header().start));
-  if (!settings.is_volatile) LAYERFS_TRY(log->flush());
   LAYERFS_TRY(log->map());
   log->note_segments(log->total_);
   log->last_seq_ = last_seq;

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order in which a writer's bytes, names and rows reach the disk (FORMAT.md): what a power failure leaves
 // depends on it, and no test that only kills processes can see a flush that is missing.
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <string>
 #include <vector>
 
@@ -112,7 +115,19 @@ TEST_F(Durability, ANewStoreIsOnDiskBeforeItSaysSo) {
   auto at = static_cast<std::size_t>(format - events_.begin());
   for (const char* path : {"objects", "blobs", "catalog", "catalog/data.mdb"})
     EXPECT_LT(flush_of(path), at) << path;
+  EXPECT_LT(flush_of(format->path), at) << "format has its name before its bytes are on disk";
   EXPECT_LT(flush_of(root_, at), events_.size());
+}
+
+TEST_F(Durability, APackThatCollectionWritesAnewIsOnDiskBeforeTheOldOneGoes) {
+  std::vector<TestFile> files{{"kept", random_bytes(5000, 1)}};
+  for (std::uint64_t i = 0; i < 20; ++i)
+    files.push_back({"f" + std::to_string(i), random_bytes(5000, 100 + i)});
+  value_of(write_image(*store_, "localhost/a:1", {files}));
+  value_of(write_image(*store_, "localhost/b:1", {{files[0]}}));
+  ASSERT_DONE(store_->remove_image("localhost/a:1"));
+  record([&] { EXPECT_EQ(value_of(store_->gc()).objects_removed, 20U); });
+  expect_named_durably("packs", 1);
 }
 
 TEST_F(Durability, AContainersDirectoryIsOnDiskBeforeItsRow) {
@@ -121,6 +136,20 @@ TEST_F(Durability, AContainersDirectoryIsOnDiskBeforeItsRow) {
   container.name = "c";
   record([&] { value_of(store_->add_container(container)); });
   EXPECT_LT(flush_of("containers"), last_commit() - 1);
+}
+
+TEST(FaultPointsTest, CallsAreCountedAndFail) {
+  int pipe_fds[2];
+  ASSERT_EQ(::pipe(pipe_fds), 0);
+  fault::arm(fault::Action::kFail, 2);
+  EXPECT_EQ(::write(pipe_fds[1], "x", 1), 1);
+  EXPECT_EQ(::write(pipe_fds[1], "x", 1), -1);
+  EXPECT_EQ(errno, ENOSPC);
+  EXPECT_EQ(::write(pipe_fds[1], "x", 1), 1);
+  EXPECT_EQ(fault::disarm(), 3);
+  EXPECT_EQ(::write(pipe_fds[1], "x", 1), 1);
+  ::close(pipe_fds[0]);
+  ::close(pipe_fds[1]);
 }
 
 }  // namespace

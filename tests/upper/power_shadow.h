@@ -63,7 +63,9 @@ class Shadow final : public SyncOps {
   Result<void> sync_file_system(int) override {
     begin_sync();
     const std::lock_guard lock(mutex_);
-    if (is_watching_) keep_all();
+    if (!is_watching_) return {};
+    has_own_entry_ = true;
+    keep_all();
     return {};
   }
   /// What is on disk after a failure now, in `to`. Nothing is there where the delta's own name may be lost.

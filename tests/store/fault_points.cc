@@ -4,7 +4,6 @@
 #include "tests/store/fault_points.h"
 
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -96,20 +95,6 @@ void arm(Action action, int at) {
 int disarm() {
   armed = false;
   return count;
-}
-
-TEST(FaultPointsTest, CallsAreCountedAndFail) {
-  int pipe_fds[2];
-  ASSERT_EQ(::pipe(pipe_fds), 0);
-  arm(Action::kFail, 2);
-  EXPECT_EQ(::write(pipe_fds[1], "x", 1), 1);
-  EXPECT_EQ(::write(pipe_fds[1], "x", 1), -1);
-  EXPECT_EQ(errno, ENOSPC);
-  EXPECT_EQ(::write(pipe_fds[1], "x", 1), 1);
-  EXPECT_EQ(disarm(), 3);
-  EXPECT_EQ(::write(pipe_fds[1], "x", 1), 1);
-  ::close(pipe_fds[0]);
-  ::close(pipe_fds[1]);
 }
 
 }  // namespace layerfs::store::fault
