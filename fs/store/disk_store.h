@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // DiskStore: the Store on disk. disk_store.cc has opening, blobs, images and containers; store_trees.cc,
-// gc.cc, check.cc and usage.cc what their names say.
+// sent_blobs.cc, gc.cc, check.cc and usage.cc what their names say.
 #pragma once
 
 #include <memory>
+#include <mutex>
 
 #include "fs/store/catalog_db.h"
 #include "fs/store/disk_objects.h"
@@ -28,6 +29,8 @@ class DiskStore final : public Store {
   Result<std::unique_ptr<LayerWriter>> make_layer_writer() override;
   Result<std::shared_ptr<const StoredLayer>> get_layer(const Digest& diff_id) override;
   Result<bool> has_layer(const Digest& diff_id) override;
+  Result<std::vector<SentBlob>> sent_blobs(const Digest& diff_id) override;
+  Result<void> remember_sent_blob(const Digest& diff_id, const SentBlob& blob) override;
   using Store::get_tree;
   Result<std::shared_ptr<const tree::TreeSource>> get_tree(const std::vector<Digest>& diff_ids,
                                                            const tree::MergeLimits& limits) override;
@@ -61,6 +64,7 @@ class DiskStore final : public Store {
   Layout layout_;
   StoreAccess access_;
   bool read_only_disk_ = false;
+  std::mutex sent_mutex_;  ///< held while a layer's `sent` is read and written anew
   std::unique_ptr<CatalogDb> catalog_;
   std::unique_ptr<DiskObjects> objects_;
 };

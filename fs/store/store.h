@@ -83,6 +83,17 @@ enum class CheckDepth : std::uint8_t {
   kContents,   ///< and every content and every layer put together has its digest: reads the whole store
 };
 
+/// A blob of a layer that went to a registry.
+struct SentBlob {
+  std::string form;  ///< how the blob was made of the layer, in the words of who made it; no blank in it
+  Digest digest;
+  std::uint64_t size = 0;
+  std::string repository;  ///< "host/path" that has it
+  bool operator==(const SentBlob&) const = default;
+};
+/// Most that are remembered of a layer; the oldest go.
+inline constexpr std::size_t kMaxSentBlobs = 32;
+
 class Store {
  public:
   /// Opens, and with kWrite creates, the store. Errors: ENOENT with kRead where there is none; kCorrupt,
@@ -99,6 +110,12 @@ class Store {
   virtual Result<std::unique_ptr<LayerWriter>> make_layer_writer() = 0;
   virtual Result<std::shared_ptr<const StoredLayer>> get_layer(const Digest& diff_id) = 0;
   virtual Result<bool> has_layer(const Digest& diff_id) = 0;
+
+  /// What was remembered of the layer, oldest first. A hint: a registry may have lost the blob, and what cannot be
+  /// read counts as nothing. Errors: those of reading.
+  virtual Result<std::vector<SentBlob>> sent_blobs(const Digest& diff_id) = 0;
+  /// Of two processes that remember at once one may be forgotten. Errors: EROFS; ENOENT where the layer is gone.
+  virtual Result<void> remember_sent_blob(const Digest& diff_id, const SentBlob& blob) = 0;
 
   /// The merged tree of a chain; built from the layers (with the longest prefix that has a tree as its base,
   /// so that inode numbers stay) and published where it is not there. Holds the flock of invariant 2.

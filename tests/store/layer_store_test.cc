@@ -275,5 +275,41 @@ TEST(BlockFileTest, ItemsLongerThanABlockStayWhole) {
   EXPECT_TRUE(all == items[0] + items[1] + items[2] + items[3]);
 }
 
+TEST_F(LayerStoreTest, WhatWentToRegistriesIsRememberedWithTheLayer) {
+  Digest layer = value_of(write_layer(*store_, {{"f", "x"}}));
+  EXPECT_TRUE(value_of(store_->sent_blobs(layer)).empty());
+  EXPECT_TRUE(value_of(store_->sent_blobs(sha256("none"))).empty());
+  EXPECT_EQ(store_->remember_sent_blob(sha256("none"), {"gzip:0", sha256("b"), 1, "h/p"}).error().code,
+            ENOENT);
+  SentBlob one{"gzip:0", sha256("1"), 1, "host:5000/path"};
+  SentBlob other{"zstd:3", sha256("2"), 22, "host:5000/path"};
+  ASSERT_DONE(store_->remember_sent_blob(layer, one));
+  ASSERT_DONE(store_->remember_sent_blob(layer, other));
+  reopen();
+  EXPECT_EQ(value_of(store_->sent_blobs(layer)), (std::vector{one, other}));
+  one.digest = sha256("3");
+  ASSERT_DONE(store_->remember_sent_blob(layer, one));  // in the place of the older one
+  EXPECT_EQ(value_of(store_->sent_blobs(layer)), (std::vector{other, one}));
+  for (std::size_t i = 0; i < kMaxSentBlobs; ++i)
+    ASSERT_DONE(store_->remember_sent_blob(layer, {"gzip:0", sha256("x"), i, "host/" + std::to_string(i)}));
+  auto kept = value_of(store_->sent_blobs(layer));
+  ASSERT_EQ(kept.size(), kMaxSentBlobs);
+  EXPECT_EQ(kept.front().repository, "host/0");
+  EXPECT_TRUE(value_of(store_->check(CheckDepth::kContents)).problems.empty());
+  // What cannot be read of it counts as nothing.
+  std::string file = path("layers/" + layer.hex() + "/sent");
+  std::string good = "gzip:0 " + sha256("1").str() + " 7 h/p\n";
+  for (const std::string& bad : {std::string("a\n"), "gzip:0 sha256:1 7 h/p\n" + std::string(),
+                                 "gzip:0 " + sha256("1").str() + " 7x h/p\n", good + "extra"}) {
+    value_of(write_file_atomic(file, "layerfs sent 1\n" + bad, 0600));
+    EXPECT_EQ(value_of(store_->sent_blobs(layer)).size(), bad == good + "extra" ? 1U : 0U) << bad;
+  }
+  value_of(write_file_atomic(file, "layerfs sent 2\n" + good, 0600));
+  EXPECT_TRUE(value_of(store_->sent_blobs(layer)).empty());
+  // It goes with its layer.
+  value_of(store_->gc());
+  EXPECT_FALSE(std::filesystem::exists(path("layers/" + layer.hex())));
+}
+
 }  // namespace
 }  // namespace layerfs::store
