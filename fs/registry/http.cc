@@ -196,9 +196,14 @@ class HttpLane {
     into_ = {};
     auto last = Clock::now();
     auto patience = options_.connect_patience + options_.stall_patience;
-    while (!head_done_ && !done_) {
+    for (curl_off_t sent = 0; !head_done_ && !done_;) {
       LAYERFS_TRY(step());
       if (head_done_ || done_) break;
+      // A long body on a slow way: what goes out is a sign of life too.
+      if (curl_off_t now = bytes_sent(); now > sent) {
+        sent = now;
+        last = Clock::now();
+      }
       LAYERFS_TRY(wait(last, patience, stop));
     }
     if (!problem_.empty()) return invalid_error("ask", origin_, problem_);
@@ -258,6 +263,7 @@ class HttpLane {
     head_ = {};
     head_bytes_ = 0;
     head_done_ = done_ = paused_ = false;
+    begun_ = 0;
     result_ = CURLE_OK;
     problem_.clear();
     spill_.clear();
@@ -296,7 +302,13 @@ class HttpLane {
     if (request.body) {
       set(CURLOPT_POST, 1L);
       set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body->size()));
-      set(CURLOPT_COPYPOSTFIELDS, request.body->c_str());
+      set(CURLOPT_POSTFIELDS, request.body->empty() ? "" : request.body->data());
+      set(CURLOPT_UPLOAD_BUFFERSIZE, static_cast<long>(kBufferSize));
+      // libcurl sends a request again by itself where a connection that was used before ends without an answer.
+      if (!request.body->empty()) {
+        set(CURLOPT_PREREQFUNCTION, &HttpLane::on_request);
+        set(CURLOPT_PREREQDATA, this);
+      }
     }
     if (request.method == "HEAD")
       set(CURLOPT_NOBODY, 1L);
@@ -349,6 +361,12 @@ class HttpLane {
     return {};
   }
 
+  curl_off_t bytes_sent() const {
+    curl_off_t sent = 0;
+    curl_.curl_easy_getinfo(easy_, CURLINFO_SIZE_UPLOAD_T, &sent);
+    return sent;
+  }
+
   Result<void> wait(Clock::time_point since, std::chrono::milliseconds patience,
                     const std::atomic<bool>* stop) {
     if (stop != nullptr && stop->load(std::memory_order_relaxed)) return errno_error(ECANCELED);
@@ -364,12 +382,17 @@ class HttpLane {
 
   Error result_error() const {
     if (!problem_.empty()) return invalid_error("ask", origin_, problem_).error();
+    if (begun_ > 1) return transfer_error(CURLE_SEND_ERROR, "the connection was cut", origin_);
     const char* text = error_[0] != '\0' ? error_.data() : curl_.curl_easy_strerror(result_);
     // A proxy that refuses the way is no connection that was cut.
     long proxy_status = 0;
     curl_.curl_easy_getinfo(easy_, CURLINFO_HTTP_CONNECTCODE, &proxy_status);
     if (proxy_status >= 300) return invalid_error("ask", origin_, text).error();
     return transfer_error(result_, text, origin_);
+  }
+
+  static int on_request(void* self, char*, char*, int, int) {
+    return ++static_cast<HttpLane*>(self)->begun_ == 1 ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
   }
 
   static std::size_t on_header(char* data, std::size_t, std::size_t size, void* self) {
@@ -438,6 +461,7 @@ class HttpLane {
   bool head_done_ = false;
   bool done_ = false;
   bool paused_ = false;
+  int begun_ = 0;  ///< times that a body was to be sent
   CURLcode result_ = CURLE_OK;
   std::string problem_;  ///< why a callback ended the transfer
   std::array<char, CURL_ERROR_SIZE> error_{};
@@ -519,7 +543,9 @@ Result<HttpStream> HttpClient::send(const HttpRequest& request, const std::atomi
     const HttpHead& head = stream.head();
     bool moves = head.status == 301 || head.status == 302 || head.status == 303 || head.status == 307 ||
                  head.status == 308;
-    bool follows = request.method == "GET" || request.method == "HEAD";
+    bool reads = request.method == "GET" || request.method == "HEAD";
+    // 307 and 308 mean the same request elsewhere; the others would make a GET of a write.
+    bool follows = reads || head.status == 307 || head.status == 308;
     const std::string* location = head.find("location");
     if (!moves || !follows || location == nullptr) return stream;
     if (redirects == kMaxRedirects)

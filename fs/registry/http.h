@@ -12,6 +12,7 @@
 //     it and without the client's certificate, and stays so if it comes back. From https to http: refused.
 // (4) Memory of a stream: kBufferSize twice, and the head, at most kMaxHead.
 // (5) Who waits asks `check` at least every kCheckPeriod.
+// (6) The bytes of a body are the caller's, are not copied, and stay until the stream is gone. They are sent once.
 #pragma once
 
 #include <atomic>
@@ -49,9 +50,9 @@ struct TlsFiles {
 struct HttpRequest {
   std::string method = "GET";
   std::string url;
-  std::vector<std::string> headers;  ///< "Name: value"
-  std::optional<std::string> body;
-  std::string authorization;  ///< value of the header, "" for none (3)
+  std::vector<std::string> headers;      ///< "Name: value"
+  std::optional<std::string_view> body;  ///< (6)
+  std::string authorization;             ///< value of the header, "" for none (3)
   TlsFiles tls;
   bool verify_tls = true;
   bool takes_encodings = false;  ///< a document: what is sent with gzip and the like is decoded
@@ -106,8 +107,8 @@ class HttpClient {
   static Result<std::unique_ptr<HttpClient>> make(HttpOptions options);
   ~HttpClient();
 
-  /// Sends, follows redirects (of GET and HEAD), and returns when the head of the answer is there, whatever its
-  /// status. Errors: kSystem naming the host (ECONNREFUSED, EHOSTUNREACH, ETIMEDOUT, ECONNRESET), kInvalid for a
+  /// Sends, follows redirects (301 to 303 of GET and HEAD alone), and returns when the head of the answer is there,
+  /// whatever its status. Errors: kSystem naming the host (ECONNREFUSED, EHOSTUNREACH, ETIMEDOUT, ECONNRESET), kInvalid for a
   /// redirect that is refused, an answer that is no HTTP, a certificate that is not trusted.
   Result<HttpStream> send(const HttpRequest& request, const std::atomic<bool>* stop = nullptr);
 

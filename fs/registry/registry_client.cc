@@ -32,8 +32,6 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
   return value;
 }
 
-bool is_retried(int status) { return status == 429 || (status >= 500 && status != 501 && status != 505); }
-
 /// Whether a token may stand in a header: no byte of it begins another one.
 bool is_header_text(std::string_view text) {
   return std::ranges::all_of(text, [](char c) { return c > ' ' && c < 0x7f; });
@@ -58,6 +56,8 @@ std::string next_link(const HttpHead& head) {
 }
 
 }  // namespace
+
+bool is_retried(int status) { return status == 429 || (status >= 500 && status != 501 && status != 505); }
 
 std::string registry_message(std::string_view body) {
   constexpr std::size_t kMost = 300;
@@ -86,7 +86,7 @@ Result<std::unique_ptr<Registries>> Registries::make(AccessOptions options) {
       new Registries(std::move(options), std::move(conf), std::move(policy), std::move(http)));
 }
 
-Result<std::unique_ptr<Repository>> Registries::open(const Endpoint& endpoint) {
+Result<std::unique_ptr<Repository>> Registries::open(const Endpoint& endpoint, const RepositoryUse& use) {
   const std::string& host = endpoint.reference.host;
   std::optional<Credentials> credentials = options_.credentials;
   if (!credentials) {
@@ -94,19 +94,28 @@ Result<std::unique_ptr<Repository>> Registries::open(const Endpoint& endpoint) {
                                                       endpoint.reference.path));
   }
   LAYERFS_ASSIGN(TlsFiles tls, find_certificates(options_.places, host));
-  return std::make_unique<Repository>(*this, endpoint, std::move(credentials), std::move(tls));
+  return std::make_unique<Repository>(*this, endpoint, std::move(credentials), std::move(tls), use);
 }
 
 // ------------------------------------------------------------------------------- Repository: the way there
 
 Repository::Repository(Registries& registries, Endpoint endpoint, std::optional<Credentials> credentials,
-                       TlsFiles tls)
+                       TlsFiles tls, const RepositoryUse& use)
     : registries_(registries),
       endpoint_(std::move(endpoint)),
       credentials_(std::move(credentials)),
       tls_(std::move(tls)),
-      verify_tls_(registries.options_.verify_tls.value_or(!endpoint_.insecure)),
-      scope_(fmt::format("repository:{}:pull", endpoint_.reference.path)) {}
+      verify_tls_(registries.options_.verify_tls.value_or(!endpoint_.insecure)) {
+  if (endpoint_.reference.path.empty()) return;  // of a login
+  scopes_.push_back(fmt::format("repository:{}:pull{}", endpoint_.reference.path, use.pushes ? ",push" : ""));
+  for (const auto& from : use.mounts_from) scopes_.push_back(fmt::format("repository:{}:pull", from));
+}
+
+std::string Repository::scopes() const {
+  std::string text;
+  for (const auto& scope : scopes_) text += (text.empty() ? "scope=" : "&scope=") + url_encode(scope);
+  return text;
+}
 
 std::string Repository::base_url() const {
   return fmt::format("{}://{}/v2/", plain_http_ ? "http" : "https", serving_host(endpoint_.reference.host));
@@ -169,39 +178,59 @@ std::string Repository::current_authorization() {
   return token_->authorization;
 }
 
-Result<HttpStream> Repository::ask(std::string_view method, const std::string& path,
-                                   std::vector<std::string> headers, bool takes_encodings,
-                                   const std::atomic<bool>* stop) {
+Result<HttpStream> Repository::ask(const Question& question) {
   HttpRequest request;
-  request.method = method;
-  request.headers = std::move(headers);
-  request.tls = tls_;
+  request.method = question.method;
+  request.headers = question.headers;
+  request.body = question.body;
   request.verify_tls = verify_tls_;
-  request.takes_encodings = takes_encodings;
+  request.takes_encodings = question.takes_encodings;
+  const bool is_whole = !url_origin(question.path).empty();
   for (bool renewed = false;;) {
+    bool is_here = true;
+    bool was_plain = false;
     {
       std::lock_guard lock(mutex_);
-      request.url = base_url() + path;
+      was_plain = plain_http_;
+      request.url = is_whole ? question.path : base_url() + question.path;
+      is_here = url_origin(request.url) == url_origin(base_url());  // [2]
     }
-    request.authorization = current_authorization();
-    auto stream = send_retrying(request, stop);
+    request.tls = tls_;
+    if (!is_here) request.tls.certificate = request.tls.key = "";
+    request.authorization = is_here ? current_authorization() : "";
+    auto stream = question.is_repeated ? send_retrying(request, question.stop)
+                                       : registries_.http_->send(request, question.stop);
     if (!stream) {
       std::lock_guard lock(mutex_);
       bool is_ours = stream.error().code == EINTR || stream.error().code == ECANCELED;
-      if (verify_tls_ || scheme_known_ || plain_http_ || is_ours) return stream;
+      // Of threads that ask at once each finds out for itself.
+      bool is_other_way = !was_plain && (plain_http_ || !scheme_known_);
+      if (verify_tls_ || !is_other_way || is_ours || is_whole) return stream;
       plain_http_ = true;  // [3]
       continue;
     }
-    {
+    if (is_here) {
       std::lock_guard lock(mutex_);
       scheme_known_ = true;
     }
-    if (stream->head().status != 401 || renewed) return stream;
+    if (stream->head().status != 401 || renewed || !is_here) return stream;
     // A redirect's 401 says nothing about us here.
     if (url_origin(stream->url()) != url_origin(request.url)) return stream;
     LAYERFS_TRY(authenticate(stream->head(), request.authorization));
     renewed = true;
   }
+}
+
+Result<std::string> Repository::location_of(const HttpStream& stream) const {
+  const std::string* location = stream.head().find("location");
+  std::string origin = url_origin(stream.url());
+  if (location == nullptr) return invalid_error("upload to", origin, "the registry names no Location for it");
+  LAYERFS_ASSIGN(std::string url, registries_.http_->resolve_url(stream.url(), *location));
+  std::string there = url_origin(url);
+  if (there.empty() || (origin.starts_with("https:") && !there.starts_with("https:")))
+    return invalid_error("upload to", origin,
+                         fmt::format("a Location at '{}' is refused", there.empty() ? url : there));
+  return url;
 }
 
 // ------------------------------------------------------------------------------- Repository: who we are
@@ -249,20 +278,27 @@ Result<Repository::Token> Repository::fetch_token(const Challenge& challenge) {
   if (origin == url_origin(base_url())) request.tls = tls_;
   request.takes_encodings = true;
   std::string service(challenge.find("service"));
+  std::string form;
   if (credentials_ && !credentials_->identity_token.empty()) {
     request.method = "POST";
     request.url = realm;
     request.headers.emplace_back("Content-Type: application/x-www-form-urlencoded");
-    request.body = "grant_type=refresh_token&client_id=layerfs&scope=" + url_encode(scope_) +
-                   "&refresh_token=" + url_encode(credentials_->identity_token);
-    if (!service.empty()) *request.body += "&service=" + url_encode(service);
+    // Of several scopes one parameter is made: a form's repeated names are not read by every server.
+    std::string scope;
+    for (const auto& one : scopes_) scope += (scope.empty() ? "" : " ") + one;
+    form = "grant_type=refresh_token&client_id=layerfs&scope=" + url_encode(scope) +
+           "&refresh_token=" + url_encode(credentials_->identity_token);
+    if (!service.empty()) form += "&service=" + url_encode(service);
+    request.body = form;
   } else {
-    request.url = realm + (realm.find('?') == std::string::npos ? '?' : '&') + "scope=" + url_encode(scope_);
-    if (!service.empty()) request.url += "&service=" + url_encode(service);
+    std::string query = scopes();
+    if (!service.empty()) query += (query.empty() ? "service=" : "&service=") + url_encode(service);
     if (credentials_) {
-      request.url += "&account=" + url_encode(credentials_->user);
+      query += (query.empty() ? "account=" : "&account=") + url_encode(credentials_->user);
       request.authorization = basic(*credentials_);
     }
+    request.url = realm;
+    if (!query.empty()) request.url += (realm.find('?') == std::string::npos ? '?' : '&') + query;
   }
   auto fetched = [&]() -> Result<Token> {
     LAYERFS_ASSIGN(HttpStream stream, send_retrying(request, nullptr));
@@ -294,7 +330,7 @@ Error Repository::answer_error(HttpStream& stream, std::string_view operation, s
   std::string reason = fmt::format("HTTP status {}{}{}", status, said.empty() ? "" : ": ", said);
   int code = status == 404 ? ENOENT : status == 401 || status == 403 ? EACCES : EIO;
   if (status == 401 && !credentials_)
-    reason += " (no credentials for it; `layerfs pull --creds` or --authfile gives some)";
+    reason += " (no credentials for it; `layerfs login`, --creds or --authfile gives some)";
   return with_context(Error{ErrorKind::kSystem, code, {}, std::move(reason)}, operation, subject).error();
 }
 
@@ -306,7 +342,8 @@ Result<ManifestDocument> Repository::get_manifest(const std::string& version) {
   std::string path = endpoint_.reference.path + "/manifests/" + version;
   const int tries = registries_.options_.retry.tries;
   for (int number = 1;; ++number) {
-    LAYERFS_ASSIGN(HttpStream stream, ask("GET", path, {kManifestTypes}, true, nullptr));
+    LAYERFS_ASSIGN(HttpStream stream,
+                   ask({.path = path, .headers = {kManifestTypes}, .takes_encodings = true}));
     if (stream.head().status != 200) return std::unexpected(answer_error(stream, "manifest", shown_manifest));
     ManifestDocument document;
     if (const std::string* type = stream.head().find("content-type"))
@@ -327,7 +364,8 @@ Result<ManifestDocument> Repository::get_manifest(const std::string& version) {
 
 Result<std::optional<Digest>> Repository::find_digest(const std::string& version) {
   std::string path = endpoint_.reference.path + "/manifests/" + version;
-  LAYERFS_ASSIGN(HttpStream stream, ask("HEAD", path, {kManifestTypes}, true, nullptr));
+  LAYERFS_ASSIGN(HttpStream stream,
+                 ask({.method = "HEAD", .path = path, .headers = {kManifestTypes}, .takes_encodings = true}));
   if (stream.head().status != 200)
     return std::unexpected(answer_error(stream, "manifest", endpoint_.reference.name() + ':' + version));
   const std::string* text = stream.head().find("docker-content-digest");
@@ -362,7 +400,7 @@ Result<std::vector<std::string>> Repository::list_tags() {
   std::vector<std::string> tags;
   std::string path = endpoint_.reference.path + "/tags/list";
   for (std::size_t page = 0; page < kMaxPages; ++page) {
-    LAYERFS_ASSIGN(HttpStream stream, ask("GET", path, {}, true, nullptr));
+    LAYERFS_ASSIGN(HttpStream stream, ask({.path = path, .takes_encodings = true}));
     if (stream.head().status != 200) return std::unexpected(answer_error(stream, "tags", shown()));
     LAYERFS_ASSIGN(std::string text, stream.read_all(kMaxManifest));
     auto json = parse_json(text);
@@ -382,8 +420,54 @@ Result<std::vector<std::string>> Repository::list_tags() {
   return invalid_error("tags", shown(), fmt::format("more than {} tags, or {} pages", kMaxTags, kMaxPages));
 }
 
+// ------------------------------------------------------------------------------- Repository: what it gets
+
+Result<bool> Repository::has_blob(const Digest& digest, std::uint64_t size, const std::atomic<bool>* stop) {
+  std::string path = fmt::format("{}/blobs/{}", endpoint_.reference.path, digest.str());
+  LAYERFS_ASSIGN(HttpStream stream, ask({.method = "HEAD", .path = path, .stop = stop}));
+  if (stream.head().status == 404) return false;
+  if (stream.head().status != 200) return std::unexpected(answer_error(stream, "blob", digest.str()));
+  const std::string* text = stream.head().find("content-length");
+  return text == nullptr || parse_number(*text).value_or(size) == size;
+}
+
+Result<bool> Repository::mount_blob(const Digest& digest, const std::string& from,
+                                    const std::atomic<bool>* stop) {
+  std::string path = fmt::format("{}/blobs/uploads/?mount={}&from={}", endpoint_.reference.path,
+                                 url_encode(digest.str()), url_encode(from));
+  LAYERFS_ASSIGN(HttpStream stream, ask({.method = "POST", .path = path, .body = "", .stop = stop}));
+  if (stream.head().status == 201) return true;
+  if (stream.head().status != 202) return false;
+  // What it has begun instead nobody goes on with. That it cannot be taken back harms nobody: it runs out.
+  auto url = location_of(stream);
+  if (!url) return false;
+  if (auto ended = ask({.method = "DELETE", .path = *url, .is_repeated = false, .stop = stop}); !ended)
+    log_line(LogLevel::kInfo, ended.error().message());
+  return false;
+}
+
+Result<void> Repository::put_manifest(const std::string& version, std::string_view media_type,
+                                      std::string_view bytes) {
+  std::string shown_manifest =
+      endpoint_.reference.name() + (version.starts_with("sha256:") ? '@' : ':') + version;
+  std::string path = endpoint_.reference.path + "/manifests/" + version;
+  LAYERFS_ASSIGN(HttpStream stream, ask({.method = "PUT",
+                                         .path = path,
+                                         .headers = {fmt::format("Content-Type: {}", media_type)},
+                                         .body = bytes}));
+  int status = stream.head().status;
+  if (status < 200 || status > 299)
+    return std::unexpected(answer_error(stream, "put manifest", shown_manifest));
+  const std::string* said = stream.head().find("docker-content-digest");
+  if (std::string digest = sha256(bytes).str(); said != nullptr && *said != digest)
+    return corrupt_error(
+        "put manifest", shown_manifest,
+        fmt::format("the registry calls it '{}' instead of {}", printable(*said, 100), digest));
+  return {};
+}
+
 Result<void> Repository::check_access() {
-  LAYERFS_ASSIGN(HttpStream stream, ask("GET", "", {}, true, nullptr));
+  LAYERFS_ASSIGN(HttpStream stream, ask({.takes_encodings = true}));
   if (stream.head().status == 200) return {};
   return std::unexpected(answer_error(stream, "registry", endpoint_.reference.host));
 }
@@ -436,7 +520,7 @@ Result<void> BlobReader::open() {
     if (!etag_.empty()) headers.push_back("If-Range: " + etag_);
   }
   std::string path = fmt::format("{}/blobs/{}", repository_.endpoint_.reference.path, digest_.str());
-  auto stream = repository_.ask("GET", path, std::move(headers), false, stop_);
+  auto stream = repository_.ask({.path = path, .headers = std::move(headers), .stop = stop_});
   if (!stream) return std::unexpected(stream.error());
   stream_ = std::move(*stream);
   const HttpHead& head = stream_->head();

@@ -3,7 +3,8 @@
 // REGISTRY.md has the invariants, cited below as [n].
 //
 //   Registries (configuration, HttpClient) ── open() ──> Repository (one repository at one endpoint)
-//                                                          └── open_blob() ──> BlobReader
+//                                                          ├── open_blob() ──> BlobReader
+//                                                          └── blob_upload.h: upload_blob()
 //
 // Any thread may use a Repository; a BlobReader is its caller's. Lock: Repository::mutex_, which is held while a token
 // is fetched, so that threads that meet the same 401 fetch one; nothing else is locked under it but HttpClient's.
@@ -55,6 +56,12 @@ struct AccessOptions {
   HttpOptions http;
 };
 
+/// What a repository is opened for: tokens are asked for that much.
+struct RepositoryUse {
+  bool pushes = false;
+  std::vector<std::string> mounts_from;  ///< other repositories of the host, whose blobs may be mounted
+};
+
 class Repository;
 
 class Registries {
@@ -65,11 +72,12 @@ class Registries {
   const RegistriesConf& conf() const { return conf_; }
   const Policy& policy() const { return policy_; }
   /// Finds credentials and certificates. Errors: those of the files and helpers.
-  Result<std::unique_ptr<Repository>> open(const Endpoint& endpoint);
+  Result<std::unique_ptr<Repository>> open(const Endpoint& endpoint, const RepositoryUse& use = {});
 
  private:
   friend class Repository;
   friend class BlobReader;
+  friend class BlobUpload;
   Registries(AccessOptions options, RegistriesConf conf, Policy policy, std::unique_ptr<HttpClient> http)
       : options_(std::move(options)),
         conf_(std::move(conf)),
@@ -114,7 +122,8 @@ class BlobReader {
 
 class Repository {
  public:
-  Repository(Registries& registries, Endpoint endpoint, std::optional<Credentials> credentials, TlsFiles tls);
+  Repository(Registries& registries, Endpoint endpoint, std::optional<Credentials> credentials, TlsFiles tls,
+             const RepositoryUse& use);
 
   const Reference& reference() const { return endpoint_.reference; }
 
@@ -132,8 +141,18 @@ class Repository {
   /// GET /v2/: whether the registry takes us. Errors: EACCES where it does not.
   Result<void> check_access();
 
+  /// Whether the repository has a blob with this digest, and this size where the registry says one.
+  Result<bool> has_blob(const Digest& digest, std::uint64_t size, const std::atomic<bool>* stop);
+  /// Whether the registry has made the blob of the repository `from` one of this repository. Errors: those of the way
+  /// alone; whatever the registry says against it means no.
+  Result<bool> mount_blob(const Digest& digest, const std::string& from, const std::atomic<bool>* stop);
+  /// Puts a manifest, or an index, by tag or digest. Requires: what it names is there. Errors: the registry's; kCorrupt
+  /// where the registry calls it by another digest.
+  Result<void> put_manifest(const std::string& version, std::string_view media_type, std::string_view bytes);
+
  private:
   friend class BlobReader;
+  friend class BlobUpload;
   struct Token {
     std::string authorization;
     std::chrono::steady_clock::time_point expires;
@@ -141,10 +160,22 @@ class Repository {
 
   std::string shown() const { return endpoint_.reference.name(); }
   std::string base_url() const;
-  /// `path` below the base, with authentication and retries. A status that is no error of the way (2xx, 4xx) comes
-  /// back as a stream.
-  Result<HttpStream> ask(std::string_view method, const std::string& path, std::vector<std::string> headers,
-                         bool takes_encodings, const std::atomic<bool>* stop);
+  struct Question {
+    std::string method = "GET";
+    std::string path = {};  ///< below the base; or a whole URL, which may be another host's
+    std::vector<std::string> headers = {};
+    std::optional<std::string_view> body = {};  ///< stays until the answer is gone
+    bool takes_encodings = false;
+    bool is_repeated = true;  ///< after answers and errors that another try may mend [6]
+    const std::atomic<bool>* stop = nullptr;
+  };
+  /// Sends it, with authentication and retries. A status that is no error of the way (2xx, 4xx; any, where it is not
+  /// repeated) comes back as a stream.
+  Result<HttpStream> ask(const Question& question);
+  /// Where the Location of an answer leads. Errors: kInvalid where there is none, or it leads from https to http.
+  Result<std::string> location_of(const HttpStream& stream) const;
+  /// "scope=A&scope=B", as tokens are asked for.
+  std::string scopes() const;
   Result<HttpStream> send_retrying(const HttpRequest& request, const std::atomic<bool>* stop);
   std::string current_authorization();
   Result<void> authenticate(const HttpHead& head, const std::string& rejected);
@@ -159,7 +190,7 @@ class Repository {
   const std::optional<Credentials> credentials_;
   const TlsFiles tls_;
   const bool verify_tls_;
-  std::string scope_;
+  std::vector<std::string> scopes_;
 
   std::mutex mutex_;
   bool plain_http_ = false;     ///< guarded by mutex_
@@ -170,6 +201,9 @@ class Repository {
 /// Certificates for HOST[:PORT]: the first of the directories of `places` that has it. Errors: kInvalid where a
 /// certificate has no key, or a key no certificate.
 Result<TlsFiles> find_certificates(const Places& places, const std::string& host);
+
+/// Statuses that another try may mend.
+bool is_retried(int status);
 
 /// What a registry's error body says: "CODE: message", cut; "" where it is none.
 std::string registry_message(std::string_view body);
