@@ -8,6 +8,7 @@
 #include "fs/store/store.h"
 #include "tools/cmd_interrupt.h"
 #include "tools/cmd_progress.h"
+#include "tools/cmd_pull.h"
 #include "tools/cmd_store_access.h"
 
 namespace layerfs::tools {
@@ -19,6 +20,7 @@ struct ExportArguments {
   std::string destination;
   std::string compression;
   int level = 0;
+  AccessArguments access;
   bool quiet = false;
 };
 
@@ -30,6 +32,7 @@ Result<void> run_export(const Tool& tool, const ExportArguments& arguments, cons
     if (interrupt == nullptr) return {};
     return interrupt->check();
   };
+  LAYERFS_ASSIGN(options.access, make_access(arguments.access, interrupt));
   options.level = arguments.level;
   if (!arguments.compression.empty()) {
     LAYERFS_ASSIGN(options.compression, image::parse_compression(arguments.compression));
@@ -44,22 +47,24 @@ Result<void> run_export(const Tool& tool, const ExportArguments& arguments, cons
 }  // namespace
 
 void add_export_commands(CLI::App& app, Tool& tool) {
-  auto* command = app.add_subcommand("export", "Write an image to a layout, an archive or a tar");
+  auto* command = app.add_subcommand("export", "Write an image to a layout, an archive, a registry or a tar");
   auto arguments = std::make_shared<ExportArguments>();
   command->add_option("image", arguments->reference, "Name or id of the image")->required();
   command
-      ->add_option(
-          "destination", arguments->destination,
-          "oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF], or tar:FILE for the merged\n"
-          "tree (tar:- for standard output)")
+      ->add_option("destination", arguments->destination,
+                   "oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF], docker://REF for a "
+                   "registry, or\n"
+                   "tar:FILE for the merged tree (tar:- for standard output)")
       ->required();
   command
       ->add_option(
           "--compression-format", arguments->compression,
-          "Of the layers, with tar: of the file; by default gzip for oci and oci-archive, none for others")
+          "Of the layers, with tar: of the file; by default gzip for oci and oci-archive, as they came for\n"
+          "docker://, none for others")
       ->check(CLI::IsMember({"gzip", "zstd", "none"}));
   command->add_option("--compression-level", arguments->level, "gzip: 1 to 9, zstd: 1 to 22; 0: the default")
       ->check(CLI::Range(0, 22));
+  add_access_options(*command, arguments->access);
   command->add_flag("-q,--quiet", arguments->quiet, "No progress line");
   command->callback([arguments, &tool] {
     // Standard output may make the command wait for ever for its reader, and has nothing to clean up.

@@ -174,12 +174,6 @@ class Puller {
   std::unique_ptr<store::Store> store_;
 };
 
-bool is_id(std::string_view name) {
-  if (name.starts_with("sha256:")) name.remove_prefix(7);
-  return name.size() == 2 * Digest::kSize &&
-         name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
 struct PullCommand {
   std::vector<std::string> names;
   PullArguments pull;
@@ -205,6 +199,12 @@ Result<void> run_pull(const Tool& tool, const PullCommand& command, const Interr
 }
 
 }  // namespace
+
+bool is_image_id(std::string_view name) {
+  if (name.starts_with("sha256:")) name.remove_prefix(7);
+  return name.size() == 2 * Digest::kSize &&
+         name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
 
 void add_access_options(CLI::App& command, AccessArguments& arguments) {
   command.add_flag(
@@ -252,7 +252,7 @@ Result<store::ImageRecord> get_image_pulling(const Tool& tool, const std::string
                                              const PullArguments& arguments,
                                              const InterruptWatch* interrupt) {
   LAYERFS_ASSIGN(bool there, has_store(tool));
-  bool is_pullable = !is_id(name);
+  bool is_pullable = !is_image_id(name);
   if (arguments.policy == PullPolicy::kNever || !is_pullable) {
     LAYERFS_TRY(check_store_of_image(tool, name));
     LAYERFS_ASSIGN(auto store, open_store(tool, store::StoreAccess::kRead));

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "fs/image/importer.h"
 #include "fs/store/store.h"
@@ -19,6 +20,9 @@ enum class PullPolicy : std::uint8_t {
   kAlways,  ///< each time
   kNever,
 };
+
+/// 64 hex digits, with or without "sha256:": an image's id, which no registry knows.
+bool is_image_id(std::string_view name);
 
 /// Options of a command that asks a registry, as they are typed.
 struct AccessArguments {

@@ -16,6 +16,7 @@
 #include "tools/cmd_import.h"
 #include "tools/cmd_mount.h"
 #include "tools/cmd_pull.h"
+#include "tools/cmd_push.h"
 #include "tools/cmd_run.h"
 #include "tools/cmd_store.h"
 #include "tools/cmd_words.h"
@@ -90,6 +91,7 @@ int run(int argc, char** argv) {
       ->check(CLI::IsMember({"error", "warning", "info", "debug"}));
   layerfs::tools::add_import_commands(app, tool);
   layerfs::tools::add_pull_commands(app, tool);
+  layerfs::tools::add_push_commands(app, tool);
   layerfs::tools::add_images_commands(app, tool);
   layerfs::tools::add_store_commands(app, tool);
   layerfs::tools::add_export_commands(app, tool);

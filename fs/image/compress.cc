@@ -261,4 +261,13 @@ Result<Compression> parse_compression(std::string_view name) {
   return invalid_error("compression format", name, "not gzip, zstd or none");
 }
 
+std::string_view compression_name(Compression compression) {
+  switch (compression) {
+    case Compression::kNone: return "none";
+    case Compression::kGzip: return "gzip";
+    case Compression::kZstd: return "zstd";
+  }
+  return "none";
+}
+
 }  // namespace layerfs::image

@@ -47,5 +47,6 @@ Result<std::unique_ptr<Encoder>> make_encoder(const EncoderOptions& options, Byt
 
 /// "gzip", "zstd" or "none". Errors: kInvalid.
 Result<Compression> parse_compression(std::string_view name);
+std::string_view compression_name(Compression compression);
 
 }  // namespace layerfs::image

@@ -19,6 +19,7 @@
 #include "fs/image/layer_stream.h"
 #include "fs/image/manifest.h"
 #include "fs/image/oci_layout_writer.h"
+#include "fs/image/registry_push.h"
 #include "fs/image/tree_export.h"
 
 namespace layerfs::image {
@@ -26,6 +27,8 @@ namespace layerfs::image {
 namespace {
 
 using OrderedJson = nlohmann::ordered_json;
+
+constexpr std::string_view kRegistryTransport = "docker://";
 
 struct Destination {
   std::string transport;
@@ -40,8 +43,9 @@ Result<Destination> parse_destination(std::string_view text) {
   bool known = result.transport == "oci" || result.transport == "oci-archive" ||
                result.transport == "docker-archive" || result.transport == "tar";
   if (colon == std::string_view::npos || !known)
-    return invalid_error("export to", text,
-                         "not oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF] or tar:FILE");
+    return invalid_error(
+        "export to", text,
+        "not docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF] or tar:FILE");
   result.path = text.substr(colon + 1);
   // The path ends at the first colon, as for Podman and Skopeo; a tar's path is all there is.
   if (result.transport != "tar") {
@@ -62,15 +66,6 @@ std::string tag_of(const std::string& reference) {
   if (colon == std::string::npos || reference.find('/', colon) != std::string::npos) return "latest";
   if (reference.find('@') != std::string::npos) return "latest";
   return reference.substr(colon + 1);
-}
-
-std::string_view layer_type(Compression compression) {
-  switch (compression) {
-    case Compression::kNone: return media::kOciLayerTar;
-    case Compression::kGzip: return media::kOciLayerGzip;
-    case Compression::kZstd: return media::kOciLayerZstd;
-  }
-  return media::kOciLayerTar;
 }
 
 /// What export_image() was asked for, and how far it is.
@@ -131,7 +126,7 @@ class ImageExport {
       return done->second;
     }
     Descriptor descriptor;
-    descriptor.media_type = layer_type(export_.compression);
+    descriptor.media_type = layer_media_type(export_.compression);
     Sha256 hash;
     LAYERFS_TRY(output_.begin_blob());
     ByteSink sink = [&](std::string_view bytes) {
@@ -159,13 +154,8 @@ class ImageExport {
     ImageManifest manifest{std::string(media::kOciManifest), config_, layers_};
     LAYERFS_ASSIGN(std::string text, store_.get_blob(image_.manifest));
     auto old = parse_manifest(text);
-    if (!old) return format_manifest(manifest);
-    if (old->media_type == media::kOciManifest && same_blobs(*old)) return text;
-    OrderedJson json = OrderedJson::parse(format_manifest(manifest));
-    OrderedJson old_json = OrderedJson::parse(text, nullptr, false);
-    if (old_json.is_object() && old_json.contains("annotations"))
-      json["annotations"] = old_json["annotations"];
-    return json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+    if (old && old->media_type == media::kOciManifest && same_blobs(*old)) return text;
+    return format_manifest_like(manifest, text);
   }
 
   bool same_blobs(const ImageManifest& old) const {
@@ -293,6 +283,12 @@ Result<void> export_tar(Export& asked, const Destination& to) {
 
 Result<void> export_image(store::Store& store, const store::ImageRecord& image, std::string_view destination,
                           const ExportOptions& options) {
+  if (destination.starts_with(kRegistryTransport)) {
+    LAYERFS_ASSIGN(auto reference, registry::parse_reference(destination.substr(kRegistryTransport.size()),
+                                                             registry::ShortNames::kDockerHub));
+    LAYERFS_TRY(push_image(store, image, reference, options));
+    return {};
+  }
   LAYERFS_ASSIGN(Destination to, parse_destination(destination));
   bool compressed = to.transport == "oci" || to.transport == "oci-archive";
   Export asked{store,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Export: an image of the store as an OCI layout, OCI archive, docker-archive or root file system tar.
+// Export: an image of the store as an OCI layout, OCI archive, docker-archive, root file system tar, or to a registry
+// (registry_push.h).
 //
 // (1) Layers keep their diffIDs: the tar is given back bit by bit (layer_store.h), and verified on the way.
 //     The config is kept; the manifest too where the compressed blobs come out the same, else it is new.
@@ -14,6 +15,7 @@
 
 #include "fs/base/result.h"
 #include "fs/image/compress.h"
+#include "fs/registry/registry_client.h"
 #include "fs/store/store.h"
 
 namespace layerfs::image {
@@ -24,16 +26,17 @@ struct ExportProgress {
 };
 
 struct ExportOptions {
-  /// Of the layers; of the whole file with `tar:`. Not given: gzip for layouts and OCI archives, none for the
-  /// others.
+  /// Of the layers; of the whole file with `tar:`. Not given: gzip for layouts and OCI archives, none for
+  /// docker-archive and `tar:`, for a registry what push_image() says.
   std::optional<Compression> compression;
   int level = 0;  ///< 0: the format's default
   /// Called again and again while bytes go out, from the calling thread; an error ends the export, which
   /// leaves nothing behind. May be empty.
   std::function<Result<void>(const ExportProgress&)> progress;
+  registry::AccessOptions access;  ///< how a registry is asked
 };
 
-/// `destination`: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:REF]` or `tar:FILE` (the
+/// `destination`: `docker://REF`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:REF]` or `tar:FILE` (the
 /// merged tree; "-" is standard output). TAG and REF are the image's own where they are not given. Errors:
 /// kInvalid for a destination of no such form; kCorrupt, ENOENT where the store is damaged; ENOSPC...
 Result<void> export_image(store::Store& store, const store::ImageRecord& image, std::string_view destination,

@@ -75,6 +75,8 @@ Result<Descriptor> descriptor_of(const Json& json, const char* what) {
     for (const auto& [key, value] : annotations->items())
       if (value.is_string()) descriptor.annotations[key] = value.get_ref<const std::string&>();
   descriptor.platform = platform_of(json);
+  const Json* urls = find_member(json, "urls");
+  descriptor.has_urls = urls != nullptr && urls->is_array() && !urls->empty();
   return descriptor;
 }
 
@@ -127,6 +129,20 @@ bool is_layer_type(std::string_view type) {
       "application/vnd.docker.image.rootfs.foreign.diff.tar.zstd",
   };
   return std::ranges::find(kTypes, type) != std::end(kTypes);
+}
+
+Compression layer_compression(std::string_view type) {
+  if (type.ends_with("gzip")) return Compression::kGzip;
+  return type.ends_with("zstd") ? Compression::kZstd : Compression::kNone;
+}
+
+std::string_view layer_media_type(Compression compression) {
+  switch (compression) {
+    case Compression::kNone: return media::kOciLayerTar;
+    case Compression::kGzip: return media::kOciLayerGzip;
+    case Compression::kZstd: return media::kOciLayerZstd;
+  }
+  return media::kOciLayerTar;
 }
 
 std::string media_type_of(std::string_view text) {
@@ -221,6 +237,43 @@ std::string format_manifest(const ImageManifest& manifest) {
                {"layers", Json::array()}};
   for (const auto& layer : manifest.layers) json["layers"].push_back(to_json(layer));
   return dump(json);
+}
+
+std::string format_manifest_like(const ImageManifest& manifest, std::string_view old) {
+  using OrderedJson = nlohmann::ordered_json;
+  auto was = parse_document(old, Json::value_t::object);
+  if (!was) return format_manifest(manifest);
+  OrderedJson json = OrderedJson::parse(format_manifest(manifest));
+  if (const Json* annotations = find_member(*was, "annotations")) json["annotations"] = *annotations;
+  const Json* layers = find_member(*was, "layers");
+  for (std::size_t i = 0; layers != nullptr && layers->is_array() && i < manifest.layers.size(); ++i) {
+    if (i >= layers->size() || !(*layers)[i].is_object()) break;
+    auto& layer = json["layers"][i];
+    if (text_or_none((*layers)[i], "digest") != manifest.layers[i].digest.str()) continue;
+    for (const auto& [key, value] : (*layers)[i].items())
+      if (!layer.contains(key)) layer[key] = value;
+  }
+  return json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+}
+
+std::string to_oci_type(std::string_view type) {
+  if (type == media::kDockerManifest) return std::string(media::kOciManifest);
+  if (type == media::kDockerList) return std::string(media::kOciIndex);
+  if (type == media::kDockerConfig) return std::string(media::kOciConfig);
+  constexpr std::string_view kForeign = "application/vnd.docker.image.rootfs.foreign.diff.tar";
+  for (std::string_view begin : {media::kDockerLayerTar, kForeign}) {
+    if (!type.starts_with(begin)) continue;
+    std::string oci(begin == kForeign ? "application/vnd.oci.image.layer.nondistributable.v1.tar"
+                                      : media::kOciLayerTar);
+    if (type.size() > begin.size()) oci += '+' + std::string(type.substr(begin.size() + 1));
+    return oci;
+  }
+  return std::string(type);
+}
+
+bool is_foreign_layer_type(std::string_view type) {
+  return type.find(".nondistributable.") != std::string_view::npos ||
+         type.find(".foreign.") != std::string_view::npos;
 }
 
 Platform host_platform() {

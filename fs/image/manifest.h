@@ -15,6 +15,7 @@
 
 #include "fs/base/digest.h"
 #include "fs/base/result.h"
+#include "fs/image/compress.h"
 
 namespace layerfs::image {
 
@@ -39,6 +40,11 @@ bool is_config_type(std::string_view media_type);
 /// Plain, gzip and zstd tars of either family, non-distributable ones too.
 bool is_layer_type(std::string_view media_type);
 
+/// What a layer's type says of it.
+Compression layer_compression(std::string_view media_type);
+/// The OCI's type of a layer.
+std::string_view layer_media_type(Compression compression);
+
 /// Annotations that name an image in an index.
 inline constexpr std::string_view kRefNameAnnotation = "org.opencontainers.image.ref.name";
 inline constexpr std::string_view kContainerdNameAnnotation = "io.containerd.image.name";
@@ -61,6 +67,7 @@ struct Descriptor {
   std::uint64_t size = 0;
   std::map<std::string, std::string> annotations;
   std::optional<Platform> platform;
+  bool has_urls = false;  ///< it names other places that have the blob
   bool operator==(const Descriptor&) const = default;
 };
 
@@ -102,6 +109,13 @@ Result<std::vector<ArchiveImage>> parse_archive_manifest(std::string_view json);
 /// Canonical JSON: keys sorted, no blanks, so that the same value has the same digest.
 std::string format_index(const ImageIndex& index);
 std::string format_manifest(const ImageManifest& manifest);
+/// The same for an image that had the manifest `old`: with its annotations, and with all that it says of layers that
+/// are the same blob still.
+std::string format_manifest_like(const ImageManifest& manifest, std::string_view old);
+/// The OCI's word for one of Docker's types; others as they are.
+std::string to_oci_type(std::string_view media_type);
+/// Layers that are not for everybody to hand on, and may be fetched from `urls` alone.
+bool is_foreign_layer_type(std::string_view media_type);
 
 /// This machine's architecture and variant in Go's names, with linux.
 Platform host_platform();

@@ -181,5 +181,37 @@ TEST(ArchiveManifest, ImagesTagsAndLayers) {
     EXPECT_FALSE(parse_archive_manifest(json)) << json;
 }
 
+TEST(Manifest, ANewOneKeepsWhatTheOldOneSaysOfTheSameBlobs) {
+  std::string old = manifest(std::string(media::kDockerConfig), std::string(media::kDockerLayerGzip),
+                             R"("annotations":{"of":"all"},)");
+  old.insert(old.rfind('}', old.rfind(']')), R"(,"urls":["u"],"annotations":{"of":"it"})");
+  auto parsed = parse_manifest(old);
+  ASSERT_TRUE(parsed) << parsed.error().message();
+  EXPECT_TRUE(parsed->layers[0].has_urls);
+  parsed->layers[0].media_type = to_oci_type(parsed->layers[0].media_type);
+  std::string text = format_manifest_like(*parsed, old);
+  for (const char* part : {R"("of":"all")", R"("of":"it")", R"("urls":["u"])", "layer.v1.tar+gzip"})
+    EXPECT_THAT(text, HasSubstr(part));
+  parsed->layers[0].digest = {};
+  parsed->layers[0].annotations.clear();
+  text = format_manifest_like(*parsed, old);
+  EXPECT_THAT(text, HasSubstr(R"("of":"all")"));
+  EXPECT_THAT(text, testing::Not(HasSubstr("urls")));
+  EXPECT_EQ(format_manifest_like(*parsed, "no JSON"), format_manifest(*parsed));
+}
+
+TEST(Manifest, DockersTypesHaveTheOcisWords) {
+  EXPECT_EQ(to_oci_type(media::kDockerLayerTar), media::kOciLayerTar);
+  EXPECT_EQ(to_oci_type(media::kDockerLayerZstd), media::kOciLayerZstd);
+  EXPECT_EQ(to_oci_type("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"),
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip");
+  EXPECT_EQ(to_oci_type(media::kOciLayerGzip), media::kOciLayerGzip);
+  EXPECT_EQ(layer_compression(media::kDockerLayerGzip), Compression::kGzip);
+  EXPECT_EQ(layer_compression(media::kOciLayerZstd), Compression::kZstd);
+  EXPECT_EQ(layer_compression(media::kDockerLayerTar), Compression::kNone);
+  EXPECT_TRUE(is_foreign_layer_type("application/vnd.oci.image.layer.nondistributable.v1.tar"));
+  EXPECT_FALSE(is_foreign_layer_type(media::kOciLayerTar));
+}
+
 }  // namespace
 }  // namespace layerfs::image

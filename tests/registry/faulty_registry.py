@@ -3,6 +3,8 @@
 
 FaultyRegistry(layout) serves the image of an OCI layout as NAME:latest, and by digest. `fault`, a function of the
 handler, is asked first: True from it means that it has answered (or cut) by itself. Every request is in `seen`.
+What is uploaded is kept in `blobs` and `tags`; `cut_upload`, a function of the handler and the length of a body, says
+after how many bytes of it the connection ends (None: not at all).
 """
 import base64
 import hashlib
@@ -31,17 +33,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.answer()
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = do_GET
 
     def answer(self):
         registry = self.server.registry
         length = int(self.headers.get("Content-Length") or 0)
-        self.body = self.rfile.read(length)
+        cut_at = registry.cut_upload(self, length) if registry.cut_upload and length else None
+        self.body = self.rfile.read(length if cut_at is None else min(cut_at, length))
         with registry.lock:
             registry.seen.append((self.command, self.path, dict(self.headers)))
             number = len(registry.seen)
         self.number = number
         try:
+            if cut_at is not None:
+                registry.keep(self)
+                self.cut()
+                return
             if registry.fault is None or not registry.fault(self):
                 registry.serve(self)
         except (BrokenPipeError, ConnectionResetError):
@@ -100,6 +107,15 @@ class FaultyRegistry:
         self.tags = {"latest": self.descriptor["digest"]}
         self.fault = None
         self.ranges = True
+        self.uploads = {}  # number -> the bytes so far
+        self.begun = 0
+        self.ended = set()  # uploads that have had a chunk of less than `least`
+        self.least = None  # OCI-Chunk-Min-Length
+        self.absolute = False  # how Location is written
+        self.mounts = {}  # digest -> repositories that have it
+        self.cut_upload = None
+        self.keeps_parts = True  # of a body that was cut
+        self.knows_status = True  # answers GET of an upload
         self.lock = threading.Lock()
         self.seen = []
         self.server = Server(("127.0.0.1", 0), Handler)
@@ -126,6 +142,11 @@ class FaultyRegistry:
         path = urllib.parse.urlsplit(handler.path).path
         if path == "/v2/":
             return handler.say(200, b"{}")
+        upload = re.fullmatch(r"/v2/(.+)/blobs/uploads/(\d*)", path)
+        if upload:
+            return self.serve_upload(handler, upload[1], upload[2])
+        if handler.command == "PUT":
+            return self.put_manifest(handler, path)
         match = re.fullmatch(r"/v2/(.+)/(manifests|blobs|tags)/(.+)", path)
         if not match:
             return handler.say(404)
@@ -140,6 +161,72 @@ class FaultyRegistry:
             return handler.say(200, data, Content_Type=kind, Docker_Content_Digest=digest)
         return self.send_blob(handler, data)
 
+    # ---- uploads
+    def number_of(self, handler):
+        return urllib.parse.urlsplit(handler.path).path.rsplit("/", 1)[1]
+
+    def keep(self, handler):
+        """What came of a body that was cut."""
+        with self.lock:
+            data = self.uploads.get(self.number_of(handler))
+            if data is not None and handler.command == "PATCH" and self.keeps_parts:
+                data += handler.body
+
+    def location(self, name, number):
+        """With a state that changes: an old Location is refused."""
+        path = "/v2/%s/blobs/uploads/%s?state=%d" % (name, number, len(self.uploads[number]))
+        return "http://%s%s" % (self.host, path) if self.absolute else path
+
+    def say_upload(self, handler, status, name, number):
+        size = len(self.uploads[number])
+        headers = {"OCI_Chunk_Min_Length": str(self.least)} if self.least else {}
+        return handler.say(status, Location=self.location(name, number), Range="0-%d" % max(0, size - 1), **headers)
+
+    def serve_upload(self, handler, name, number):
+        asked = urllib.parse.parse_qs(urllib.parse.urlsplit(handler.path).query)
+        with self.lock:
+            if handler.command == "POST":
+                if asked.get("from", [None])[0] in self.mounts.get(asked.get("mount", [None])[0], []):
+                    return handler.say(201, Location="/v2/%s/blobs/%s" % (name, asked["mount"][0]))
+                self.begun += 1
+                self.uploads[str(self.begun)] = bytearray()
+                return self.say_upload(handler, 202, name, str(self.begun))
+            data = self.uploads.get(number)
+            if data is None:
+                return handler.say(404, b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"unknown"}]}')
+            if handler.command == "DELETE":
+                del self.uploads[number]
+                return handler.say(204)
+            if handler.command == "GET":
+                return self.say_upload(handler, 204, name, number) if self.knows_status else handler.say(404)
+            if asked.get("state") != [str(len(data))]:
+                return handler.say(404, b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"an old Location"}]}')
+            if handler.command == "PATCH":
+                if self.least and number in self.ended:
+                    return handler.say(400, b'{"errors":[{"code":"SIZE_INVALID","message":"the last chunk was too short"}]}')
+                if self.least and len(handler.body) < self.least:
+                    self.ended.add(number)
+                begin, end = map(int, handler.headers["Content-Range"].split("-"))
+                if begin != len(data) or end - begin + 1 != len(handler.body):
+                    return self.say_upload(handler, 416, name, number)
+                data += handler.body
+                return self.say_upload(handler, 202, name, number)
+            data += handler.body
+            if sha256(data) != asked["digest"][0]:
+                return handler.say(400, b'{"errors":[{"code":"DIGEST_INVALID","message":"other bytes"}]}')
+            self.blobs[sha256(data)] = bytes(data)
+            del self.uploads[number]
+            return handler.say(201, Location="/v2/%s/blobs/%s" % (name, sha256(data)),
+                               Docker_Content_Digest=sha256(data))
+
+    def put_manifest(self, handler, path):
+        match = re.fullmatch(r"/v2/(.+)/manifests/(.+)", path)
+        manifest = json.loads(handler.body)
+        if any(part["digest"] not in self.blobs for part in [manifest["config"], *manifest["layers"]]):
+            return handler.say(400, b'{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"a blob is missing"}]}')
+        digest = self.put(handler.body, None if match[2].startswith("sha256:") else match[2])
+        return handler.say(201, Docker_Content_Digest=digest)
+
     def send_blob(self, handler, data, cut_after=None):
         """Whole or by range; only `cut_after` bytes of it where that is given."""
         asked = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
@@ -152,6 +239,8 @@ class FaultyRegistry:
         if asked and self.ranges:
             handler.send_header("Content-Range", "bytes %d-%d/%d" % (begin, len(data) - 1, len(data)))
         handler.end_headers()
+        if handler.command == "HEAD":
+            return True
         if cut_after is None:
             handler.wfile.write(data[begin:])
             return True
