@@ -23,8 +23,6 @@ namespace layerfs::tools {
 
 namespace {
 
-constexpr std::string_view kTransport = "docker://";
-
 /// What happens, as JSON objects, one a line, on standard output; nothing where they were not asked for.
 class Events {
  public:
@@ -88,8 +86,9 @@ class Puller {
   }
 
   Result<std::vector<std::string>> list_tags(std::string_view name) {
-    LAYERFS_ASSIGN(auto parts, parse_image_reference(
-                                   name.starts_with(kTransport) ? name.substr(kTransport.size()) : name));
+    LAYERFS_ASSIGN(auto parts, parse_image_reference(name.starts_with(kRegistryTransport)
+                                                         ? name.substr(kRegistryTransport.size())
+                                                         : name));
     if (!parts.tag.empty() || !parts.digest.empty())
       return invalid_error("--all-tags", name, "it has a tag or a digest already");
     LAYERFS_ASSIGN(auto resolved, resolve(name));
@@ -106,8 +105,8 @@ class Puller {
       : tool_(tool), arguments_(arguments), interrupt_(interrupt), events_(arguments.json) {}
 
   Result<registry::ResolvedName> resolve(std::string_view name) const {
-    if (!name.starts_with(kTransport)) return registries_->resolve(name);
-    LAYERFS_ASSIGN(auto reference, registry::parse_reference(name.substr(kTransport.size()),
+    if (!name.starts_with(kRegistryTransport)) return registries_->resolve(name);
+    LAYERFS_ASSIGN(auto reference, registry::parse_reference(name.substr(kRegistryTransport.size()),
                                                              registry::ShortNames::kDockerHub));
     return registry::ResolvedName{{std::move(reference)}, {}};
   }

@@ -21,6 +21,9 @@ enum class PullPolicy : std::uint8_t {
   kNever,
 };
 
+/// What may stand before a name that is a registry's.
+inline constexpr std::string_view kRegistryTransport = "docker://";
+
 /// 64 hex digits, with or without "sha256:": an image's id, which no registry knows.
 bool is_image_id(std::string_view name);
 

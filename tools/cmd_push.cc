@@ -19,8 +19,6 @@ namespace layerfs::tools {
 
 namespace {
 
-constexpr std::string_view kTransport = "docker://";
-
 struct PushArguments {
   std::string image;
   std::string destination;
@@ -46,7 +44,7 @@ Result<registry::Reference> find_destination(const PushArguments& arguments,
   std::string_view text = arguments.destination;
   if (!text.empty()) {
     LAYERFS_TRY(refuse_other_transports(text));
-    if (text.starts_with(kTransport)) text.remove_prefix(kTransport.size());
+    if (text.starts_with(kRegistryTransport)) text.remove_prefix(kRegistryTransport.size());
     return registry::parse_reference(text, registry::ShortNames::kDockerHub);
   }
   // A name that was typed whole is meant as it is; a short one is the image's own whole name.

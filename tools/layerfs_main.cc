@@ -14,6 +14,7 @@
 #include "tools/cmd_export.h"
 #include "tools/cmd_images.h"
 #include "tools/cmd_import.h"
+#include "tools/cmd_login.h"
 #include "tools/cmd_mount.h"
 #include "tools/cmd_pull.h"
 #include "tools/cmd_push.h"
@@ -92,6 +93,7 @@ int run(int argc, char** argv) {
   layerfs::tools::add_import_commands(app, tool);
   layerfs::tools::add_pull_commands(app, tool);
   layerfs::tools::add_push_commands(app, tool);
+  layerfs::tools::add_login_commands(app, tool);
   layerfs::tools::add_images_commands(app, tool);
   layerfs::tools::add_store_commands(app, tool);
   layerfs::tools::add_export_commands(app, tool);

@@ -53,7 +53,8 @@ Result<std::string> read_answer(int fd, std::chrono::steady_clock::time_point de
   }
 }
 
-Result<HelperAnswer> run_helper(const std::string& program, const std::string& input) {
+/// `verb`: get, store or erase (docker-credential-helpers' protocol).
+Result<HelperAnswer> run_helper(const std::string& program, std::string verb, const std::string& input) {
   // A socket, so that a helper that reads nothing is an error here and no signal.
   std::array<int, 2> pair{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0)
@@ -73,7 +74,6 @@ Result<HelperAnswer> run_helper(const std::string& program, const std::string& i
   posix_spawnattr_setsigmask(&attributes, &none);  // a command that watches signals has them blocked
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
   std::string name = program;
-  std::string verb = "get";
   std::array<char*, 3> argv{name.data(), verb.data(), nullptr};
   pid_t pid = -1;
   if (int code = ::posix_spawnp(&pid, program.c_str(), &actions, &attributes, argv.data(), environ);
@@ -96,6 +96,21 @@ Result<HelperAnswer> run_helper(const std::string& program, const std::string& i
 std::string trimmed(std::string text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) text.pop_back();
   return text;
+}
+
+/// The answer of a helper that says yes; nullopt: that it knows nothing of the server.
+Result<std::optional<std::string>> call_helper(const std::string& name, const std::string& verb,
+                                               const std::string& server, const std::string& input) {
+  if (!is_helper_name(name)) return invalid_error("credential helper", name, "no name of a program");
+  std::string program = "docker-credential-" + name;
+  auto answer = run_helper(program, verb, input);
+  if (!answer) return with_context(answer.error(), "credential helper", program);
+  if (answer->status == 0) return std::move(answer->text);
+  if (trimmed(answer->text) == kNotFound) return std::nullopt;
+  // What it printed may be anything, also a secret.
+  std::string how = WIFEXITED(answer->status) ? fmt::format("exit status {}", WEXITSTATUS(answer->status))
+                                              : fmt::format("signal {}", WTERMSIG(answer->status));
+  return invalid_error("credential helper", program, fmt::format("it failed for '{}': {}", server, how));
 }
 
 Result<std::optional<Credentials>> credentials_in(const AuthFile& file, const std::string& host,
@@ -132,19 +147,10 @@ Result<Credentials> parse_credentials(std::string_view text) {
 }
 
 Result<std::optional<Credentials>> ask_helper(const std::string& name, const std::string& server) {
-  if (!is_helper_name(name)) return invalid_error("credential helper", name, "no name of a program");
-  std::string program = "docker-credential-" + name;
-  auto answer = run_helper(program, server);
-  if (!answer) return with_context(answer.error(), "credential helper", program);
-  if (answer->status != 0) {
-    if (trimmed(answer->text) == kNotFound) return std::nullopt;
-    // What it printed may be anything, also a secret.
-    std::string how = WIFEXITED(answer->status) ? fmt::format("exit status {}", WEXITSTATUS(answer->status))
-                                                : fmt::format("signal {}", WTERMSIG(answer->status));
-    return invalid_error("credential helper", program, fmt::format("it failed for '{}': {}", server, how));
-  }
-  auto json = parse_json(answer->text);
-  if (!json) return with_context(json.error(), "credential helper", program);
+  LAYERFS_ASSIGN(auto answer, call_helper(name, "get", server, server));
+  if (!answer) return std::nullopt;
+  auto json = parse_json(*answer);
+  if (!json) return with_context(json.error(), "credential helper", "docker-credential-" + name);
   Credentials found;
   found.user = text_or_none(*json, "Username");
   std::string secret = text_or_none(*json, "Secret");
@@ -153,6 +159,18 @@ Result<std::optional<Credentials>> ask_helper(const std::string& name, const std
   else
     found.password = std::move(secret);
   return found;
+}
+
+Result<void> store_in_helper(const std::string& name, const std::string& server,
+                             const Credentials& credentials) {
+  Json json = {{"ServerURL", server}, {"Username", credentials.user}, {"Secret", credentials.password}};
+  LAYERFS_TRY(call_helper(name, "store", server, json.dump(-1, ' ', false, Json::error_handler_t::replace)));
+  return {};
+}
+
+Result<void> erase_in_helper(const std::string& name, const std::string& server) {
+  LAYERFS_TRY(call_helper(name, "erase", server, server));
+  return {};
 }
 
 Result<std::optional<Credentials>> find_user_credentials(const Places& places, const RegistriesConf& conf,

@@ -32,5 +32,9 @@ Result<std::optional<Credentials>> find_user_credentials(const Places& places, c
 
 /// What docker-credential-`name` knows of `server`. Errors: kSystem, kInvalid naming the helper.
 Result<std::optional<Credentials>> ask_helper(const std::string& name, const std::string& server);
+/// Has docker-credential-`name` keep them, or forget them. Errors: as ask_helper().
+Result<void> store_in_helper(const std::string& name, const std::string& server,
+                             const Credentials& credentials);
+Result<void> erase_in_helper(const std::string& name, const std::string& server);
 
 }  // namespace layerfs::registry

@@ -6,6 +6,7 @@
 #include "fs/base/sys_file.h"
 #include "fs/registry/challenge.h"
 #include "fs/registry/credentials.h"
+#include "fs/registry/login.h"
 #include "tests/base/scratch_dir.h"
 
 namespace layerfs::registry {
@@ -190,6 +191,57 @@ TEST_F(Helpers, ANamedFileIsTheOnlyOneAndTheOthersHaveAnOrder) {
   EXPECT_EQ(user(dir_ / "missing.json"), "error");
   put("given.json", "given");
   EXPECT_EQ(user(dir_ / "given.json"), "given");
+}
+
+TEST(Login, NamesOfRegistries) {
+  for (const auto& [text, key] :
+       std::vector<std::pair<std::string, std::string>>{{"one.test", "one.test"},
+                                                        {"https://one.test:5000/", "one.test:5000"},
+                                                        {"one.test/ns/repo", "one.test/ns/repo"},
+                                                        {"index.docker.io", "docker.io"},
+                                                        {"registry", "registry"},
+                                                        {"localhost", "localhost"}}) {
+    auto parsed = parse_login_name(text);
+    ASSERT_TRUE(parsed) << text << ": " << parsed.error().message();
+    EXPECT_EQ(*parsed, key);
+  }
+  for (const char* text : {"", "/", "https://", "one.test/Ns", "one.test/a:tag", "one test", "one.test/a@b"})
+    EXPECT_FALSE(parse_login_name(text)) << text;
+}
+
+TEST(Login, AnEntryIsPutAndTakenAndTheRestStays) {
+  std::string text =
+      R"({"auths":{"b.test":{"auth":"YTpi"},"a.test":{"identitytoken":"t"}},"more":{"z":1,"a":[2]}})";
+  auto put = put_auth_entry(text, "c.test/ns", {"user", "pass:word", {}});
+  ASSERT_TRUE(put) << put.error().message();
+  auto file = auth_of(*put);
+  EXPECT_EQ(user_for(file, "c.test", "ns/x"), "user/pass:word");
+  EXPECT_EQ(user_for(file, "b.test", "x"), "a/b");
+  EXPECT_NE(put->find("\"identitytoken\": \"t\""), std::string::npos);
+  EXPECT_LT(put->find("\"z\""), put->find("\"a\": ["));  // in the order in which it was
+  auto again = put_auth_entry(*put, "c.test/ns", {"other", "p", {}});
+  ASSERT_TRUE(again);
+  EXPECT_EQ(auth_of(*again).auths.size(), 3U);
+  auto taken = take_auth_entry(*again, "c.test/ns");
+  ASSERT_TRUE(taken && *taken);
+  EXPECT_EQ(user_for(auth_of(**taken), "c.test", "ns/x"), "none");
+  EXPECT_EQ(auth_of(**taken).auths.size(), 2U);
+  EXPECT_EQ(*take_auth_entry(**taken, "c.test/ns"), std::nullopt);
+  EXPECT_TRUE(auth_of(**take_auth_entry(**taken, "")).auths.empty());
+  EXPECT_NE((**take_auth_entry(**taken, "")).find("\"more\""), std::string::npos);
+  auto fresh = put_auth_entry("", "a.test", {"u", "p", {}});
+  ASSERT_TRUE(fresh);
+  EXPECT_EQ(user_for(auth_of(*fresh), "a.test", "x"), "u/p");
+  EXPECT_FALSE(put_auth_entry("[]", "a.test", {"u", "p", {}}));
+  EXPECT_FALSE(take_auth_entry("{", "a.test"));
+}
+
+TEST(Login, DockersUrlGoesWithItsHost) {
+  std::string text =
+      R"({"auths":{"https://index.docker.io/v1/":{"auth":"YTpi"},"docker.io":{"auth":"YTpi"}}})";
+  auto taken = take_auth_entry(text, "docker.io");
+  ASSERT_TRUE(taken && *taken);
+  EXPECT_TRUE(auth_of(**taken).auths.empty());
 }
 
 }  // namespace

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fs/registry/login.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "fs/base/sys_file.h"
+#include "fs/registry/credentials.h"
+#include "fs/registry/json.h"
+#include "fs/registry/reference.h"
+
+namespace layerfs::registry {
+
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+constexpr std::string_view kFileHelper = "containers-auth.json";
+
+Result<OrderedJson> parse_whole(std::string_view text) {
+  LAYERFS_TRY(parse_auth_file(text, AuthFileKind::kCurrent));
+  OrderedJson json = OrderedJson::parse(text, nullptr, false);  // an empty file is one without entries
+  return json.is_object() ? json : OrderedJson::object();
+}
+
+/// As Go's programs write it.
+std::string text_of(const OrderedJson& json) {
+  return json.dump(1, '\t', false, OrderedJson::error_handler_t::replace);
+}
+
+bool is_same_entry(const std::string& key, const std::string& wanted) {
+  if (key == wanted) return true;
+  // Docker's URLs stand for their host.
+  return wanted.find('/') == std::string::npos && key.find("://") != std::string::npos &&
+         normalised_auth_key(key) == normalised_auth_key(wanted);
+}
+
+struct LoginFile {
+  std::string name;
+  std::string text;
+  AuthFile parsed;
+};
+
+Result<LoginFile> read_login_file(const Places& places, const std::string& auth_file) {
+  LoginFile file{login_file(places, auth_file), {}, {}};
+  // What a link leads to is written, not the link's place.
+  if (std::unique_ptr<char, decltype(&std::free)> real(::realpath(file.name.c_str(), nullptr), &std::free);
+      real)
+    file.name = real.get();
+  LAYERFS_ASSIGN(auto there, find_stat_at(AT_FDCWD, file.name, 0));
+  if (there) {
+    LAYERFS_ASSIGN(file.text, read_file(file.name, kMaxAuthFile));
+  }
+  auto parsed = parse_auth_file(file.text, AuthFileKind::kCurrent);
+  if (!parsed) return with_context(parsed.error(), "read", file.name);
+  file.parsed = std::move(*parsed);
+  return file;
+}
+
+Result<void> write_login_file(const LoginFile& file, const std::string& text) {
+  std::size_t slash = file.name.rfind('/');
+  if (slash != std::string::npos && slash > 0) LAYERFS_TRY(make_dirs(file.name.substr(0, slash), 0700));
+  return write_file_atomic(file.name, text, 0600);
+}
+
+/// The helper that keeps what belongs to `key`; "": the file does.
+std::string helper_of(const LoginFile& file, const RegistriesConf& conf, const std::string& auth_file,
+                      const std::string& key) {
+  std::string host = key.substr(0, key.find('/'));
+  if (auto found = file.parsed.helpers.find(host); found != file.parsed.helpers.end()) return found->second;
+  if (auth_file.empty() && conf.credential_helpers)
+    for (const auto& helper : *conf.credential_helpers) return helper == kFileHelper ? "" : helper;
+  return {};
+}
+
+}  // namespace
+
+Result<std::string> parse_login_name(std::string_view text) {
+  std::string_view name = text;
+  for (std::string_view scheme : {"https://", "http://"})
+    if (name.starts_with(scheme)) name.remove_prefix(scheme.size());
+  while (name.ends_with('/')) name.remove_suffix(1);
+  // With a repository behind it the host is as in any name of an image.
+  std::string key(name);
+  std::size_t slash = key.find('/');
+  std::string host = key.substr(0, slash);
+  std::string path = slash == std::string::npos ? "x" : key.substr(slash + 1);
+  bool looks_like_host = host.find_first_of(".:") != std::string::npos || host == "localhost";
+  auto parsed = parse_image_reference((looks_like_host ? host : host + ".test") + '/' + path);
+  if (host.empty() || !parsed || !parsed->tag.empty() || !parsed->digest.empty())
+    return invalid_error("registry", text, "not HOST[:PORT][/NAME]");
+  if (host == "index.docker.io" || host == "registry-1.docker.io") key.replace(0, host.size(), "docker.io");
+  return key;
+}
+
+std::string login_file(const Places& places, const std::string& auth_file) {
+  if (!auth_file.empty()) return auth_file;
+  return places.auth_file.empty() ? places.runtime_auth_file() : places.auth_file;
+}
+
+Result<std::string> put_auth_entry(std::string_view text, const std::string& key,
+                                   const Credentials& credentials) {
+  LAYERFS_ASSIGN(OrderedJson json, parse_whole(text));
+  if (!json.contains("auths") || !json["auths"].is_object()) json["auths"] = OrderedJson::object();
+  json["auths"][key] = {{"auth", encode_base64(credentials.user + ':' + credentials.password)}};
+  return text_of(json);
+}
+
+Result<std::optional<std::string>> take_auth_entry(std::string_view text, const std::string& key) {
+  LAYERFS_ASSIGN(OrderedJson json, parse_whole(text));
+  if (!json.contains("auths") || !json["auths"].is_object()) return std::nullopt;
+  OrderedJson kept = OrderedJson::object();
+  for (const auto& [name, entry] : json["auths"].items())
+    if (!key.empty() && !is_same_entry(name, key)) kept[name] = entry;
+  if (kept.size() == json["auths"].size()) return std::nullopt;
+  json["auths"] = std::move(kept);
+  return text_of(json);
+}
+
+Result<void> store_login(const Places& places, const RegistriesConf& conf, const std::string& auth_file,
+                         const std::string& key, const Credentials& credentials) {
+  LAYERFS_ASSIGN(LoginFile file, read_login_file(places, auth_file));
+  if (std::string helper = helper_of(file, conf, auth_file, key); !helper.empty())
+    return store_in_helper(helper, key, credentials);
+  LAYERFS_ASSIGN(std::string text, put_auth_entry(file.text, key, credentials));
+  return write_login_file(file, text);
+}
+
+Result<bool> remove_login(const Places& places, const RegistriesConf& conf, const std::string& auth_file,
+                          const std::string& key) {
+  LAYERFS_ASSIGN(LoginFile file, read_login_file(places, auth_file));
+  bool was_there = false;
+  if (std::string helper = helper_of(file, conf, auth_file, key); !helper.empty()) {
+    LAYERFS_ASSIGN(auto found, ask_helper(helper, key));
+    was_there = found.has_value();
+    if (found) LAYERFS_TRY(erase_in_helper(helper, key));
+  }
+  LAYERFS_ASSIGN(auto text, take_auth_entry(file.text, key));
+  if (text) LAYERFS_TRY(write_login_file(file, *text));
+  return was_there || text.has_value();
+}
+
+Result<void> remove_all_logins(const Places& places, const std::string& auth_file) {
+  LAYERFS_ASSIGN(LoginFile file, read_login_file(places, auth_file));
+  for (const auto& [host, helper] : file.parsed.helpers) {
+    LAYERFS_ASSIGN(auto found, ask_helper(helper, host));
+    if (found) LAYERFS_TRY(erase_in_helper(helper, host));
+  }
+  LAYERFS_ASSIGN(auto text, take_auth_entry(file.text, {}));
+  return text ? write_login_file(file, *text) : Result<void>{};
+}
+
+}  // namespace layerfs::registry
