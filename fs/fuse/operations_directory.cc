@@ -7,8 +7,8 @@
 namespace layerfs::fuse {
 namespace {
 
+using tree::EntryView;
 using unionfs::DirCookie;
-using unionfs::DirEntryView;
 using unionfs::Ino;
 
 bool is_dot_or_dotdot(std::string_view name) { return name == "." || name == ".."; }
@@ -21,7 +21,7 @@ class Listing {
  public:
   Listing(fuse_req_t req, std::span<std::byte> buffer) : req_(req), buffer_(buffer) {}
 
-  bool add(const DirEntryView& entry) {
+  bool add(const EntryView& entry) {
     struct stat attributes{};
     attributes.st_ino = to_number(entry.ino);
     attributes.st_mode = to_file_type(entry.node.kind);
@@ -30,7 +30,7 @@ class Listing {
   }
 
   /// With all attributes: the kernel then needs no LOOKUP. It takes no node for "." and "..", which it has.
-  bool add_plus(const DirEntryView& entry, Adapter& adapter) {
+  bool add_plus(const EntryView& entry, Adapter& adapter) {
     const bool is_dot = is_dot_or_dotdot(entry.name);
     const auto node = is_dot ? entry.node : *to_be_told(adapter, entry.ino, entry.node);
     fuse_entry_param param = to_entry_param(adapter, {.ino = entry.ino, .node = node});
@@ -61,7 +61,7 @@ void readdir(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fus
     auto buffer = current_worker().reply_buffer(size);
     Listing listing(req, buffer);
     auto done = adapter.fs.readdir(Ino{ino}, DirCookie{static_cast<std::uint64_t>(offset)},
-                                   [&](const DirEntryView& entry) { return listing.add(entry); });
+                                   [&](const EntryView& entry) { return listing.add(entry); });
     if (!done) return reply_failure(req, "readdir", done.error());
     fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), listing.size());
   });
@@ -73,7 +73,7 @@ void readdirplus(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset,
     Listing listing(req, buffer);
     std::vector<Ino> named;
     auto done = adapter.fs.readdir(Ino{ino}, DirCookie{static_cast<std::uint64_t>(offset)},
-                                   [&](const DirEntryView& entry) {
+                                   [&](const EntryView& entry) {
                                      if (!listing.add_plus(entry, adapter)) return false;
                                      if (!is_dot_or_dotdot(entry.name)) named.push_back(entry.ino);
                                      return true;

@@ -2,7 +2,7 @@
 // ChangedPaths: from the inodes that an upper changed to the directories that must be looked into, so that a
 // walk from the root reaches every change and nothing else. One thread.
 //
-// (1) An inode is `changed` where an archive would show it (MergedView::differs_from_lower) or where it is
+// (1) An inode is `changed` where an archive would show it (differs_from_below() in changed_paths.cc) or where it is
 //     not in the tree at all; a directory is `on_way` where it, or one below it in the merged view, has a
 //     change.
 // (2) A tree knows one directory of each of its files (Node::parent); where that does not do (several names,
@@ -14,14 +14,14 @@
 #include <vector>
 
 #include "fs/base/result.h"
-#include "fs/image/merged_view.h"
+#include "fs/tree/over_tree.h"
 
 namespace layerfs::image {
 
 class ChangedPaths {
  public:
-  /// Reads the whole of the upper's list of changes.
-  static Result<ChangedPaths> find(const MergedView& view);
+  /// Reads the whole of the upper's list of changes. Requires: there is an upper, and it does not change.
+  static Result<ChangedPaths> find(const tree::OverTree& view);
 
   bool changed(tree::Ino ino) const { return changed_.contains(ino); }
   bool on_way(tree::Ino dir) const { return on_way_.contains(dir); }
@@ -30,12 +30,12 @@ class ChangedPaths {
   Result<void> add_all_names(const std::vector<tree::Ino>& inos);
 
  private:
-  explicit ChangedPaths(const MergedView& view) : view_(&view) {}
+  explicit ChangedPaths(const tree::OverTree& view) : view_(&view) {}
   Result<void> mark_way(tree::Ino dir);
   Result<void> mark_names(const std::vector<tree::Ino>& files);
-  Result<void> walk_lower(const std::unordered_set<tree::Ino>& wanted);
+  Result<void> walk_below(const std::unordered_set<tree::Ino>& wanted);
 
-  const MergedView* view_;
+  const tree::OverTree* view_;
   std::unordered_set<tree::Ino> changed_;
   std::unordered_set<tree::Ino> on_way_;
 };

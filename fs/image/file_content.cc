@@ -9,6 +9,7 @@
 
 #include "fs/base/bytes.h"
 #include "fs/base/sys_file.h"
+#include "fs/tree/content_parts.h"
 
 namespace layerfs::image {
 
@@ -89,69 +90,32 @@ FileContent FileContent::of_file(std::shared_ptr<const Fd> file, std::uint64_t s
   return content;
 }
 
-Result<FileContent> FileContent::of_tree(tree::Ino ino, const tree::Node& node, const tree::TreeSource& tree,
+Result<FileContent> FileContent::of_node(tree::Ino ino, const tree::Node& node, const tree::OverTree& tree,
                                          const tree::BlobSource& blobs) {
   FileContent content;
-  switch (node.content) {
-    case tree::ContentKind::kNone: content.append({.size = node.size}); break;
-    case tree::ContentKind::kInline: {
-      LAYERFS_ASSIGN(std::string text, tree.get_inline(ino));
-      if (text.size() != node.size)
-        return corrupt_error("read", "inline content", "its size is not the node's");
-      std::uint64_t size = text.size();
-      content.append({.size = size, .text = std::move(text)});
-      break;
+  tree::DataPlace data;
+  const auto add = [&](const tree::ContentPart& part) -> Result<void> {
+    switch (part.source) {
+      case tree::ContentSource::kHole: content.append({.size = part.size}); break;
+      case tree::ContentSource::kInline: {
+        LAYERFS_ASSIGN(std::string text, tree.get_inline(ino));
+        if (text.size() != part.size)
+          return corrupt_error("read", "inline content", "its size is not the node's");
+        content.append({.size = part.size, .text = std::move(text)});
+        break;
+      }
+      case tree::ContentSource::kObject: return content.add_blob(node.object, part.offset, part.size, blobs);
+      case tree::ContentSource::kData:
+        if (!data.file) {
+          LAYERFS_ASSIGN(data, tree::open_content(*tree.above(), ino, node));
+        }
+        content.append(
+            {.file = data.file, .offset = data.offset + part.offset, .size = part.size, .may_end = true});
+        break;
     }
-    case tree::ContentKind::kObject: LAYERFS_TRY(content.add_blob(node.object, 0, node.size, blobs)); break;
-    case tree::ContentKind::kData:
-    case tree::ContentKind::kShared: return corrupt_error("read", "tree", "a node with a data file");
-  }
-  return content;
-}
-
-Result<FileContent> FileContent::of_upper(tree::Ino ino, const tree::Node& node,
-                                          const tree::UpperLayer& upper, const tree::TreeSource& lower,
-                                          const tree::BlobSource& blobs) {
-  if (node.content == tree::ContentKind::kInline) {
-    auto text = upper.get_inline(ino);
-    if (!text && text.error().code != ENOENT) return std::unexpected(std::move(text).error());
-    if (!text) return of_tree(ino, node, lower, blobs);
-    FileContent content;
-    std::uint64_t size = text->size();
-    content.append({.size = size, .text = std::move(*text)});
-    return content;
-  }
-  if (!has_data_file(node.content)) return of_tree(ino, node, lower, blobs);
-
-  FileContent content;
-  if (node.size == 0) return content;
-  if (node.content == tree::ContentKind::kShared) {
-    LAYERFS_ASSIGN(tree::DataPlace place, upper.open_shared(ino));
-    content.append({.file = place.file, .offset = place.offset, .size = node.size, .may_end = true});
-    return content;
-  }
-  LAYERFS_ASSIGN(std::shared_ptr<const Fd> data, upper.open_data(ino));
-  auto add_data = [&](std::uint64_t offset, std::uint64_t length) {
-    content.append({.file = data, .offset = offset, .size = length, .may_end = true});
-  };
-  if (node.object.is_zero()) {
-    add_data(0, node.size);
-    return content;
-  }
-  // Between the extents the object shows through up to base_size.
-  std::uint64_t base = std::min(node.base_size, node.size);
-  auto add_below = [&](std::uint64_t end) -> Result<void> {
-    if (content.size_ < std::min(end, base))
-      LAYERFS_TRY(content.add_blob(node.object, content.size_, std::min(end, base) - content.size_, blobs));
-    if (content.size_ < end) content.append({.size = end - content.size_});
     return {};
   };
-  for (const auto& extent : upper.extents(ino)) {
-    if (extent.offset >= node.size) break;
-    LAYERFS_TRY(add_below(extent.offset));
-    add_data(extent.offset, std::min(extent.length, node.size - extent.offset));
-  }
-  LAYERFS_TRY(add_below(node.size));
+  LAYERFS_TRY(tree::visit_content(tree.above(), ino, node, 0, node.size, add));
   return content;
 }
 

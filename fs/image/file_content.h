@@ -18,8 +18,7 @@
 #include "fs/base/result.h"
 #include "fs/image/tar_writer.h"
 #include "fs/tree/blob_source.h"
-#include "fs/tree/tree_source.h"
-#include "fs/tree/upper_layer.h"
+#include "fs/tree/over_tree.h"
 
 namespace layerfs::image {
 
@@ -38,13 +37,10 @@ struct ContentPiece {
 
 class FileContent {
  public:
-  /// A file of a tree. Errors: ENOENT where the store lacks the object, EIO...
-  static Result<FileContent> of_tree(tree::Ino ino, const tree::Node& node, const tree::TreeSource& tree,
+  /// A regular file of a tree, or of an upper over it. Errors: kCorrupt, also where an object is not what its
+  /// digest says; ENOENT where the store lacks one; EIO...
+  static Result<FileContent> of_node(tree::Ino ino, const tree::Node& node, const tree::OverTree& tree,
                                      const tree::BlobSource& blobs);
-  /// A file of which the upper has the node.
-  static Result<FileContent> of_upper(tree::Ino ino, const tree::Node& node, const tree::UpperLayer& upper,
-                                      const tree::TreeSource& lower, const tree::BlobSource& blobs);
-
   /// A file of the host. Requires: `size` is what it has now; should it shrink, write() says so.
   static FileContent of_file(std::shared_ptr<const Fd> file, std::uint64_t size);
 

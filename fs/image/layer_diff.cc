@@ -10,9 +10,11 @@
 #include "fs/base/log.h"
 #include "fs/base/sys_file.h"
 #include "fs/image/changed_paths.h"
-#include "fs/image/merged_view.h"
+#include "fs/image/file_content.h"
 #include "fs/image/tar_writer.h"
+#include "fs/image/tree_listing.h"
 #include "fs/image/whiteout_name.h"
+#include "fs/tree/over_tree.h"
 
 namespace layerfs::image {
 
@@ -28,10 +30,10 @@ class DiffVisitor {
   virtual Result<void> socket(const std::string& path) = 0;
 };
 
-/// Walks merged view and tree side by side from the root, path by path.
+/// Walks what upper and tree show together and the tree alone side by side from the root, path by path.
 class DiffWalk {
  public:
-  DiffWalk(const MergedView& view, const ChangedPaths& changes, DiffVisitor& visitor)
+  DiffWalk(const tree::OverTree& view, const ChangedPaths& changes, DiffVisitor& visitor)
       : view_(view), changes_(changes), visitor_(visitor) {}
 
   Result<void> run() {
@@ -92,10 +94,10 @@ class DiffWalk {
   /// Pairs the names of a directory with those at the same path in the tree; names that only the tree has are
   /// whiteouts, at once.
   Result<void> open(std::string path, Child self, std::optional<tree::Ino> below, bool written) {
-    LAYERFS_ASSIGN(std::vector<Child> merged, view_.children(self.ino));
+    LAYERFS_ASSIGN(std::vector<Child> merged, sorted_children(view_, self.ino));
     std::vector<Child> lower;
     if (below) {
-      LAYERFS_ASSIGN(lower, view_.lower_children(*below));
+      LAYERFS_ASSIGN(lower, sorted_children(view_.below(), *below));
     }
     stack_.push_back({std::move(path), std::move(self), written, {}, 0});
     Frame& frame = stack_.back();
@@ -132,7 +134,7 @@ class DiffWalk {
     return {};
   }
 
-  const MergedView& view_;
+  const tree::OverTree& view_;
   const ChangedPaths& changes_;
   DiffVisitor& visitor_;
   std::vector<Frame> stack_;
@@ -141,7 +143,7 @@ class DiffWalk {
 /// Finds inodes of the tree that have names besides those that the walk came by (layer_diff.h, 5).
 class LinkCount final : public DiffVisitor {
  public:
-  explicit LinkCount(const MergedView& view) : view_(view) {}
+  explicit LinkCount(const tree::OverTree& view) : view_(view) {}
   Result<void> directory(const std::string&, const Child&) override { return {}; }
   Result<void> node(const std::string&, const Child& child) override {
     if (child.node.nlink > 1) ++seen_.try_emplace(child.ino, Seen{child.node.nlink, 0}).first->second.names;
@@ -154,7 +156,7 @@ class LinkCount final : public DiffVisitor {
     std::vector<tree::Ino> inos;
     for (const auto& [ino, seen] : seen_) {
       if (seen.names >= seen.links) continue;
-      LAYERFS_ASSIGN(auto lower, view_.lower().find_node(ino));
+      LAYERFS_ASSIGN(auto lower, view_.below().find_node(ino));
       if (lower) inos.push_back(ino);
     }
     return inos;
@@ -165,13 +167,14 @@ class LinkCount final : public DiffVisitor {
     std::uint32_t links;
     std::uint32_t names;
   };
-  const MergedView& view_;
+  const tree::OverTree& view_;
   std::unordered_map<tree::Ino, Seen> seen_;
 };
 
 class DiffWriter final : public DiffVisitor {
  public:
-  DiffWriter(const MergedView& view, const ByteSink& sink) : view_(view), writer_(sink) {}
+  DiffWriter(const tree::OverTree& view, const tree::BlobSource& blobs, const ByteSink& sink)
+      : view_(view), blobs_(blobs), writer_(sink) {}
 
   Result<void> directory(const std::string& path, const Child& child) override { return add(path, child); }
   Result<void> node(const std::string& path, const Child& child) override { return add(path, child); }
@@ -211,24 +214,25 @@ class DiffWriter final : public DiffVisitor {
         return writer_.add(entry);
       }
     }
-    LAYERFS_ASSIGN(entry.xattrs, view_.xattrs(child.ino));
+    LAYERFS_ASSIGN(entry.xattrs, xattrs_of(view_, child.ino));
     if (child.node.kind == tree::NodeKind::kSymlink) {
-      LAYERFS_ASSIGN(entry.symlink, view_.symlink_target(child.ino));
+      LAYERFS_ASSIGN(entry.symlink, view_.get_inline(child.ino));
     }
     if (child.node.kind != tree::NodeKind::kRegular) return writer_.add(entry);
-    if (auto written = add_file(entry, child.ino); !written)
+    if (auto written = add_file(entry, child); !written)
       return with_context(std::move(written).error(), "put into a layer", shown_name(path));
     return {};
   }
 
-  Result<void> add_file(TarEntry& entry, tree::Ino ino) {
-    LAYERFS_ASSIGN(FileContent content, view_.content(ino));
+  Result<void> add_file(TarEntry& entry, const Child& child) {
+    LAYERFS_ASSIGN(FileContent content, FileContent::of_node(child.ino, child.node, view_, blobs_));
     LAYERFS_ASSIGN(entry.runs, content.find_runs());
     LAYERFS_TRY(writer_.add(entry));
     return content.write(entry.runs, [&](std::string_view bytes) { return writer_.write(bytes); });
   }
 
-  const MergedView& view_;
+  const tree::OverTree& view_;
+  const tree::BlobSource& blobs_;
   TarWriter writer_;
   std::unordered_map<tree::Ino, std::string> first_names_;
   LayerDiffCounts counts_;
@@ -236,15 +240,15 @@ class DiffWriter final : public DiffVisitor {
 
 }  // namespace
 
-Result<LayerDiffCounts> write_layer_diff(const tree::TreeSource& lower, const tree::UpperLayer& upper,
+Result<LayerDiffCounts> write_layer_diff(const tree::TreeSource& lower, const tree::UpperView& upper,
                                          const tree::BlobSource& blobs, const ByteSink& sink) {
-  MergedView view(lower, upper, blobs);
+  const tree::OverTree view(lower, &upper);
   LAYERFS_ASSIGN(ChangedPaths changes, ChangedPaths::find(view));
   LinkCount count(view);
   LAYERFS_TRY(DiffWalk(view, changes, count).run());
   LAYERFS_ASSIGN(std::vector<tree::Ino> incomplete, count.incomplete());
   if (!incomplete.empty()) LAYERFS_TRY(changes.add_all_names(incomplete));
-  DiffWriter writer(view, sink);
+  DiffWriter writer(view, blobs, sink);
   LAYERFS_TRY(DiffWalk(view, changes, writer).run());
   return writer.finish();
 }

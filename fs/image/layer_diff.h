@@ -22,7 +22,7 @@
 #include "fs/image/compress.h"
 #include "fs/tree/blob_source.h"
 #include "fs/tree/tree_source.h"
-#include "fs/tree/upper_layer.h"
+#include "fs/tree/upper_view.h"
 
 namespace layerfs::image {
 
@@ -35,7 +35,7 @@ struct LayerDiffCounts {
 /// Writes the layer to `sink`, with the end blocks; nothing but these where nothing changed.
 /// Requires: `upper` does not change during the call. Errors: kInvalid (7) with the path; kCorrupt, EIO of
 /// tree, upper and objects; those of `sink`.
-Result<LayerDiffCounts> write_layer_diff(const tree::TreeSource& lower, const tree::UpperLayer& upper,
+Result<LayerDiffCounts> write_layer_diff(const tree::TreeSource& lower, const tree::UpperView& upper,
                                          const tree::BlobSource& blobs, const ByteSink& sink);
 
 }  // namespace layerfs::image

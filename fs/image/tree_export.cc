@@ -11,17 +11,12 @@
 #include "fs/base/sys_file.h"
 #include "fs/image/file_content.h"
 #include "fs/image/tar_writer.h"
+#include "fs/image/tree_listing.h"
 #include "fs/image/whiteout_name.h"
 
 namespace layerfs::image {
 
 namespace {
-
-struct Child {
-  std::string name;
-  tree::Ino ino;
-  tree::Node node;
-};
 
 class TreeTar {
  public:
@@ -55,13 +50,8 @@ class TreeTar {
 
   /// Children with the last name first, so that pop_back() gives them in order.
   Result<void> push(const std::string& path, tree::Ino dir, Stack& stack) {
-    std::vector<Child> children;
-    LAYERFS_TRY(tree_.list_entries(dir, tree::kDirStart, [&](const tree::EntryView& entry) {
-      children.push_back({std::string(entry.name), entry.ino, entry.node});
-      return true;
-    }));
-    std::sort(children.begin(), children.end(),
-              [](const Child& a, const Child& b) { return a.name > b.name; });
+    LAYERFS_ASSIGN(std::vector<Child> children, sorted_children(tree_, dir));
+    std::reverse(children.begin(), children.end());
     stack.emplace_back(path, std::move(children));
     return {};
   }
@@ -81,15 +71,12 @@ class TreeTar {
         return writer_.add(entry);
       }
     }
-    LAYERFS_TRY(tree_.list_xattrs(ino, [&](std::string_view name, std::string_view value) {
-      entry.xattrs.emplace_back(name, value);
-      return true;
-    }));
+    LAYERFS_ASSIGN(entry.xattrs, xattrs_of(tree_, ino));
     if (node.kind == tree::NodeKind::kSymlink) {
       LAYERFS_ASSIGN(entry.symlink, tree_.get_inline(ino));
     }
     if (node.kind != tree::NodeKind::kRegular) return writer_.add(entry);
-    auto content = FileContent::of_tree(ino, node, tree_, blobs_);
+    auto content = FileContent::of_node(ino, node, {tree_, nullptr}, blobs_);
     if (!content) return with_context(std::move(content).error(), "file", path);
     LAYERFS_ASSIGN(entry.runs, content->find_runs());
     LAYERFS_TRY(writer_.add(entry));

@@ -9,9 +9,6 @@
 // (3) A data file exists from create_data() to the EraseNode of its inode, a place in a shared one from
 //     create_shared() to that or to the PutNode that says kData. Their bytes are not part of the redo log:
 //     write data first, then apply() the size and extents that name it.
-// (4) An entry in the upper hides the tree's entry of that name; a tombstone hides it and shows nothing.
-// (5) A node in the upper replaces the tree's node of that inode entirely (attributes and content); xattrs
-//     are replaced one by one, a tombstone hiding the tree's value.
 #pragma once
 
 #include <sys/statvfs.h>
@@ -26,9 +23,9 @@
 #include <vector>
 
 #include "fs/base/fd.h"
-#include "fs/base/function_ref.h"
 #include "fs/base/result.h"
 #include "fs/tree/node.h"
+#include "fs/tree/upper_view.h"
 
 namespace layerfs::tree {
 
@@ -108,43 +105,6 @@ struct ChangeSet {
   std::optional<WrittenRange> written;
 };
 
-enum class EntryState : std::uint8_t { kAbsent, kPresent, kTombstone };
-struct UpperEntry {
-  EntryState state = EntryState::kAbsent;
-  Ino ino{0};
-  NodeKind kind = NodeKind::kRegular;
-};
-struct UpperEntryView {
-  DirCookie cookie;
-  std::string_view name;
-  EntryState state;  // kPresent or kTombstone
-  Ino ino;
-  NodeKind kind;
-};
-struct Extent {
-  std::uint64_t offset;
-  std::uint64_t length;
-  bool operator==(const Extent&) const = default;
-};
-enum class XattrState : std::uint8_t { kAbsent, kPresent, kTombstone };
-
-/// Where a file's bytes are kept: byte 0 at `offset` of `file`, which has `limit` bytes for them.
-struct DataPlace {
-  std::shared_ptr<const Fd> file;
-  std::uint64_t offset = 0;
-  std::uint64_t limit = UINT64_MAX;
-  int fd() const { return file->get(); }
-  /// Others' bytes are in the file too.
-  bool is_shared() const { return limit != UINT64_MAX; }
-};
-
-/// What an upper has of one inode: a node; entries or tombstones, as a directory; xattrs or xattr tombstones.
-struct ChangedParts {
-  bool node = false;
-  bool entries = false;
-  bool xattrs = false;
-};
-
 enum class FsyncKind : std::uint8_t { kAll, kDataOnly };
 
 enum class SyncScope : std::uint8_t {
@@ -152,39 +112,10 @@ enum class SyncScope : std::uint8_t {
   kAll,  ///< every data file, then the log: what unmount and syncfs wait for
 };
 
-class UpperLayer {
+class UpperLayer : public UpperView {
  public:
-  virtual ~UpperLayer() = default;
-
-  virtual std::optional<Node> find_node(Ino ino) const = 0;
-  virtual UpperEntry find_entry(Ino dir, std::string_view name) const = 0;
-  /// Entries and tombstones with a cookie greater than `after`, in directory order. False stops. The
-  /// visitor must not call back into the upper.
-  virtual void list_entries(Ino dir, DirCookie after,
-                            FunctionRef<bool(const UpperEntryView&)> visit) const = 0;
-  /// `value` is set where the state is kPresent.
-  virtual XattrState find_xattr(Ino ino, std::string_view name, std::string& value) const = 0;
-  /// In bytewise order of the names. The visitor must not call back into the upper.
-  virtual void list_xattrs(
-      Ino ino,
-      FunctionRef<bool(std::string_view name, XattrState state, std::string_view value)> visit) const = 0;
-  /// Errors: ENOENT where the upper has no inline bytes for it.
-  virtual Result<std::string> get_inline(Ino ino) const = 0;
-  /// Sorted, disjoint, not touching. Empty for a file without a base object.
-  virtual std::vector<Extent> extents(Ino ino) const = 0;
-  /// Those of extents() that overlap [begin, end), whole: what a read needs, at the price of what it gets.
-  virtual std::vector<Extent> extents_within(Ino ino, std::uint64_t begin, std::uint64_t end) const {
-    std::vector<Extent> found = extents(ino);
-    std::erase_if(found,
-                  [&](const Extent& one) { return one.offset >= end || one.offset + one.length <= begin; });
-    return found;
-  }
   /// Every inode whose node has nlink 0: unlinked but perhaps still open when the upper was last used.
   virtual std::vector<Ino> orphans() const = 0;
-  /// Every inode of which the upper has something (a node, an entry or tombstone in it as a directory, an
-  /// xattr or its tombstone), each once, in ascending order; orphans too, and what is left of a removed
-  /// directory. False stops. The visitor must not call back into the upper. For commit: costs what changed.
-  virtual void for_each_changed(FunctionRef<bool(Ino ino, const ChangedParts& parts)> visit) const = 0;
 
   /// Makes the change (invariant 1). Errors: ENOSPC, EDQUOT, EIO; then nothing of it happened.
   virtual Result<void> apply(const ChangeSet& change) = 0;
@@ -195,13 +126,9 @@ class UpperLayer {
 
   /// The data file, created empty where it is not there yet. Errors: ENOSPC, EDQUOT, EMFILE, EIO.
   virtual Result<std::shared_ptr<const Fd>> create_data(Ino ino) = 0;
-  /// The data file, open for reading and writing. Errors: ENOENT, EMFILE, EIO.
-  virtual Result<std::shared_ptr<const Fd>> open_data(Ino ino) const = 0;
   /// kSharedLimit bytes of zeros in a shared data file, for an inode whose node is not kShared: what an
   /// earlier call gave it is lost. Errors: ENOSPC, EDQUOT, EMFILE, EIO.
   virtual Result<DataPlace> create_shared(Ino ino) = 0;
-  /// The place, open for reading and writing. Requires: the node is kShared. Errors: ENOENT, EMFILE, EIO.
-  virtual Result<DataPlace> open_shared(Ino ino) const = 0;
 
   /// fsync(2) of one file or directory: its data and every change applied before the call. kDataOnly,
   /// fdatasync(2): at least the data and what it takes to read them, so that times may be left behind.

@@ -14,6 +14,7 @@ namespace layerfs::unionfs {
 namespace {
 
 using tree::ContentKind;
+using tree::ContentSource;
 
 // As ext4 has them: a file's blocks, and how long a link's text is that needs none.
 constexpr std::uint64_t kDiskBlock = 4096;
@@ -54,66 +55,40 @@ std::uint64_t blocks_of_data(int fd, std::uint64_t begin, std::uint64_t end) {
 
 }  // namespace
 
-Result<ReadPiece> Content::object_piece(const Node& node, std::uint64_t begin, std::uint64_t end) const {
-  LAYERFS_ASSIGN(tree::Blob blob, descriptors_.open_object(node.object));
-  if (end > blob.size) return corrupt_error("read object", node.object.str(), "it is shorter than the file");
-  return ReadPiece{std::move(blob.file), blob.offset + begin, end - begin, {}};
-}
-
-Result<std::vector<ReadPiece>> Content::ranged_pieces(Ino ino, const Node& node, std::uint64_t begin,
-                                                      std::uint64_t end) const {
-  std::vector<ReadPiece> pieces;
-  std::uint64_t done = begin;
-  auto add_below = [&](std::uint64_t until) -> Result<void> {
-    std::uint64_t base_end = std::min(until, node.base_size);
-    if (done < base_end) {
-      LAYERFS_ASSIGN(ReadPiece piece, object_piece(node, done, base_end));
-      pieces.push_back(std::move(piece));
-      done = base_end;
+Result<ReadPiece> Content::piece_of(Ino ino, const Node& node, const tree::ContentPart& part) const {
+  switch (part.source) {
+    case ContentSource::kHole: break;
+    case ContentSource::kInline: {
+      LAYERFS_ASSIGN(std::string bytes, view_.get_inline(ino));
+      if (bytes.size() < part.offset + part.size)
+        return corrupt_error("read", "inline content", "it is shorter than the file");
+      return ReadPiece{nullptr, 0, part.size, bytes.substr(part.offset, part.size)};
     }
-    if (done < until) pieces.push_back(ReadPiece{nullptr, 0, until - done, {}});
-    done = until;
-    return {};
-  };
-
-  std::shared_ptr<const Fd> data;
-  for (const tree::Extent& extent : upper_->extents_within(ino, begin, end)) {
-    if (extent.offset > done) LAYERFS_TRY(add_below(extent.offset));
-    if (!data) {
-      LAYERFS_ASSIGN(data, descriptors_.open_data(ino));
+    case ContentSource::kObject: {
+      LAYERFS_ASSIGN(tree::Blob blob, descriptors_.open_object(node.object));
+      if (part.offset + part.size > blob.size)
+        return corrupt_error("read object", node.object.str(), "it is shorter than the file");
+      return ReadPiece{std::move(blob.file), blob.offset + part.offset, part.size, {}};
     }
-    std::uint64_t until = std::min(extent.offset + extent.length, end);
-    pieces.push_back(ReadPiece{data, done, until - done, {}, true});
-    done = until;
+    case ContentSource::kData: {
+      LAYERFS_ASSIGN(DataPlace data, open(ino, node));
+      return ReadPiece{std::move(data.file), data.offset + part.offset, part.size, {}, true};
+    }
   }
-  if (done < end) LAYERFS_TRY(add_below(end));
-  return pieces;
+  return ReadPiece{nullptr, 0, part.size, {}};
 }
 
 Result<std::vector<ReadPiece>> Content::pieces(Ino ino, const Node& node, std::uint64_t offset,
                                                std::uint64_t size) const {
   std::vector<ReadPiece> pieces;
-  if (offset >= node.size || size == 0) return pieces;
-  std::uint64_t end = offset + std::min(size, node.size - offset);
-  switch (node.content) {
-    case ContentKind::kNone: pieces.push_back(ReadPiece{nullptr, 0, end - offset, {}}); return pieces;
-    case ContentKind::kInline: {
-      LAYERFS_ASSIGN(std::string bytes, view_.get_inline(ino));
-      if (bytes.size() < end) return corrupt_error("read", "inline content", "it is shorter than the file");
-      pieces.push_back(ReadPiece{nullptr, 0, end - offset, bytes.substr(offset, end - offset)});
-      return pieces;
-    }
-    case ContentKind::kObject: {
-      LAYERFS_ASSIGN(ReadPiece piece, object_piece(node, offset, end));
-      pieces.push_back(std::move(piece));
-      return pieces;
-    }
-    case ContentKind::kData:
-    case ContentKind::kShared: break;
-  }
-  if (!node.object.is_zero()) return ranged_pieces(ino, node, offset, end);
-  LAYERFS_ASSIGN(DataPlace data, open(ino, node));
-  pieces.push_back(ReadPiece{std::move(data.file), data.offset + offset, end - offset, {}, true});
+  if (offset >= node.size) return pieces;
+  const std::uint64_t end = offset + std::min(size, node.size - offset);
+  LAYERFS_TRY(
+      tree::visit_content(upper_, ino, node, offset, end, [&](const tree::ContentPart& part) -> Result<void> {
+        LAYERFS_ASSIGN(ReadPiece piece, piece_of(ino, node, part));
+        pieces.push_back(std::move(piece));
+        return {};
+      }));
   return pieces;
 }
 

@@ -24,9 +24,10 @@
 
 #include "fs/base/fd.h"
 #include "fs/base/result.h"
+#include "fs/tree/content_parts.h"
+#include "fs/tree/over_tree.h"
 #include "fs/tree/upper_layer.h"
 #include "fs/union/descriptor_cache.h"
-#include "fs/union/merged_view.h"
 #include "fs/union/union_fs.h"
 
 namespace layerfs::unionfs {
@@ -36,7 +37,7 @@ using tree::DataPlace;
 class Content {
  public:
   /// `upper` may be null. All must outlive this.
-  Content(const MergedView& view, DescriptorCache& descriptors, tree::UpperLayer* upper,
+  Content(const tree::OverTree& view, DescriptorCache& descriptors, tree::UpperLayer* upper,
           std::uint64_t whole_copy_limit)
       : view_(view), descriptors_(descriptors), upper_(upper), whole_copy_limit_(whole_copy_limit) {}
 
@@ -68,9 +69,7 @@ class Content {
   Result<void> cut_data(Ino ino, const Node& node) const;
 
  private:
-  Result<std::vector<ReadPiece>> ranged_pieces(Ino ino, const Node& node, std::uint64_t begin,
-                                               std::uint64_t end) const;
-  Result<ReadPiece> object_piece(const Node& node, std::uint64_t begin, std::uint64_t end) const;
+  Result<ReadPiece> piece_of(Ino ino, const Node& node, const tree::ContentPart& part) const;
   Result<DataPlace> open(Ino ino, const Node& node) const;
   // st_blocks of the first `size` bytes of the object, of the data file with what shows through it.
   std::uint64_t object_blocks(const Node& node, std::uint64_t size) const;
@@ -78,7 +77,7 @@ class Content {
   // True where zeros were left out.
   Result<bool> copy_whole(Ino ino, const Node& node, std::uint64_t size, const DataPlace& data) const;
 
-  const MergedView& view_;
+  const tree::OverTree& view_;
   DescriptorCache& descriptors_;
   tree::UpperLayer* upper_;
   std::uint64_t whole_copy_limit_;

@@ -13,12 +13,12 @@
 #include <mutex>
 #include <vector>
 
+#include "fs/tree/over_tree.h"
 #include "fs/union/content.h"
 #include "fs/union/descriptor_cache.h"
 #include "fs/union/freeze_gate.h"
 #include "fs/union/inode_locks.h"
 #include "fs/union/inode_table.h"
-#include "fs/union/merged_view.h"
 #include "fs/union/union_fs.h"
 
 namespace layerfs::unionfs {
@@ -80,7 +80,7 @@ class Union final : public UnionFs {
   Result<void> fsync(Ino ino, FsyncKind kind) override;
   Result<void> fsyncdir(Ino ino) override;
   Result<void> sync() override;
-  Result<void> readdir(Ino dir, DirCookie after, FunctionRef<bool(const DirEntryView&)> visit) override;
+  Result<void> readdir(Ino dir, DirCookie after, FunctionRef<bool(const EntryView&)> visit) override;
   void remember(Ino ino) override { counts_.add(ino); }
   Result<std::string> getxattr(Ino ino, std::string_view name) override;
   Result<std::string> listxattr(Ino ino) override;
@@ -188,7 +188,7 @@ class Union final : public UnionFs {
   std::shared_ptr<const tree::BlobSource> blobs_;
   std::shared_ptr<tree::UpperLayer> upper_;  // null: read-only
   UnionOptions options_;
-  MergedView view_;
+  tree::OverTree view_;
   DescriptorCache descriptors_;
   Content content_;
   LookupCounts counts_;

@@ -139,7 +139,7 @@ Result<void> Union::put_node(tree::ChangeSet& set, Ino ino, const Node& node) co
 
 Result<void> Union::put_name(tree::ChangeSet& set, Ino dir, std::string_view name, Ino ino,
                              NodeKind kind) const {
-  LAYERFS_ASSIGN(auto below, view_.find_lower_entry(dir, name));
+  LAYERFS_ASSIGN(auto below, view_.find_entry_below(dir, name));
   if (below == ino)
     set.changes.emplace_back(tree::EraseEntry{dir, std::string(name)});
   else
@@ -148,7 +148,7 @@ Result<void> Union::put_name(tree::ChangeSet& set, Ino dir, std::string_view nam
 }
 
 Result<void> Union::remove_name(tree::ChangeSet& set, Ino dir, std::string_view name) const {
-  LAYERFS_ASSIGN(auto below, view_.find_lower_entry(dir, name));
+  LAYERFS_ASSIGN(auto below, view_.find_entry_below(dir, name));
   if (below)
     set.changes.emplace_back(tree::PutTombstone{dir, std::string(name)});
   else
@@ -157,7 +157,7 @@ Result<void> Union::remove_name(tree::ChangeSet& set, Ino dir, std::string_view 
 }
 
 Result<void> Union::remove_xattr(tree::ChangeSet& set, Ino ino, std::string_view name) const {
-  LAYERFS_ASSIGN(bool below, view_.lower_has_xattr(ino, name));
+  LAYERFS_ASSIGN(bool below, view_.has_xattr_below(ino, name));
   if (below)
     set.changes.emplace_back(tree::PutXattrTombstone{ino, std::string(name)});
   else

@@ -32,6 +32,7 @@ namespace layerfs::unionfs {
 
 using tree::DirCookie;
 using tree::Entry;
+using tree::EntryView;
 using tree::Gid;
 using tree::Ino;
 using tree::Node;
@@ -73,13 +74,6 @@ struct SetAttr {
 struct WriteFlags {
   bool kill_suid_sgid = false;  ///< FUSE_WRITE_KILL_SUIDGID
   bool writeback = false;       ///< FUSE_WRITE_CACHE: pages that the kernel writes back by itself (mmap(2))
-};
-
-struct DirEntryView {
-  DirCookie cookie;
-  std::string_view name;
-  Ino ino;
-  const Node& node;
 };
 
 enum class SetXattrMode : std::uint8_t { kAny, kCreate, kReplace };
@@ -163,7 +157,7 @@ class UnionFs {
 
   /// Entries after `after` in directory order, "." and ".." first. False stops. Errors: ENOTDIR, ENOENT.
   /// The visitor must not call back, but for remember(), blocks() and getattr().
-  virtual Result<void> readdir(Ino dir, DirCookie after, FunctionRef<bool(const DirEntryView&)> visit) = 0;
+  virtual Result<void> readdir(Ino dir, DirCookie after, FunctionRef<bool(const EntryView&)> visit) = 0;
   /// Counts a lookup: what a READDIRPLUS reply that names `ino` owes (not for "." and "..").
   virtual void remember(Ino ino) = 0;
 

@@ -64,16 +64,16 @@ Result<std::string> Union::readlink(Ino ino) {
   return view_.get_inline(ino);
 }
 
-Result<void> Union::readdir(Ino dir, DirCookie after, FunctionRef<bool(const DirEntryView&)> visit) {
+Result<void> Union::readdir(Ino dir, DirCookie after, FunctionRef<bool(const EntryView&)> visit) {
   std::shared_lock hold(locks_.of(dir));
   LAYERFS_ASSIGN(Node node, get_live_directory(dir));
   if (after < tree::kDotCookie) {
-    if (!visit(DirEntryView{tree::kDotCookie, ".", dir, node})) return {};
+    if (!visit(EntryView{tree::kDotCookie, ".", dir, node})) return {};
     after = tree::kDotCookie;
   }
   if (after < tree::kDotDotCookie) {
     LAYERFS_ASSIGN(Node parent, view_.get_node(node.parent));
-    if (!visit(DirEntryView{tree::kDotDotCookie, "..", node.parent, parent})) return {};
+    if (!visit(EntryView{tree::kDotDotCookie, "..", node.parent, parent})) return {};
     after = tree::kDotDotCookie;
   }
   return view_.list_entries(dir, after, visit);

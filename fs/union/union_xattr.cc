@@ -31,7 +31,7 @@ Result<std::string> Union::getxattr(Ino ino, std::string_view name) {
 }
 
 Result<std::string> Union::listxattr(Ino ino) {
-  LAYERFS_ASSIGN(auto names, view_.list_xattrs(ino));
+  LAYERFS_ASSIGN(auto names, view_.xattr_names(ino));
   std::string list;
   list.reserve(list_size(names));
   for (const std::string& name : names) list.append(name).push_back('\0');
@@ -56,7 +56,7 @@ Result<void> Union::setxattr(Ino ino, std::string_view name, std::string_view va
   ExclusiveLocks locks(locks_, ino);
   if (was_done(caller)) return {};
   LAYERFS_ASSIGN(Node node, view_.get_node(ino));
-  LAYERFS_ASSIGN(auto names, view_.list_xattrs(ino));
+  LAYERFS_ASSIGN(auto names, view_.xattr_names(ino));
   bool is_there = std::find(names.begin(), names.end(), name) != names.end();
   if (mode == SetXattrMode::kCreate && is_there) return errno_error(EEXIST);
   if (mode == SetXattrMode::kReplace && !is_there) return errno_error(ENODATA);

@@ -39,7 +39,7 @@ class CommitRandom : public CommitScene {
   }
   void list_below(Ino dir, const std::string& path, std::vector<Name>& all) {
     std::map<std::string, std::pair<Ino, NodeKind>> children;
-    auto listed = union_->readdir(dir, tree::kDirStart, [&](const unionfs::DirEntryView& entry) {
+    auto listed = union_->readdir(dir, tree::kDirStart, [&](const tree::EntryView& entry) {
       if (entry.name != "." && entry.name != "..")
         children[std::string(entry.name)] = {entry.ino, entry.node.kind};
       return true;

@@ -29,7 +29,7 @@ class FileContentTest : public testing::Test {
     node.content = ContentKind::kObject;
     node.object = blobs_.put(bytes).value();
     node.size = bytes.size();
-    return FileContent::of_tree(Ino{2}, node, tree_, blobs_).value();
+    return FileContent::of_node(Ino{2}, node, {tree_, nullptr}, blobs_).value();
   }
   /// The same bytes in a data file, zeros as holes.
   FileContent of_data(const std::string& bytes) {
@@ -43,7 +43,7 @@ class FileContentTest : public testing::Test {
     tree::Node node;
     node.content = ContentKind::kData;
     node.size = bytes.size();
-    return FileContent::of_upper(ino, node, *upper_, tree_, blobs_).value();
+    return FileContent::of_node(ino, node, {tree_, upper_.get()}, blobs_).value();
   }
   static std::string written(const FileContent& content, const std::vector<DataRun>& runs) {
     std::string bytes;
@@ -74,7 +74,7 @@ TEST_F(FileContentTest, AnObjectThatIsDamagedIsNoContent) {
   auto blob = blobs_.open(node.object);
   ASSERT_TRUE(blob);
   ASSERT_TRUE(pwrite_full(blob->file->get(), as_bytes("b"), blob->offset + 4000));
-  auto of_tree = FileContent::of_tree(Ino{2}, node, tree_, blobs_);
+  auto of_tree = FileContent::of_node(Ino{2}, node, {tree_, nullptr}, blobs_);
   ASSERT_FALSE(of_tree);
   EXPECT_EQ(of_tree.error().kind, ErrorKind::kCorrupt);
   // What an upper lets show through of it, too: a commit would give it a name of its own.
@@ -82,7 +82,7 @@ TEST_F(FileContentTest, AnObjectThatIsDamagedIsNoContent) {
   ASSERT_TRUE(upper_->create_data(ino));
   node.content = ContentKind::kData;
   node.base_size = 5000;
-  EXPECT_EQ(FileContent::of_upper(ino, node, *upper_, tree_, blobs_).error().kind, ErrorKind::kCorrupt);
+  EXPECT_EQ(FileContent::of_node(ino, node, {tree_, upper_.get()}, blobs_).error().kind, ErrorKind::kCorrupt);
 }
 
 TEST_F(FileContentTest, SmallFilesAreWhole) {
@@ -162,7 +162,7 @@ TEST_F(FileContentTest, ExtentsLieOverTheObjectAndZerosBehindIt) {
   ASSERT_TRUE(pwrite_full(file->get(), as_bytes("TAIL"), 8 * kMiB));
   ASSERT_TRUE(upper_->apply(
       {{tree::PutNode{ino, node}, tree::AddExtent{ino, 10, 4}, tree::AddExtent{ino, 8 * kMiB, 200}}, 0}));
-  FileContent content = FileContent::of_upper(ino, node, *upper_, tree_, blobs_).value();
+  FileContent content = FileContent::of_node(ino, node, {tree_, upper_.get()}, blobs_).value();
   std::string wanted(node.size, '\0');
   wanted.replace(0, 2 * kMiB, below.substr(0, 2 * kMiB));
   wanted.replace(10, 4, "OVER");
@@ -177,7 +177,7 @@ TEST_F(FileContentTest, ObjectShorterThanItsFileIsDamage) {
   node.content = ContentKind::kObject;
   node.object = blobs_.put("short").value();
   node.size = 6;
-  auto content = FileContent::of_tree(Ino{2}, node, tree_, blobs_);
+  auto content = FileContent::of_node(Ino{2}, node, {tree_, nullptr}, blobs_);
   ASSERT_FALSE(content);
   EXPECT_EQ(content.error().kind, ErrorKind::kCorrupt);
 }

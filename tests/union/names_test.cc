@@ -245,7 +245,7 @@ TEST_F(Names, ADirectoryThatIsReplacedByRenameHasNoLinksAndTakesNoNames) {
   EXPECT_EQ(code(fs().mkdir(held->ino, "x", 0755, {})), ENOENT);
   EXPECT_EQ(code(fs().link(file_, held->ino, "x", {})), ENOENT);
   EXPECT_EQ(code(fs().rename(dir_, "file", held->ino, "x", 0, {})), ENOENT);
-  EXPECT_EQ(code(fs().readdir(held->ino, tree::kDirStart, [](const DirEntryView&) { return true; })), ENOENT);
+  EXPECT_EQ(code(fs().readdir(held->ino, tree::kDirStart, [](const EntryView&) { return true; })), ENOENT);
   fs().forget(held->ino, 1);
   expect_sound();
 }
@@ -431,7 +431,7 @@ TEST_F(Names, AListingBeginsWithDotsAndGoesOnFromAnyCookieWhileEntriesComeAndGo)
   DirCookie after = tree::kDirStart;
   for (int round = 0;; ++round) {
     std::size_t before = seen.size();
-    ASSERT_TRUE(fs().readdir(dir_, after, [&](const DirEntryView& entry) {
+    ASSERT_TRUE(fs().readdir(dir_, after, [&](const EntryView& entry) {
       seen.emplace_back(entry.name);
       after = entry.cookie;
       return seen.size() < before + 20;
@@ -451,11 +451,11 @@ TEST_F(Names, AListingBeginsWithDotsAndGoesOnFromAnyCookieWhileEntriesComeAndGo)
 
 TEST_F(Names, AListingShowsTheUppersAttributesOfLowerEntries) {
   ASSERT_EQ(set("dir/file", {.mode = 0600}), 0);
-  ASSERT_TRUE(fs().readdir(dir_, tree::kDirStart, [&](const DirEntryView& entry) {
+  ASSERT_TRUE(fs().readdir(dir_, tree::kDirStart, [&](const EntryView& entry) {
     EXPECT_TRUE(entry.name != "file" || entry.node.mode == 0600);
     return true;
   }));
-  EXPECT_EQ(code(fs().readdir(file_, tree::kDirStart, [](const DirEntryView&) { return true; })), ENOTDIR);
+  EXPECT_EQ(code(fs().readdir(file_, tree::kDirStart, [](const EntryView&) { return true; })), ENOTDIR);
 }
 
 TEST_F(Names, RemovalOfAWholeLowerTreeLeavesOneWhiteout) {

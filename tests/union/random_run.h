@@ -567,7 +567,7 @@ class RandomRun {
     for (bool more = true; more;) {
       more = false;
       std::uint32_t taken = 0;
-      auto done = fs_->readdir(ino, after, [&](const DirEntryView& entry) {
+      auto done = fs_->readdir(ino, after, [&](const EntryView& entry) {
         if (taken++ == batch) return more = true, false;
         if (entry.cookie <= after) complain("listing is out of order");
         after = entry.cookie;

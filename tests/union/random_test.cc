@@ -332,7 +332,7 @@ class Disturber {
         (void)fs_.rename(dir, name, to_dir, to_name, op.c % 4 == 0 ? RENAME_EXCHANGE : 0, {});
         return true;
       case OpKind::readdir:
-        (void)fs_.readdir(dir, tree::kDirStart, [](const DirEntryView&) { return true; });
+        (void)fs_.readdir(dir, tree::kDirStart, [](const EntryView&) { return true; });
         return true;
       default: return false;
     }

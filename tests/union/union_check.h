@@ -29,7 +29,7 @@ inline std::string check_upper(UnionFs& fs, const tree::TreeSource& lower, const
   while (!todo.empty()) {
     Ino dir = todo.back();
     todo.pop_back();
-    auto done = fs.readdir(dir, tree::kDotDotCookie, [&](const DirEntryView& entry) {
+    auto done = fs.readdir(dir, tree::kDotDotCookie, [&](const EntryView& entry) {
       std::uint64_t ino = to_number(entry.ino);
       nodes[ino] = entry.node;
       if (entry.node.kind != NodeKind::kDirectory) {

@@ -224,7 +224,7 @@ class UnionTest : public ::testing::Test {
   /// Names in alphabetical order, without dots.
   std::string names(const std::string& path) {
     std::vector<std::string> all;
-    EXPECT_TRUE(fs_->readdir(ino(path), tree::kDotDotCookie, [&](const DirEntryView& entry) {
+    EXPECT_TRUE(fs_->readdir(ino(path), tree::kDotDotCookie, [&](const EntryView& entry) {
       all.emplace_back(entry.name);
       return true;
     }));
