@@ -2,9 +2,9 @@
 // ChangedPaths: from the inodes that an upper changed to the directories that must be looked into, so that a
 // walk from the root reaches every change and nothing else. One thread.
 //
-// (1) An inode is `changed` where an archive would show it (differs_from_below() in changed_paths.cc) or where it is
-//     not in the tree at all; a directory is `on_way` where it, or one below it in the merged view, has a
-//     change.
+// (1) An inode is `changed` where an archive would show it (differs_from_below() in changed_paths.cc) or
+//     where it is not in the tree at all; a directory is `on_way` where it, or one below it in what upper and
+//     tree show, has a change.
 // (2) A tree knows one directory of each of its files (Node::parent); where that does not do (several names,
 //     or that name gone), the tree is walked once.
 #pragma once
