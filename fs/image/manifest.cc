@@ -296,8 +296,30 @@ Platform host_platform() {
   return {"linux", name.machine, ""};
 }
 
+namespace {
+
+/// The variants of an architecture that a machine with the first runs, best first, as containers/image has them.
+std::vector<std::string> variants_for(const Platform& wanted) {
+  std::vector<std::string> order;
+  if (wanted.architecture == "arm") order = {"v8", "v7", "v6", "v5"};
+  if (wanted.architecture == "arm64") order = {"v8"};
+  if (wanted.variant.empty()) {
+    order.insert(order.begin(), "");
+    return order;
+  }
+  auto from = std::ranges::find(order, wanted.variant);
+  std::vector<std::string> variants(from, order.end());
+  if (variants.empty()) variants.push_back(wanted.variant);
+  variants.emplace_back();
+  return variants;
+}
+
+}  // namespace
+
 const Descriptor* choose_platform(const std::vector<Descriptor>& manifests, const Platform& wanted) {
+  std::vector<std::string> variants = variants_for(wanted);
   const Descriptor* found = nullptr;
+  std::size_t found_rank = variants.size() + 1;
   const Descriptor* without = nullptr;
   std::size_t without_count = 0;
   for (const auto& candidate : manifests) {
@@ -307,12 +329,11 @@ const Descriptor* choose_platform(const std::vector<Descriptor>& manifests, cons
     }
     const Platform& has = *candidate.platform;
     if (has.os != wanted.os || has.architecture != wanted.architecture) continue;
-    // arm64 has one variant only, which many leave out.
-    auto variant = [&](const std::string& text) {
-      return wanted.architecture == "arm64" && text == "v8" ? std::string() : text;
-    };
-    if (variant(has.variant) == variant(wanted.variant)) return &candidate;
-    if (wanted.variant.empty() && found == nullptr) found = &candidate;
+    auto rank = static_cast<std::size_t>(std::ranges::find(variants, has.variant) - variants.begin());
+    // A variant that nobody knows does where none was asked for.
+    if ((rank == variants.size() && !wanted.variant.empty()) || rank >= found_rank) continue;
+    found = &candidate;
+    found_rank = rank;
   }
   if (found == nullptr && without_count == 1) return without;
   return found;

@@ -119,7 +119,8 @@ bool is_foreign_layer_type(std::string_view media_type);
 
 /// This machine's architecture and variant in Go's names, with linux.
 Platform host_platform();
-/// The entry of `manifests` for `wanted` (empty variant: any, one without variant first); nullptr: none.
+/// The entry of `manifests` for `wanted` (empty variant: any, one without variant first; of arm v8 before v7, v6 and v5,
+/// and none that is newer than a wanted one); nullptr: none.
 /// Entries without a platform count where no other fits and there is only one of them.
 const Descriptor* choose_platform(const std::vector<Descriptor>& manifests, const Platform& wanted);
 /// "linux/arm64/v8".

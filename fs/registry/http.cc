@@ -387,7 +387,8 @@ class HttpLane {
     // A proxy that refuses the way is no connection that was cut.
     long proxy_status = 0;
     curl_.curl_easy_getinfo(easy_, CURLINFO_HTTP_CONNECTCODE, &proxy_status);
-    if (proxy_status >= 300) return invalid_error("ask", origin_, text).error();
+    bool is_hung_up = std::string_view(text).starts_with("Proxy CONNECT");  // without a word
+    if (proxy_status >= 300 || is_hung_up) return invalid_error("ask", origin_, text).error();
     return transfer_error(result_, text, origin_);
   }
 

@@ -123,7 +123,7 @@ TEST(ChoosePlatform, ExactVariantThenAnyThenTheOnlyOneWithoutPlatform) {
                                   for_platform("linux", "amd64", "v3"), for_platform("linux", "amd64"),
                                   for_platform("linux", "arm64", "v8"), for_platform("unknown", "unknown")};
   EXPECT_EQ(choose_platform(list, {"linux", "arm", "v7"}), &list[1]);
-  EXPECT_EQ(choose_platform(list, {"linux", "arm", ""}), &list[0]);
+  EXPECT_EQ(choose_platform(list, {"linux", "arm", ""}), &list[1]);
   EXPECT_EQ(choose_platform(list, {"linux", "amd64", ""}), &list[3]);
   EXPECT_EQ(choose_platform(list, {"linux", "amd64", "v3"}), &list[2]);
   EXPECT_EQ(choose_platform(list, {"linux", "arm64", ""}), &list[4]);
@@ -211,6 +211,28 @@ TEST(Manifest, DockersTypesHaveTheOcisWords) {
   EXPECT_EQ(layer_compression(media::kDockerLayerTar), Compression::kNone);
   EXPECT_TRUE(is_foreign_layer_type("application/vnd.oci.image.layer.nondistributable.v1.tar"));
   EXPECT_FALSE(is_foreign_layer_type(media::kOciLayerTar));
+}
+
+TEST(Platforms, ArmTakesTheBestVariantThatItRuns) {
+  auto chosen = [](const std::vector<std::string>& variants, const std::string& wanted) -> std::string {
+    std::vector<Descriptor> manifests;
+    for (const auto& variant : variants) {
+      Descriptor entry;
+      entry.platform = Platform{"linux", "arm", variant};
+      manifests.push_back(entry);
+    }
+    const Descriptor* found = choose_platform(manifests, {"linux", "arm", wanted});
+    return found == nullptr ? "none" : "arm/" + found->platform->variant;
+  };
+  EXPECT_EQ(chosen({"v5", "v6", "v7", "v8"}, "v7"), "arm/v7");
+  EXPECT_EQ(chosen({"v5", "v6", "v8"}, "v7"), "arm/v6");
+  EXPECT_EQ(chosen({"v5", "", "v6"}, "v8"), "arm/v6");
+  EXPECT_EQ(chosen({"v8", ""}, "v7"), "arm/");
+  EXPECT_EQ(chosen({"v8", "v7"}, "v6"), "none");
+  EXPECT_EQ(chosen({"v5", "v7", "v6"}, ""), "arm/v7");
+  EXPECT_EQ(chosen({"v5", "", "v7"}, ""), "arm/");
+  EXPECT_EQ(chosen({"v9"}, ""), "arm/v9");
+  EXPECT_EQ(chosen({"v9"}, "v9"), "arm/v9");
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.answer()
 
-    do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = do_GET
+    do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = do_CONNECT = do_GET
 
     def answer(self):
         registry = self.server.registry
