@@ -113,17 +113,17 @@ Result<void> check_credentials(const LoginArguments& arguments, const std::strin
 
 Result<void> run_login(LoginArguments& arguments) {
   LAYERFS_ASSIGN(auto access, make_access(arguments.access, nullptr));
-  LAYERFS_ASSIGN(auto conf, registry::read_registries_conf(access.places));
+  LAYERFS_ASSIGN(auto conf, registry::read_registries_conf(access.config_paths));
   LAYERFS_ASSIGN(std::string key, find_registry(arguments, conf));
   std::string host = key.substr(0, key.find('/'));
   std::string path = host.size() < key.size() ? key.substr(host.size() + 1) : "";
   // A file that is still to be made has nothing.
-  std::string file = registry::login_file(access.places, arguments.access.auth_file);
+  std::string file = registry::login_file(access.config_paths, arguments.access.auth_file);
   bool is_there = ::access(file.c_str(), F_OK) == 0;
   std::optional<registry::Credentials> known;
   if (arguments.access.auth_file.empty() || is_there) {
-    LAYERFS_ASSIGN(
-        known, registry::find_user_credentials(access.places, conf, arguments.access.auth_file, host, path));
+    LAYERFS_ASSIGN(known, registry::find_user_credentials(access.config_paths, conf,
+                                                          arguments.access.auth_file, host, path));
   }
   if (arguments.get_login) {
     if (!known) return system_error(ENOENT, "not logged into", key);
@@ -156,7 +156,7 @@ Result<void> run_login(LoginArguments& arguments) {
   }
   if (auto checked = check_credentials(arguments, key, entered); !checked)
     return with_context(checked.error(), "log in to", key);
-  LAYERFS_TRY(registry::store_login(access.places, conf, arguments.access.auth_file, key, entered));
+  LAYERFS_TRY(registry::store_login(access.config_paths, conf, arguments.access.auth_file, key, entered));
   return print("Login Succeeded!\n");
 }
 
@@ -164,13 +164,13 @@ Result<void> run_logout(const LoginArguments& arguments) {
   LAYERFS_ASSIGN(auto access, make_access(arguments.access, nullptr));
   if (arguments.all) {
     if (!arguments.registry.empty()) return invalid_error("--all", arguments.registry, "not with a registry");
-    LAYERFS_TRY(registry::remove_all_logins(access.places, arguments.access.auth_file));
+    LAYERFS_TRY(registry::remove_all_logins(access.config_paths, arguments.access.auth_file));
     return print("Removed login credentials for all registries\n");
   }
-  LAYERFS_ASSIGN(auto conf, registry::read_registries_conf(access.places));
+  LAYERFS_ASSIGN(auto conf, registry::read_registries_conf(access.config_paths));
   LAYERFS_ASSIGN(std::string key, find_registry(arguments, conf));
   LAYERFS_ASSIGN(bool was_there,
-                 registry::remove_login(access.places, conf, arguments.access.auth_file, key));
+                 registry::remove_login(access.config_paths, conf, arguments.access.auth_file, key));
   if (!was_there) return system_error(ENOENT, "not logged into", key);
   return print(fmt::format("Removed login credentials for {}\n", key));
 }

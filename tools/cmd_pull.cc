@@ -217,7 +217,7 @@ void add_access_options(CLI::App& command, AccessArguments& arguments) {
 Result<registry::AccessOptions> make_access(const AccessArguments& arguments,
                                             const InterruptWatch* interrupt) {
   registry::AccessOptions access;
-  access.places = registry::places_from_environment();
+  access.config_paths = registry::config_paths_from_environment();
   access.auth_file = arguments.auth_file;
   if (!arguments.tls_verify.empty()) {
     if (arguments.tls_verify != "true" && arguments.tls_verify != "false")

@@ -33,11 +33,10 @@ void read(fuse_req_t req, fuse_ino_t ino, std::size_t size, off_t offset, fuse_f
 }
 
 void write(fuse_req_t req, fuse_ino_t ino, const char* data, std::size_t size, off_t offset,
-           fuse_file_info* file) {
+           fuse_file_info*) {
   answer(req, "write", [&](Adapter& adapter) {
-    unionfs::WriteFlags flags{
-        .kill_suid_sgid = (current_worker().details.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0,
-        .writeback = file->writepage != 0};
+    unionfs::WriteFlags flags{.kill_suid_sgid =
+                                  (current_worker().details.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0};
     bool loses_set_id = flags.kill_suid_sgid && may_lose_set_id(adapter, Ino{ino});
     auto count = adapter.fs.write(Ino{ino}, static_cast<std::uint64_t>(offset),
                                   std::as_bytes(std::span(data, size)), flags, caller_of(req, adapter));

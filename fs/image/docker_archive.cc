@@ -45,7 +45,7 @@ std::optional<Digest> promised_digest(std::string_view path) {
 
 }  // namespace
 
-Result<SourceImage> open_docker_archive(const ImageFiles& files, const ImageChoice& choice) {
+Result<SourceImage> open_docker_archive(const SourceFiles& files, const ImageChoice& choice) {
   LAYERFS_ASSIGN(std::string text, get_text(files, "manifest.json", kMaxDocument));
   auto images = parse_archive_manifest(text);
   if (!images) return with_context(images.error(), "read", "manifest.json");

@@ -18,8 +18,8 @@
 #include "fs/base/digest.h"
 #include "fs/base/result.h"
 #include "fs/image/byte_source.h"
-#include "fs/image/image_files.h"
 #include "fs/image/manifest.h"
+#include "fs/image/source_files.h"
 
 namespace layerfs::image {
 
@@ -56,13 +56,13 @@ struct ImageChoice {
 /// An OCI layout (image-spec, image-layout.md) of `files`; `source_name`: what its images are called where
 /// the index says only a tag. Errors: kInvalid (no such name, not unique, no such platform), kCorrupt
 /// (digest, size).
-Result<SourceImage> open_oci_layout(const ImageFiles& files, const std::string& source_name,
+Result<SourceImage> open_oci_layout(const SourceFiles& files, const std::string& source_name,
                                     const ImageChoice& choice);
 /// True where there are `oci-layout` and `index.json`. Errors: those of reading `files`.
-Result<bool> has_oci_layout(const ImageFiles& files);
+Result<bool> has_oci_layout(const SourceFiles& files);
 
 /// `manifest.json` of `docker save`. Errors: as above.
-Result<SourceImage> open_docker_archive(const ImageFiles& files, const ImageChoice& choice);
+Result<SourceImage> open_docker_archive(const SourceFiles& files, const ImageChoice& choice);
 
 /// A layer that lies in a file.
 SourceLayer layer_in_file(const Digest& diff_id, FileRange blob, std::optional<Descriptor> descriptor);

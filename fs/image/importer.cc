@@ -87,7 +87,7 @@ ImageChoice choice_of(const SourceSpec& spec, const ImportOptions& options) {
   return choice;
 }
 
-Result<SourceImage> open_archive_image(const ImageFiles& files, const SourceSpec& spec,
+Result<SourceImage> open_archive_image(const SourceFiles& files, const SourceSpec& spec,
                                        const ImageChoice& choice) {
   std::string source_name = repository_name(spec.path);
   if (spec.kind == SourceKind::kOciArchive) return open_oci_layout(files, source_name, choice);

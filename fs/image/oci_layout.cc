@@ -15,7 +15,7 @@ namespace {
 std::string blob_path(const Digest& digest) { return "blobs/sha256/" + digest.hex(); }
 
 /// The document that `descriptor` points at, verified.
-Result<std::string> get_document(const ImageFiles& files, const Descriptor& descriptor) {
+Result<std::string> get_document(const SourceFiles& files, const Descriptor& descriptor) {
   if (descriptor.size > kMaxDocument)
     return invalid_error("read blob", descriptor.digest.str(), "longer than 8 MiB");
   LAYERFS_ASSIGN(std::string text, get_text(files, blob_path(descriptor.digest), kMaxDocument));
@@ -98,7 +98,8 @@ Result<Descriptor> choose_from_index(const ImageDocuments& documents, const Imag
   return follow_indexes(documents, std::move(chosen), choice.platform);
 }
 
-Result<SourceLayer> open_layer(const ImageFiles& files, const Descriptor& descriptor, const Digest& diff_id) {
+Result<SourceLayer> open_layer(const SourceFiles& files, const Descriptor& descriptor,
+                               const Digest& diff_id) {
   LAYERFS_ASSIGN(auto blob, files.find(blob_path(descriptor.digest)));
   if (!blob) return system_error(ENOENT, "read layer", descriptor.digest.str());
   if (blob->size != descriptor.size)
@@ -109,13 +110,13 @@ Result<SourceLayer> open_layer(const ImageFiles& files, const Descriptor& descri
 
 }  // namespace
 
-Result<bool> has_oci_layout(const ImageFiles& files) {
+Result<bool> has_oci_layout(const SourceFiles& files) {
   LAYERFS_ASSIGN(auto layout, files.find("oci-layout"));
   LAYERFS_ASSIGN(auto index, files.find("index.json"));
   return layout.has_value() && index.has_value();
 }
 
-Result<SourceImage> open_oci_layout(const ImageFiles& files, const std::string& source_name,
+Result<SourceImage> open_oci_layout(const SourceFiles& files, const std::string& source_name,
                                     const ImageChoice& choice) {
   LAYERFS_ASSIGN(bool is_layout, has_oci_layout(files));
   if (!is_layout) return invalid_error("OCI layout", source_name, "no oci-layout and index.json in it");

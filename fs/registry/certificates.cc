@@ -8,9 +8,9 @@
 
 namespace layerfs::registry {
 
-Result<TlsFiles> find_certificates(const Places& places, const std::string& host) {
+Result<TlsFiles> find_certificates(const ConfigPaths& config_paths, const std::string& host) {
   TlsFiles files;
-  for (const auto& parent : places.certificate_dirs()) {
+  for (const auto& parent : config_paths.certificate_dirs()) {
     std::string dir = join_path(parent, host);
     auto there = find_stat_at(AT_FDCWD, dir, 0);
     // What may not be looked at is passed over, as containers/image does: it may be another user's configuration.

@@ -173,23 +173,25 @@ Result<void> erase_in_helper(const std::string& name, const std::string& server)
   return {};
 }
 
-Result<std::optional<Credentials>> find_user_credentials(const Places& places, const RegistriesConf& conf,
+Result<std::optional<Credentials>> find_user_credentials(const ConfigPaths& config_paths,
+                                                         const RegistriesConf& conf,
                                                          const std::string& auth_file,
                                                          const std::string& host, const std::string& path) {
   if (!auth_file.empty())
     return look_in_file(auth_file, AuthFileKind::kCurrent, WhenMissing::kIsError, host, path);
-  if (!places.auth_file.empty())
-    return look_in_file(places.auth_file, AuthFileKind::kCurrent, WhenMissing::kIsNone, host, path);
+  if (!config_paths.auth_file.empty())
+    return look_in_file(config_paths.auth_file, AuthFileKind::kCurrent, WhenMissing::kIsNone, host, path);
   struct File {
     std::string name;
     AuthFileKind kind;
   };
-  std::vector<File> files{{places.runtime_auth_file(), AuthFileKind::kCurrent}};
-  if (!places.config_home.empty())
-    files.push_back({join_path(places.config_home, "containers/auth.json"), AuthFileKind::kCurrent});
-  if (!places.docker_config.empty())
-    files.push_back({join_path(places.docker_config, "config.json"), AuthFileKind::kCurrent});
-  if (!places.home.empty()) files.push_back({join_path(places.home, ".dockercfg"), AuthFileKind::kDockercfg});
+  std::vector<File> files{{config_paths.runtime_auth_file(), AuthFileKind::kCurrent}};
+  if (!config_paths.config_home.empty())
+    files.push_back({join_path(config_paths.config_home, "containers/auth.json"), AuthFileKind::kCurrent});
+  if (!config_paths.docker_config.empty())
+    files.push_back({join_path(config_paths.docker_config, "config.json"), AuthFileKind::kCurrent});
+  if (!config_paths.home.empty())
+    files.push_back({join_path(config_paths.home, ".dockercfg"), AuthFileKind::kDockercfg});
   for (const auto& helper : conf.credential_helpers.value_or(std::vector<std::string>{})) {
     if (helper == "containers-auth.json") continue;  // the files below
     LAYERFS_ASSIGN(auto found, ask_helper(helper, host));

@@ -12,7 +12,7 @@
 
 #include "fs/base/result.h"
 #include "fs/registry/auth_file.h"
-#include "fs/registry/places.h"
+#include "fs/registry/config_paths.h"
 #include "fs/registry/registries_conf.h"
 
 namespace layerfs::registry {
@@ -26,7 +26,8 @@ Result<Credentials> parse_credentials(std::string_view text);
 /// `auth_file`: the caller's --authfile, else "". In order: that file alone, $REGISTRY_AUTH_FILE alone, else the
 /// login's, the user's, Docker's. nullopt: nobody knows any. Errors: a file that was named and is not there; one that
 /// cannot be read; a helper that fails.
-Result<std::optional<Credentials>> find_user_credentials(const Places& places, const RegistriesConf& conf,
+Result<std::optional<Credentials>> find_user_credentials(const ConfigPaths& config_paths,
+                                                         const RegistriesConf& conf,
                                                          const std::string& auth_file,
                                                          const std::string& host, const std::string& path);
 

@@ -44,8 +44,8 @@ struct LoginFile {
   AuthFile parsed;
 };
 
-Result<LoginFile> read_login_file(const Places& places, const std::string& auth_file) {
-  LoginFile file{login_file(places, auth_file), {}, {}};
+Result<LoginFile> read_login_file(const ConfigPaths& config_paths, const std::string& auth_file) {
+  LoginFile file{login_file(config_paths, auth_file), {}, {}};
   // What a link leads to is written, not the link's place.
   if (std::unique_ptr<char, decltype(&std::free)> real(::realpath(file.name.c_str(), nullptr), &std::free);
       real)
@@ -96,9 +96,9 @@ Result<std::string> parse_login_name(std::string_view text) {
   return key;
 }
 
-std::string login_file(const Places& places, const std::string& auth_file) {
+std::string login_file(const ConfigPaths& config_paths, const std::string& auth_file) {
   if (!auth_file.empty()) return auth_file;
-  return places.auth_file.empty() ? places.runtime_auth_file() : places.auth_file;
+  return config_paths.auth_file.empty() ? config_paths.runtime_auth_file() : config_paths.auth_file;
 }
 
 Result<std::string> put_auth_entry(std::string_view text, const std::string& key,
@@ -120,18 +120,19 @@ Result<std::optional<std::string>> take_auth_entry(std::string_view text, const 
   return text_of(json);
 }
 
-Result<void> store_login(const Places& places, const RegistriesConf& conf, const std::string& auth_file,
-                         const std::string& key, const Credentials& credentials) {
-  LAYERFS_ASSIGN(LoginFile file, read_login_file(places, auth_file));
+Result<void> store_login(const ConfigPaths& config_paths, const RegistriesConf& conf,
+                         const std::string& auth_file, const std::string& key,
+                         const Credentials& credentials) {
+  LAYERFS_ASSIGN(LoginFile file, read_login_file(config_paths, auth_file));
   if (std::string helper = helper_of(file, conf, auth_file, key); !helper.empty())
     return store_in_helper(helper, key, credentials);
   LAYERFS_ASSIGN(std::string text, put_auth_entry(file.text, key, credentials));
   return write_login_file(file, text);
 }
 
-Result<bool> remove_login(const Places& places, const RegistriesConf& conf, const std::string& auth_file,
-                          const std::string& key) {
-  LAYERFS_ASSIGN(LoginFile file, read_login_file(places, auth_file));
+Result<bool> remove_login(const ConfigPaths& config_paths, const RegistriesConf& conf,
+                          const std::string& auth_file, const std::string& key) {
+  LAYERFS_ASSIGN(LoginFile file, read_login_file(config_paths, auth_file));
   bool was_there = false;
   if (std::string helper = helper_of(file, conf, auth_file, key); !helper.empty()) {
     LAYERFS_ASSIGN(auto found, ask_helper(helper, key));
@@ -143,8 +144,8 @@ Result<bool> remove_login(const Places& places, const RegistriesConf& conf, cons
   return was_there || text.has_value();
 }
 
-Result<void> remove_all_logins(const Places& places, const std::string& auth_file) {
-  LAYERFS_ASSIGN(LoginFile file, read_login_file(places, auth_file));
+Result<void> remove_all_logins(const ConfigPaths& config_paths, const std::string& auth_file) {
+  LAYERFS_ASSIGN(LoginFile file, read_login_file(config_paths, auth_file));
   for (const auto& [host, helper] : file.parsed.helpers) {
     LAYERFS_ASSIGN(auto found, ask_helper(helper, host));
     if (found) LAYERFS_TRY(erase_in_helper(helper, host));

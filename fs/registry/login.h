@@ -14,7 +14,7 @@
 
 #include "fs/base/result.h"
 #include "fs/registry/auth_file.h"
-#include "fs/registry/places.h"
+#include "fs/registry/config_paths.h"
 #include "fs/registry/registries_conf.h"
 
 namespace layerfs::registry {
@@ -23,7 +23,7 @@ namespace layerfs::registry {
 Result<std::string> parse_login_name(std::string_view text);
 
 /// The file that a login writes: `auth_file`, else $REGISTRY_AUTH_FILE, else the login's of this session.
-std::string login_file(const Places& places, const std::string& auth_file);
+std::string login_file(const ConfigPaths& config_paths, const std::string& auth_file);
 
 /// Pure: the text of a file of credentials with the entry for `key`, in place of an older one. Errors: kInvalid where
 /// `text` is no such file.
@@ -33,12 +33,13 @@ Result<std::string> put_auth_entry(std::string_view text, const std::string& key
 Result<std::optional<std::string>> take_auth_entry(std::string_view text, const std::string& key);
 
 /// Errors: EACCES, ENOSPC...; a helper's failure.
-Result<void> store_login(const Places& places, const RegistriesConf& conf, const std::string& auth_file,
-                         const std::string& key, const Credentials& credentials);
+Result<void> store_login(const ConfigPaths& config_paths, const RegistriesConf& conf,
+                         const std::string& auth_file, const std::string& key,
+                         const Credentials& credentials);
 /// Whether there was something to take away.
-Result<bool> remove_login(const Places& places, const RegistriesConf& conf, const std::string& auth_file,
-                          const std::string& key);
+Result<bool> remove_login(const ConfigPaths& config_paths, const RegistriesConf& conf,
+                          const std::string& auth_file, const std::string& key);
 /// Everything of the file, and of its helpers what they have for the hosts that it names.
-Result<void> remove_all_logins(const Places& places, const std::string& auth_file);
+Result<void> remove_all_logins(const ConfigPaths& config_paths, const std::string& auth_file);
 
 }  // namespace layerfs::registry

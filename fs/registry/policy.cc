@@ -68,10 +68,11 @@ Result<Policy> parse_policy(std::string_view text) {
   return policy;
 }
 
-Result<Policy> read_policy(const Places& places) {
+Result<Policy> read_policy(const ConfigPaths& config_paths) {
   std::vector<std::string> files;
-  if (!places.home.empty()) files.push_back(join_path(places.home, ".config/containers/policy.json"));
-  files.push_back(join_path(places.etc, "containers/policy.json"));
+  if (!config_paths.home.empty())
+    files.push_back(join_path(config_paths.home, ".config/containers/policy.json"));
+  files.push_back(join_path(config_paths.etc, "containers/policy.json"));
   for (const auto& file : files) {
     LAYERFS_ASSIGN(auto there, find_stat_at(AT_FDCWD, file, 0));
     if (!there) continue;

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "fs/base/result.h"
-#include "fs/registry/places.h"
+#include "fs/registry/config_paths.h"
 #include "fs/registry/reference.h"
 
 namespace layerfs::registry {
@@ -29,7 +29,7 @@ struct Policy {
 Result<Policy> parse_policy(std::string_view text);
 /// The user's policy.json, else the machine's; without one everything is accepted. Errors: those of parsing, naming
 /// the file.
-Result<Policy> read_policy(const Places& places);
+Result<Policy> read_policy(const ConfigPaths& config_paths);
 /// Errors: EACCES, saying which scope of the policy refuses it and why.
 Result<void> check_policy(const Policy& policy, const Reference& reference);
 

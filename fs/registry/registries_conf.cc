@@ -247,33 +247,33 @@ void put_over(RegistriesConf& base, RegistriesConf over) {
   for (auto& [name, target] : over.aliases) base.aliases[name] = std::move(target);
 }
 
-Result<RegistriesConf> read_registries_conf(const Places& places) {
+Result<RegistriesConf> read_registries_conf(const ConfigPaths& config_paths) {
   RegistriesConf conf;
   std::string user_file =
-      places.home.empty() ? "" : join_path(places.home, ".config/containers/registries.conf");
+      config_paths.home.empty() ? "" : join_path(config_paths.home, ".config/containers/registries.conf");
   std::string user_dir = user_file + ".d";
   bool system_drop_ins = true;
   std::optional<RegistriesConf> file;
-  if (!places.registries_conf.empty()) {
-    LAYERFS_ASSIGN(file, find_file(places.registries_conf));
-    if (!file) return system_error(ENOENT, "read", places.registries_conf);
+  if (!config_paths.registries_conf.empty()) {
+    LAYERFS_ASSIGN(file, find_file(config_paths.registries_conf));
+    if (!file) return system_error(ENOENT, "read", config_paths.registries_conf);
   } else {
     if (!user_file.empty()) {
       LAYERFS_ASSIGN(file, find_file(user_file));
     }
     system_drop_ins = !file;  // a user's own file stands for all that the system says
     if (!file) {
-      LAYERFS_ASSIGN(file, find_file(join_path(places.etc, "containers/registries.conf")));
+      LAYERFS_ASSIGN(file, find_file(join_path(config_paths.etc, "containers/registries.conf")));
     }
   }
   if (file) conf = std::move(*file);
   if (system_drop_ins)
-    LAYERFS_TRY(read_drop_ins(join_path(places.etc, "containers/registries.conf.d"), conf));
+    LAYERFS_TRY(read_drop_ins(join_path(config_paths.etc, "containers/registries.conf.d"), conf));
   if (!user_file.empty()) LAYERFS_TRY(read_drop_ins(user_dir, conf));
   // What Podman's users chose when they were asked comes before every configured alias.
-  if (!places.cache_home.empty()) {
+  if (!config_paths.cache_home.empty()) {
     LAYERFS_ASSIGN(auto chosen,
-                   find_file(join_path(places.cache_home, "containers/short-name-aliases.conf")));
+                   find_file(join_path(config_paths.cache_home, "containers/short-name-aliases.conf")));
     if (chosen)
       for (auto& [name, target] : chosen->aliases) conf.aliases[name] = std::move(target);
   }

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "fs/base/result.h"
-#include "fs/registry/places.h"
+#include "fs/registry/config_paths.h"
 #include "fs/registry/reference.h"
 
 namespace layerfs::registry {
@@ -51,9 +51,9 @@ Result<RegistriesConf> parse_registries_conf(std::string_view text);
 /// What a drop-in says, put over `base`: registries by prefix, aliases by name, the rest where it is set.
 void put_over(RegistriesConf& base, RegistriesConf over);
 
-/// The files of `places`: one registries.conf and the drop-ins over it, in the order of containers/image. Errors:
+/// The files of `config_paths`: one registries.conf and the drop-ins over it, in the order of containers/image. Errors:
 /// those of parsing, naming the file; EACCES...
-Result<RegistriesConf> read_registries_conf(const Places& places);
+Result<RegistriesConf> read_registries_conf(const ConfigPaths& config_paths);
 
 /// Where a manifest may be asked for, in order.
 struct Endpoint {

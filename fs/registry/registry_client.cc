@@ -79,8 +79,8 @@ std::string registry_message(std::string_view body) {
 // ------------------------------------------------------------------------------- Registries
 
 Result<std::unique_ptr<Registries>> Registries::make(AccessOptions options) {
-  LAYERFS_ASSIGN(auto conf, read_registries_conf(options.places));
-  LAYERFS_ASSIGN(auto policy, read_policy(options.places));
+  LAYERFS_ASSIGN(auto conf, read_registries_conf(options.config_paths));
+  LAYERFS_ASSIGN(auto policy, read_policy(options.config_paths));
   LAYERFS_ASSIGN(auto http, HttpClient::make(options.http));
   return std::unique_ptr<Registries>(
       new Registries(std::move(options), std::move(conf), std::move(policy), std::move(http)));
@@ -90,10 +90,10 @@ Result<std::unique_ptr<Repository>> Registries::open(const Endpoint& endpoint, c
   const std::string& host = endpoint.reference.host;
   std::optional<Credentials> credentials = options_.credentials;
   if (!credentials) {
-    LAYERFS_ASSIGN(credentials, find_user_credentials(options_.places, conf_, options_.auth_file, host,
+    LAYERFS_ASSIGN(credentials, find_user_credentials(options_.config_paths, conf_, options_.auth_file, host,
                                                       endpoint.reference.path));
   }
-  LAYERFS_ASSIGN(TlsFiles tls, find_certificates(options_.places, host));
+  LAYERFS_ASSIGN(TlsFiles tls, find_certificates(options_.config_paths, host));
   return std::make_unique<Repository>(*this, endpoint, std::move(credentials), std::move(tls), use);
 }
 
@@ -274,7 +274,7 @@ Result<Repository::Token> Repository::fetch_token(const Challenge& challenge) {
   request.verify_tls = verify_tls_;
   // The token server's own certificates, where they are configured; the registry's where both are one host.
   std::string host = origin.substr(origin.find("://") + 3);
-  LAYERFS_ASSIGN(request.tls, find_certificates(registries_.options_.places, host));
+  LAYERFS_ASSIGN(request.tls, find_certificates(registries_.options_.config_paths, host));
   if (origin == url_origin(base_url())) request.tls = tls_;
   request.takes_encodings = true;
   std::string service(challenge.find("service"));

@@ -51,7 +51,7 @@ struct AccessOptions {
   std::optional<bool> verify_tls;          ///< --tls-verify; nullopt: as registries.conf says
   std::optional<Credentials> credentials;  ///< --creds
   std::string auth_file;                   ///< --authfile
-  Places places;
+  ConfigPaths config_paths;
   RetryPolicy retry;
   HttpOptions http;
 };
@@ -198,9 +198,9 @@ class Repository {
   std::optional<Token> token_;  ///< guarded by mutex_
 };
 
-/// Certificates for HOST[:PORT]: the first of the directories of `places` that has it. Errors: kInvalid where a
+/// Certificates for HOST[:PORT]: the first of the directories of `config_paths` that has it. Errors: kInvalid where a
 /// certificate has no key, or a key no certificate.
-Result<TlsFiles> find_certificates(const Places& places, const std::string& host);
+Result<TlsFiles> find_certificates(const ConfigPaths& config_paths, const std::string& host);
 
 /// Statuses that another try may mend.
 bool is_retried(int status);

@@ -2,7 +2,7 @@
 // SessionPool: objects that one thread uses at a time and that are dear to make (read transactions with
 // cursors), kept for the next user. Taking and giving back is one atomic exchange in the common case.
 //
-// (1) Any thread. A session that finds no free place when it is given back is destroyed.
+// (1) Any thread. A session that finds no free slot when it is given back is destroyed.
 // (2) Destroyed after everything that it handed out (Held).
 #pragma once
 
@@ -16,7 +16,7 @@
 
 namespace layerfs::store {
 
-template <class Session, std::size_t kPlaces>
+template <class Session, std::size_t kSlots>
 class SessionPool {
  public:
   /// A session in use, which goes back to the pool.
@@ -43,28 +43,28 @@ class SessionPool {
   SessionPool(const SessionPool&) = delete;
   SessionPool& operator=(const SessionPool&) = delete;
   ~SessionPool() {
-    for (auto& place : places_) delete place.session.load();
+    for (auto& slot : slots_) delete slot.session.load();
   }
 
   /// A session that is kept, or null.
   std::unique_ptr<Session> take() {
-    std::size_t start = first_place();
-    for (std::size_t i = 0; i < kPlaces; ++i) {
-      auto& place = places_[(start + i) % kPlaces].session;
-      if (place.load(std::memory_order_relaxed) == nullptr) continue;
-      if (Session* session = place.exchange(nullptr, std::memory_order_acquire))
+    std::size_t start = first_slot();
+    for (std::size_t i = 0; i < kSlots; ++i) {
+      auto& slot = slots_[(start + i) % kSlots].session;
+      if (slot.load(std::memory_order_relaxed) == nullptr) continue;
+      if (Session* session = slot.exchange(nullptr, std::memory_order_acquire))
         return std::unique_ptr<Session>(session);
     }
     return nullptr;
   }
 
   void give_back(std::unique_ptr<Session> session) {
-    std::size_t start = first_place();
-    for (std::size_t i = 0; i < kPlaces; ++i) {
+    std::size_t start = first_slot();
+    for (std::size_t i = 0; i < kSlots; ++i) {
       Session* none = nullptr;
-      auto& place = places_[(start + i) % kPlaces].session;
-      if (place.compare_exchange_strong(none, session.get(), std::memory_order_release,
-                                        std::memory_order_relaxed)) {
+      auto& slot = slots_[(start + i) % kSlots].session;
+      if (slot.compare_exchange_strong(none, session.get(), std::memory_order_release,
+                                       std::memory_order_relaxed)) {
         session.release();
         return;
       }
@@ -72,15 +72,15 @@ class SessionPool {
   }
 
  private:
-  // Each thread starts at a place of its own, so that threads do not fight for one cache line.
-  static std::size_t first_place() {
+  // Each thread starts at a slot of its own, so that threads do not fight for one cache line.
+  static std::size_t first_slot() {
     thread_local const std::size_t kMine = std::hash<std::thread::id>{}(std::this_thread::get_id()) >> 4;
     return kMine;
   }
-  struct alignas(64) Place {
+  struct alignas(64) Slot {
     std::atomic<Session*> session{nullptr};
   };
-  std::array<Place, kPlaces> places_;
+  std::array<Slot, kSlots> slots_;
 };
 
 }  // namespace layerfs::store

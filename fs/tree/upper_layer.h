@@ -43,12 +43,12 @@ struct PutEntry {
   Ino ino;
   NodeKind kind;
 };
-/// The tree's entry of that name is gone.
+/// Hides the tree's entry of that name.
 struct PutTombstone {
   Ino dir;
   std::string name;
 };
-/// Neither entry nor tombstone: the tree, if anything, shows through.
+/// Takes the upper's entry or tombstone of that name away: the tree's entry, if it has one, is seen again.
 struct EraseEntry {
   Ino dir;
   std::string name;
@@ -107,11 +107,6 @@ struct ChangeSet {
 
 enum class FsyncKind : std::uint8_t { kAll, kDataOnly };
 
-enum class SyncScope : std::uint8_t {
-  kLog,  ///< the redo log only
-  kAll,  ///< every data file, then the log: what unmount and syncfs wait for
-};
-
 class UpperLayer : public UpperView {
  public:
   /// Every inode whose node has nlink 0: unlinked but perhaps still open when the upper was last used.
@@ -133,7 +128,8 @@ class UpperLayer : public UpperView {
   /// fsync(2) of one file or directory: its data and every change applied before the call. kDataOnly,
   /// fdatasync(2): at least the data and what it takes to read them, so that times may be left behind.
   virtual Result<void> sync_node(Ino ino, FsyncKind kind) = 0;
-  virtual Result<void> sync(SyncScope scope) = 0;
+  /// What unmount and syncfs(2) wait for: every data file and every change applied before the call.
+  virtual Result<void> sync() = 0;
   /// Gives back now what erased files still take on the disk: what they had goes only when their erasure
   /// can't be lost any more (upper: a flush). False: there was nothing to give back, or it could not be done.
   virtual bool give_back() { return false; }

@@ -78,7 +78,8 @@ class UpperView {
   virtual Result<std::string> get_inline(Ino ino) const = 0;
   /// Sorted, disjoint, not touching. Empty for a file without a base object.
   virtual std::vector<Extent> extents(Ino ino) const = 0;
-  /// Those of extents() that overlap [begin, end), whole: what a read needs, at the price of what it gets.
+  /// Those of extents() that overlap [begin, end), none of them cut. Takes as long as there are such, however
+  /// many extents the file has.
   virtual std::vector<Extent> extents_within(Ino ino, std::uint64_t begin, std::uint64_t end) const {
     std::vector<Extent> found = extents(ino);
     std::erase_if(found,

@@ -18,7 +18,7 @@ std::size_t DescriptorCache::default_capacity() {
 
 std::uint64_t DescriptorCache::hash_of(const Key& key) {
   if (const auto* ino = std::get_if<tree::Ino>(&key)) return std::hash<tree::Ino>{}(*ino);
-  if (const auto* place = std::get_if<Place>(&key)) return std::hash<tree::Ino>{}(place->ino) + 1;
+  if (const auto* place = std::get_if<SharedPlace>(&key)) return std::hash<tree::Ino>{}(place->ino) + 1;
   return std::hash<Digest>{}(std::get<Digest>(key));
 }
 
@@ -81,7 +81,7 @@ Result<std::shared_ptr<const Fd>> DescriptorCache::create_data(tree::Ino ino) {
 
 template <class Open>
 Result<tree::DataPlace> DescriptorCache::get_shared(tree::Ino ino, Open open) {
-  LAYERFS_ASSIGN(tree::Blob blob, get(Place{ino}, [&]() -> Result<tree::Blob> {
+  LAYERFS_ASSIGN(tree::Blob blob, get(SharedPlace{ino}, [&]() -> Result<tree::Blob> {
                    LAYERFS_ASSIGN(tree::DataPlace place, open());
                    return tree::Blob{std::move(place.file), place.offset, place.limit};
                  }));
@@ -93,13 +93,13 @@ Result<tree::DataPlace> DescriptorCache::open_shared(tree::Ino ino) {
 }
 
 Result<tree::DataPlace> DescriptorCache::create_shared(tree::Ino ino) {
-  drop(Place{ino});  // of an attempt that failed: the upper is to know of this one
+  drop(SharedPlace{ino});  // of an attempt that failed: the upper is to know of this one
   return get_shared(ino, [&] { return upper_->create_shared(ino); });
 }
 
 void DescriptorCache::drop_data(tree::Ino ino) {
   drop(ino);
-  drop(Place{ino});
+  drop(SharedPlace{ino});
 }
 
 void DescriptorCache::drop(const Key& key) {

@@ -49,11 +49,11 @@ class DescriptorCache {
 
  private:
   static constexpr std::size_t kShards = 8;
-  struct Place {  // in a shared file
+  struct SharedPlace {  // in a shared file
     tree::Ino ino;
-    bool operator==(const Place&) const = default;
+    bool operator==(const SharedPlace&) const = default;
   };
-  using Key = std::variant<tree::Ino, Digest, Place>;
+  using Key = std::variant<tree::Ino, Digest, SharedPlace>;
   struct Hash {
     std::size_t operator()(const Key& key) const noexcept;
   };

@@ -63,7 +63,6 @@ class Union final : public UnionFs {
                       const Caller& caller) override;
   Result<Entry> link(Ino ino, Ino new_dir, std::string_view new_name, const Caller& caller) override;
   Result<std::size_t> read(Ino ino, std::uint64_t offset, std::span<std::byte> buffer) override;
-  Result<std::vector<ReadPiece>> read_pieces(Ino ino, std::uint64_t offset, std::uint64_t size) override;
   Result<std::size_t> write(Ino ino, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags,
                             const Caller& caller) override {
     return with_room([&] { return write_once(ino, offset, data, flags, caller); });
@@ -92,8 +91,8 @@ class Union final : public UnionFs {
   void thaw() override;
 
  private:
-  // A name, and what was behind it once everything was locked.
-  struct Place {
+  // A name in a directory, and what was behind it once everything was locked.
+  struct Dentry {
     Ino dir;
     std::string_view name;
     std::optional<Entry> entry = std::nullopt;
@@ -118,8 +117,8 @@ class Union final : public UnionFs {
   // A directory that is still linked. Errors: ENOTDIR, ENOENT.
   Result<Node> get_live_directory(Ino dir) const;
   Result<Node> get_regular(Ino ino) const;
-  // Locks every place's directory and what is behind its name, and `extra` (0: nothing).
-  Result<void> lock_places(ExclusiveLocks& locks, std::span<Place> places, Ino extra) const;
+  // Locks each dentry's directory and what is behind its name, and `extra` (0: nothing).
+  Result<void> lock_dentries(ExclusiveLocks& locks, std::span<Dentry> dentries, Ino extra) const;
   Result<bool> has_name(Ino ino, Node node) const;
   Result<Entry> lookup_number(Ino ino);
   Result<Entry> answer_entry(Ino dir, std::string_view name);

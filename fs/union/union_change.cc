@@ -125,12 +125,12 @@ Result<Entry> Union::link(Ino ino, Ino new_dir, std::string_view new_name, const
   if (is_dot_or_dotdot(new_name)) return errno_error(EEXIST);
   FreezeGate::Pass pass(gate_);
   LAYERFS_TRY(check_writable());
-  Place place{new_dir, new_name};
+  Dentry dentry{new_dir, new_name};
   ExclusiveLocks locks(locks_);
-  LAYERFS_TRY(lock_places(locks, {&place, 1}, ino));
+  LAYERFS_TRY(lock_dentries(locks, {&dentry, 1}, ino));
   if (was_done(caller)) return answer_entry(new_dir, new_name);
   LAYERFS_ASSIGN(Node parent, get_live_directory(new_dir));
-  if (place.entry) return errno_error(EEXIST);
+  if (dentry.entry) return errno_error(EEXIST);
   LAYERFS_ASSIGN(Node node, view_.get_node(ino));
   if (node.kind == NodeKind::kDirectory) return errno_error(EPERM);
   if (node.nlink >= kMaxLinks) return errno_error(EMLINK);
@@ -152,13 +152,13 @@ Result<Entry> Union::link(Ino ino, Ino new_dir, std::string_view new_name, const
 Result<void> Union::remove(Ino dir, std::string_view name, NodeKind kind, const Caller& caller) {
   FreezeGate::Pass pass(gate_);
   LAYERFS_TRY(check_writable());
-  Place place{dir, name};
+  Dentry dentry{dir, name};
   ExclusiveLocks locks(locks_);
-  LAYERFS_TRY(lock_places(locks, {&place, 1}, Ino{0}));
+  LAYERFS_TRY(lock_dentries(locks, {&dentry, 1}, Ino{0}));
   if (was_done(caller)) return {};
   LAYERFS_ASSIGN(Node parent, get_live_directory(dir));
-  if (!place.entry) return errno_error(ENOENT);
-  auto [ino, node] = *place.entry;
+  if (!dentry.entry) return errno_error(ENOENT);
+  auto [ino, node] = *dentry.entry;
   bool is_directory = node.kind == NodeKind::kDirectory;
   if (is_directory && kind != NodeKind::kDirectory) return errno_error(EISDIR);
   if (!is_directory && kind == NodeKind::kDirectory) return errno_error(ENOTDIR);

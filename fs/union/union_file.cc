@@ -22,20 +22,6 @@ Result<std::size_t> Union::read(Ino ino, std::uint64_t offset, std::span<std::by
   return content_.read(ino, node, offset, buffer);
 }
 
-Result<std::vector<ReadPiece>> Union::read_pieces(Ino ino, std::uint64_t offset, std::uint64_t size) {
-  std::shared_lock hold(locks_.of(ino));
-  LAYERFS_ASSIGN(Node node, get_regular(ino));
-  if (node.content != ContentKind::kShared) return content_.pieces(ino, node, offset, size);
-  // Copied under the lock: once the file has outgrown its place, nobody keeps the bytes there.
-  std::vector<ReadPiece> pieces;
-  if (offset >= node.size) return pieces;
-  std::string bytes(std::min(size, node.size - offset), '\0');
-  LAYERFS_ASSIGN(std::size_t count,
-                 content_.read(ino, node, offset, std::as_writable_bytes(std::span(bytes))));
-  pieces.push_back(ReadPiece{nullptr, 0, count, std::move(bytes)});
-  return pieces;
-}
-
 Result<std::uint64_t> Union::lseek(Ino ino, std::uint64_t offset, int whence) {
   if (whence != SEEK_DATA && whence != SEEK_HOLE) return errno_error(EINVAL);
   std::shared_lock hold(locks_.of(ino));

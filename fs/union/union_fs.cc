@@ -101,29 +101,29 @@ Result<Node> Union::get_regular(Ino ino) const {
   return node;
 }
 
-Result<void> Union::lock_places(ExclusiveLocks& locks, std::span<Place> places, Ino extra) const {
+Result<void> Union::lock_dentries(ExclusiveLocks& locks, std::span<Dentry> dentries, Ino extra) const {
   std::array<Ino, ExclusiveLocks::kMost> wanted{};
   std::size_t known = 0;
-  for (const Place& place : places) wanted[known++] = place.dir;
+  for (const Dentry& dentry : dentries) wanted[known++] = dentry.dir;
   if (extra != Ino{0}) wanted[known++] = extra;
   std::size_t count = known;
   for (;;) {
     locks.lock({wanted.data(), count});
     bool complete = true;
     count = known;
-    for (Place& place : places) {
-      LAYERFS_ASSIGN(place.entry, view_.find_entry(place.dir, place.name));
-      if (!place.entry) continue;
-      wanted[count++] = place.entry->ino;
-      complete = locks.try_add(place.entry->ino) && complete;
+    for (Dentry& dentry : dentries) {
+      LAYERFS_ASSIGN(dentry.entry, view_.find_entry(dentry.dir, dentry.name));
+      if (!dentry.entry) continue;
+      wanted[count++] = dentry.entry->ino;
+      complete = locks.try_add(dentry.entry->ino) && complete;
     }
     if (complete) break;
     locks.release();
   }
   // A node is read again now that it can't change: what find_entry saw may be older than its lock.
-  for (Place& place : places) {
-    if (!place.entry) continue;
-    if (auto node = upper_->find_node(place.entry->ino)) place.entry->node = *node;
+  for (Dentry& dentry : dentries) {
+    if (!dentry.entry) continue;
+    if (auto node = upper_->find_node(dentry.entry->ino)) dentry.entry->node = *node;
   }
   return {};
 }
@@ -255,7 +255,7 @@ void Union::forget(Ino ino, std::uint64_t count) {
 Result<void> Union::freeze() {
   if (!gate_.close()) return errno_error(EBUSY);
   if (!upper_) return {};
-  auto done = upper_->sync(tree::SyncScope::kAll);
+  auto done = upper_->sync();
   if (!done) thaw();
   return done;
 }
@@ -283,7 +283,7 @@ Result<void> Union::fsyncdir(Ino ino) { return fsync(ino, FsyncKind::kAll); }
 
 Result<void> Union::sync() {
   if (options_.is_volatile || !upper_ || upper_->read_only()) return {};
-  return upper_->sync(tree::SyncScope::kAll);
+  return upper_->sync();
 }
 
 Result<struct statvfs> Union::statfs() {

@@ -73,7 +73,6 @@ struct SetAttr {
 
 struct WriteFlags {
   bool kill_suid_sgid = false;  ///< FUSE_WRITE_KILL_SUIDGID
-  bool writeback = false;       ///< FUSE_WRITE_CACHE: pages that the kernel writes back by itself (mmap(2))
 };
 
 enum class SetXattrMode : std::uint8_t { kAny, kCreate, kReplace };
@@ -87,7 +86,7 @@ struct UnionOptions {
   std::uint64_t whole_copy_limit = 64 * 1024;
 };
 
-/// Where bytes of a file lie, for replies that need no copy: `size` bytes at `offset` of `file`; without a
+/// Where bytes of a file lie: `size` bytes at `offset` of `file`; without a
 /// file they are `bytes`, or zeros where that is empty.
 struct ReadPiece {
   std::shared_ptr<const Fd> file;
@@ -138,8 +137,6 @@ class UnionFs {
 
   /// Fewer bytes than asked for only at the end of the file.
   virtual Result<std::size_t> read(Ino ino, std::uint64_t offset, std::span<std::byte> buffer) = 0;
-  /// The same as pieces, in order, for replies by splice.
-  virtual Result<std::vector<ReadPiece>> read_pieces(Ino ino, std::uint64_t offset, std::uint64_t size) = 0;
   virtual Result<std::size_t> write(Ino ino, std::uint64_t offset, std::span<const std::byte> data,
                                     WriteFlags flags, const Caller& caller) = 0;
   /// `mode`: FALLOC_FL_* of fallocate(2). Errors: EOPNOTSUPP for what the upper's file system cannot do.

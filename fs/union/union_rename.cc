@@ -8,8 +8,8 @@
 namespace layerfs::unionfs {
 
 struct Union::RenamePlan {
-  Place from;
-  Place to;
+  Dentry from;
+  Dentry to;
   bool exchange = false;
   bool across() const { return from.dir != to.dir; }
 };
@@ -106,14 +106,14 @@ Result<void> Union::rename(Ino dir, std::string_view name, Ino new_dir, std::str
   // Before the inode locks: the check for loops walks up through directories that are not locked.
   std::unique_lock topology(topology_, std::defer_lock);
   if (dir != new_dir) topology.lock();
-  std::array<Place, 2> places{Place{dir, name}, Place{new_dir, new_name}};
+  std::array<Dentry, 2> dentries{Dentry{dir, name}, Dentry{new_dir, new_name}};
   ExclusiveLocks locks(locks_);
-  LAYERFS_TRY(lock_places(locks, places, Ino{0}));
+  LAYERFS_TRY(lock_dentries(locks, dentries, Ino{0}));
   if (was_done(caller)) return {};
   LAYERFS_TRY(get_live_directory(dir));
   LAYERFS_TRY(get_live_directory(new_dir));
 
-  RenamePlan plan{places[0], places[1], (flags & RENAME_EXCHANGE) != 0};
+  RenamePlan plan{dentries[0], dentries[1], (flags & RENAME_EXCHANGE) != 0};
   if (!plan.from.entry) return errno_error(ENOENT);
   if (plan.exchange && !plan.to.entry) return errno_error(ENOENT);
   if ((flags & RENAME_NOREPLACE) != 0 && plan.to.entry) return errno_error(EEXIST);

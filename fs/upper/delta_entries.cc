@@ -8,7 +8,7 @@
 
 namespace layerfs::upper {
 
-DeltaEntries::Place DeltaEntries::find_place(std::uint64_t cookie, std::string_view name) const {
+DeltaEntries::Position DeltaEntries::find_position(std::uint64_t cookie, std::string_view name) const {
   if (chunks_.empty()) return {0, 0, false};
   const auto after = std::upper_bound(firsts_.begin(), firsts_.end(), cookie);
   // Before the first chunk's first slot is still a place in the first chunk.
@@ -24,17 +24,17 @@ DeltaEntries::Place DeltaEntries::find_place(std::uint64_t cookie, std::string_v
 }
 
 tree::UpperEntry DeltaEntries::find(std::string_view name) const {
-  const Place place = find_place(to_number(tree::name_cookie(name)), name);
-  if (!place.found) return {};
-  const Slot& slot = chunks_[place.chunk][place.slot];
+  const Position position = find_position(to_number(tree::name_cookie(name)), name);
+  if (!position.found) return {};
+  const Slot& slot = chunks_[position.chunk][position.slot];
   return {slot.state, tree::Ino{slot.ino}, slot.kind};
 }
 
 void DeltaEntries::put(std::string_view name, const tree::UpperEntry& entry) {
   const std::uint64_t cookie = to_number(tree::name_cookie(name));
-  const Place place = find_place(cookie, name);
-  if (place.found) {
-    Slot& slot = chunks_[place.chunk][place.slot];
+  const Position position = find_position(cookie, name);
+  if (position.found) {
+    Slot& slot = chunks_[position.chunk][position.slot];
     slot.ino = to_number(entry.ino);
     slot.state = entry.state;
     slot.kind = entry.kind;
@@ -49,10 +49,10 @@ void DeltaEntries::put(std::string_view name, const tree::UpperEntry& entry) {
     chunks_.emplace_back();
     firsts_.push_back(cookie);
   }
-  Chunk& chunk = chunks_[place.chunk];
-  chunk.insert(chunk.begin() + static_cast<std::ptrdiff_t>(place.slot), std::move(slot));
-  firsts_[place.chunk] = chunk.front().cookie;
-  if (chunk.size() > kMaxChunk) split(place.chunk);
+  Chunk& chunk = chunks_[position.chunk];
+  chunk.insert(chunk.begin() + static_cast<std::ptrdiff_t>(position.slot), std::move(slot));
+  firsts_[position.chunk] = chunk.front().cookie;
+  if (chunk.size() > kMaxChunk) split(position.chunk);
 }
 
 void DeltaEntries::split(std::size_t index) {
@@ -71,16 +71,16 @@ void DeltaEntries::split(std::size_t index) {
 }
 
 void DeltaEntries::erase(std::string_view name) {
-  const Place place = find_place(to_number(tree::name_cookie(name)), name);
-  if (!place.found) return;
-  Chunk& chunk = chunks_[place.chunk];
-  chunk.erase(chunk.begin() + static_cast<std::ptrdiff_t>(place.slot));
+  const Position position = find_position(to_number(tree::name_cookie(name)), name);
+  if (!position.found) return;
+  Chunk& chunk = chunks_[position.chunk];
+  chunk.erase(chunk.begin() + static_cast<std::ptrdiff_t>(position.slot));
   if (!chunk.empty()) {
-    firsts_[place.chunk] = chunk.front().cookie;
+    firsts_[position.chunk] = chunk.front().cookie;
     return;
   }
-  chunks_.erase(chunks_.begin() + static_cast<std::ptrdiff_t>(place.chunk));
-  firsts_.erase(firsts_.begin() + static_cast<std::ptrdiff_t>(place.chunk));
+  chunks_.erase(chunks_.begin() + static_cast<std::ptrdiff_t>(position.chunk));
+  firsts_.erase(firsts_.begin() + static_cast<std::ptrdiff_t>(position.chunk));
 }
 
 void DeltaEntries::list(tree::DirCookie after, FunctionRef<bool(const tree::UpperEntryView&)> visit) const {

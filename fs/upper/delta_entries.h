@@ -43,13 +43,13 @@ class DeltaEntries {
     std::string_view name_view() const { return {name.get(), name_size}; }
   };
   using Chunk = std::vector<Slot>;
-  struct Place {
+  struct Position {
     std::size_t chunk;
     std::size_t slot;
     bool found;
   };
 
-  Place find_place(std::uint64_t cookie, std::string_view name) const;
+  Position find_position(std::uint64_t cookie, std::string_view name) const;
   void split(std::size_t chunk);
 
   std::vector<std::uint64_t> firsts_;

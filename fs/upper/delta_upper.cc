@@ -204,11 +204,9 @@ Result<void> DeltaUpper::sync_node(tree::Ino ino, tree::FsyncKind kind) {
   return persister_.persist(DeltaPersister::Extent::kFlush, ino);
 }
 
-Result<void> DeltaUpper::sync(tree::SyncScope scope) {
+Result<void> DeltaUpper::sync() {
   if (read_only() || core_->options.is_volatile) return {};
-  const auto extent =
-      scope == tree::SyncScope::kAll ? DeltaPersister::Extent::kCheckpoint : DeltaPersister::Extent::kFlush;
-  return persister_.persist(extent, std::nullopt);
+  return persister_.persist(DeltaPersister::Extent::kCheckpoint, std::nullopt);
 }
 
 bool DeltaUpper::give_back() {

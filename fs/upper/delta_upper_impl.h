@@ -48,7 +48,7 @@ class DeltaUpper final : public tree::UpperLayer {
   Result<tree::DataPlace> create_shared(tree::Ino ino) override;
   Result<tree::DataPlace> open_shared(tree::Ino ino) const override;
   Result<void> sync_node(tree::Ino ino, tree::FsyncKind kind) override;
-  Result<void> sync(tree::SyncScope scope) override;
+  Result<void> sync() override;
   bool give_back() override;
   Result<struct statvfs> stat_fs() const override;
   bool read_only() const override { return core_->log == nullptr; }

@@ -186,7 +186,7 @@ class MemoryUpper final : public UpperLayer {
   }
 
   Result<void> sync_node(Ino, FsyncKind) override { return {}; }
-  Result<void> sync(SyncScope) override { return {}; }
+  Result<void> sync() override { return {}; }
 
   Result<struct statvfs> stat_fs() const override {
     struct statvfs stats{};

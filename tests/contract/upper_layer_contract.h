@@ -158,7 +158,7 @@ TEST_P(UpperLayerContract, NeighboursInASharedFileKeepToTheirPlaces) {
     ASSERT_TRUE(pwrite_full(place->fd(), as_bytes(std::string_view("remains")), place->offset + 100));
   }
   for (int life = 0; life < 2; ++life) {
-    EXPECT_TRUE(upper().sync(SyncScope::kAll));
+    EXPECT_TRUE(upper().sync());
     for (std::uint64_t number : {62, 64, 66, 67})
       EXPECT_EQ(read_place(Ino{number}), bytes_of(static_cast<char>('A' + number % 26))) << number;
     for (std::uint64_t number : {63, 65})
@@ -404,8 +404,7 @@ TEST_P(UpperLayerContract, SyncOfAnythingSucceeds) {
   apply(PutNode{kFile, full_node()}, PutEntry{kDir, "a", kFile, NodeKind::kRegular});
   EXPECT_TRUE(upper().sync_node(kFile, tree::FsyncKind::kAll));
   EXPECT_TRUE(upper().sync_node(kDir, tree::FsyncKind::kAll));
-  EXPECT_TRUE(upper().sync(SyncScope::kLog));
-  EXPECT_TRUE(upper().sync(SyncScope::kAll));
+  EXPECT_TRUE(upper().sync());
 }
 
 TEST_P(UpperLayerContract, StatFsIsOfAFileSystem) {

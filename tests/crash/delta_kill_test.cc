@@ -104,7 +104,7 @@ struct Ack {
         if (write(acks, &ack, sizeof ack) != sizeof ack) _exit(1);
         if (worker.counter() % 29 == 0 && !(*upper)->sync_node(worker.file(), tree::FsyncKind::kAll))
           _exit(1);
-        if (worker.counter() % 171 == 0 && !(*upper)->sync(tree::SyncScope::kAll)) _exit(1);
+        if (worker.counter() % 171 == 0 && !(*upper)->sync()) _exit(1);
       }
     });
   }

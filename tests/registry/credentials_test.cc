@@ -162,18 +162,18 @@ TEST_F(Helpers, FailuresAreNamedAndNotQuoted) {
 }
 
 TEST_F(Helpers, ANamedFileIsTheOnlyOneAndTheOthersHaveAnOrder) {
-  Places places;
-  places.home = dir_ / "";
-  places.runtime_dir = dir_ / "run";
-  places.config_home = dir_ / "config";
-  places.docker_config = dir_ / "docker";
+  ConfigPaths config_paths;
+  config_paths.home = dir_ / "";
+  config_paths.runtime_dir = dir_ / "run";
+  config_paths.config_home = dir_ / "config";
+  config_paths.docker_config = dir_ / "docker";
   auto put = [&](const std::string& name, std::string_view user) {
     std::string file = dir_ / name;
     ASSERT_TRUE(make_dirs(file.substr(0, file.rfind('/')), 0700));
     ASSERT_TRUE(write_file_atomic(file, "{\"auths\": {\"one.test\": " + entry(user, "p") + "}}", 0600));
   };
   auto user = [&](const std::string& file) -> std::string {
-    auto found = find_user_credentials(places, {}, file, "one.test", "a");
+    auto found = find_user_credentials(config_paths, {}, file, "one.test", "a");
     if (!found) return "error";
     return *found ? (*found)->user : "none";
   };
@@ -184,7 +184,7 @@ TEST_F(Helpers, ANamedFileIsTheOnlyOneAndTheOthersHaveAnOrder) {
   EXPECT_EQ(user(""), "config");
   put("run/containers/auth.json", "login");
   EXPECT_EQ(user(""), "login");
-  places.auth_file = dir_ / "environment.json";
+  config_paths.auth_file = dir_ / "environment.json";
   EXPECT_EQ(user(""), "none");
   put("environment.json", "environment");
   EXPECT_EQ(user(""), "environment");

@@ -158,12 +158,12 @@ class RegistriesConfFiles : public testing::Test {
     ASSERT_TRUE(write_file_atomic(file, text, 0644));
   }
   std::string search() {
-    Places places;
-    places.etc = dir_ / "etc";
-    places.home = dir_ / "home";
-    places.cache_home = dir_ / "cache";
-    places.registries_conf = named_;
-    auto conf = read_registries_conf(places);
+    ConfigPaths config_paths;
+    config_paths.etc = dir_ / "etc";
+    config_paths.home = dir_ / "home";
+    config_paths.cache_home = dir_ / "cache";
+    config_paths.registries_conf = named_;
+    auto conf = read_registries_conf(config_paths);
     if (!conf) return conf.error().message();
     aliases_ = conf->aliases;
     std::string text = conf->is_present ? "" : "none";

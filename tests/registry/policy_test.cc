@@ -58,11 +58,11 @@ TEST(Policy, AFileThatIsNoneIsRefused) {
 
 TEST(Policy, TheUsersFileIsInPlaceOfTheMachines) {
   ScratchDir dir;
-  Places places;
-  places.etc = dir / "etc";
-  places.home = dir / "home";
+  ConfigPaths config_paths;
+  config_paths.etc = dir / "etc";
+  config_paths.home = dir / "home";
   auto of_all = [&] {
-    auto policy = read_policy(places);
+    auto policy = read_policy(config_paths);
     return policy ? verdict(*policy, "one.test/image:1") : policy.error().message();
   };
   EXPECT_EQ(of_all(), "accepted");

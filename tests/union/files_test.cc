@@ -79,9 +79,6 @@ TEST_F(Files, RangesAreReadTogetherWithTheirBase) {
   EXPECT_EQ(read("big"), expected);
   mount();
   EXPECT_EQ(read("big"), expected);
-  auto pieces = fs().read_pieces(big_ino_, 50, 200);
-  ASSERT_TRUE(pieces);
-  EXPECT_EQ(pieces->size(), 3U);
 }
 
 TEST_F(Files, AFileThatOutgrowsItsPlaceGetsADataFileWithAllItHad) {

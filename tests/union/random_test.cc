@@ -100,7 +100,7 @@ struct World {
   void open_after_power_failure() {
     std::string old = directory;
     if (upper) {
-      EXPECT_TRUE(upper->sync(tree::SyncScope::kLog));
+      EXPECT_TRUE(upper->sync_node(Ino{1}, tree::FsyncKind::kAll));
       directory = fmt::format("{}/{}", scratch.path(), ++mounts);
       shadow->picture(directory, random);
     }

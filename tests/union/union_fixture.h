@@ -98,9 +98,9 @@ class FaultyUpper : public tree::UpperLayer {
     LAYERFS_TRY(follow_plan());
     return inner_->sync_node(ino, kind);
   }
-  Result<void> sync(tree::SyncScope scope) override {
+  Result<void> sync() override {
     LAYERFS_TRY(follow_plan());
-    return inner_->sync(scope);
+    return inner_->sync();
   }
   Result<struct statvfs> stat_fs() const override { return inner_->stat_fs(); }
   bool read_only() const override { return inner_->read_only(); }

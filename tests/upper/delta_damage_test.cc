@@ -294,7 +294,7 @@ TEST_F(DeltaDamageTest, ALogThatIsGoneIsTold) {
   try_all("changed");
   write_files(*upper);
   try_all("with data files");
-  ASSERT_TRUE(upper->sync(tree::SyncScope::kAll));
+  ASSERT_TRUE(upper->sync());
   try_all("with a checkpoint");
   upper.reset();
   for (const char* how : {"gone", "empty"}) {
@@ -444,9 +444,9 @@ TEST_F(DeltaDamageTest, NothingIsOpenedThroughALinkNorWaitsForAFifo) {
             if (shared) static_cast<void>(pwrite_full(shared->fd(), as_bytes("changed"), shared->offset));
             static_cast<void>(
                 (*upper)->apply({{tree::PutNode{Ino{ino}, file_node(tree::ContentKind::kData, 0)}}}));
-            static_cast<void>((*upper)->sync(tree::SyncScope::kAll));
+            static_cast<void>((*upper)->sync());
             static_cast<void>((*upper)->apply({{tree::EraseNode{Ino{ino}}}}));
-            static_cast<void>((*upper)->sync(tree::SyncScope::kAll));
+            static_cast<void>((*upper)->sync());
           }
         }
         EXPECT_EQ(*read_file(victim_file), precious);
@@ -462,7 +462,7 @@ TEST_F(DeltaDamageTest, NothingIsOpenedThroughALinkNorWaitsForAFifo) {
 TEST_F(DeltaDamageTest, APowerFailureMayLeaveAFileCut) {
   auto upper = open();
   write_files(*upper);
-  ASSERT_TRUE(upper->sync(tree::SyncScope::kAll));
+  ASSERT_TRUE(upper->sync());
   const test::Dump flushed = model_.dump();
   copy_to(copy_);
   boot_ = 2;
@@ -479,9 +479,9 @@ TEST_F(DeltaDamageTest, EachByteOfTheCheckpointFlippedIsToldOrSaysTheSame) {
   {
     auto upper = open();
     change(*upper, 6);
-    ASSERT_TRUE(upper->sync(tree::SyncScope::kAll));
+    ASSERT_TRUE(upper->sync());
     change(*upper, 6);
-    ASSERT_TRUE(upper->sync(tree::SyncScope::kAll));
+    ASSERT_TRUE(upper->sync());
   }
   const test::Dump expected = model_.dump();
   const std::string checkpoint = *read_file(path_ + "/checkpoint");

@@ -27,7 +27,6 @@ namespace {
 using test::write_whole;
 using tree::ChangeSet;
 using tree::Ino;
-using tree::SyncScope;
 
 /// Fails where it is told to, counts, and may be slow.
 struct FaultySync final : SyncOps {
@@ -144,7 +143,7 @@ TEST_F(DeltaFaultTest, AFewBytesTakeOneFlush) {
   constexpr Ino kFile{700};
   auto upper = open();
   write_file(*upper, kFile, "first");
-  ASSERT_TRUE(upper->sync(SyncScope::kAll));
+  ASSERT_TRUE(upper->sync());
   const auto append = [&](std::size_t length, bool tell) {
     const auto file = upper->open_data(kFile);
     ASSERT_TRUE(file);
@@ -180,7 +179,7 @@ TEST_F(DeltaFaultTest, AFewBytesTakeOneFlush) {
   sync_.data_fails = true;
   append(100, true);
   EXPECT_EQ(flushes(tree::FsyncKind::kAll), 1) << "the files need not be flushed yet";
-  EXPECT_FALSE(upper->sync(SyncScope::kAll)) << "a checkpoint needs them";
+  EXPECT_FALSE(upper->sync()) << "a checkpoint needs them";
   sync_.data_fails = false;
   upper.reset();
   EXPECT_EQ(test::dump(*open()), model_.dump());
@@ -241,12 +240,12 @@ TEST_F(DeltaFaultTest, AFailedFlushOfDataIsReportedAndTriedAgain) {
   sync_.data_fails = true;
   EXPECT_EQ(upper->sync_node(Ino{1}, tree::FsyncKind::kAll).error().code, EIO)
       << "a mark would cover the file as well";
-  EXPECT_EQ(upper->sync(SyncScope::kAll).error().code, EIO);
+  EXPECT_EQ(upper->sync().error().code, EIO);
   sync_.data_fails = false;
   const int before = sync_.calls;
   EXPECT_TRUE(upper->sync_node(Ino{1}, tree::FsyncKind::kAll));
   EXPECT_GE(sync_.calls - before, 2) << "the file and the log";
-  EXPECT_TRUE(upper->sync(SyncScope::kAll));
+  EXPECT_TRUE(upper->sync());
   upper.reset();
   EXPECT_EQ(test::dump(*open()), model_.dump());
 }
@@ -284,9 +283,8 @@ TEST_F(DeltaFaultTest, CallersThatComeTogetherShareAFlush) {
 TEST_F(DeltaFaultTest, NothingToFlushCostsNoFlush) {
   auto upper = open();
   change(*upper, 5);
-  ASSERT_TRUE(upper->sync(SyncScope::kLog));
+  ASSERT_TRUE(upper->sync_node(Ino{1}, tree::FsyncKind::kAll));
   const int before = sync_.calls;
-  ASSERT_TRUE(upper->sync(SyncScope::kLog));
   ASSERT_TRUE(upper->sync_node(Ino{1}, tree::FsyncKind::kAll));
   EXPECT_EQ(sync_.calls, before);
 }
@@ -336,7 +334,7 @@ TEST_F(DeltaFaultTest, DamagedBytesAreRefusedOrDroppedNeverACrash) {
   {
     auto upper = open();
     change(*upper, 300);
-    ASSERT_TRUE(upper->sync(SyncScope::kAll));
+    ASSERT_TRUE(upper->sync());
     change(*upper, 100);
     log = *read_file(path_ + "/redo.log");
     records = *read_file(path_ + "/checkpoint");

@@ -90,7 +90,7 @@ TEST_F(DeltaPowerMomentTest, AMarkThatAProcessDiedWithIsNoSignOfAFlush) {
     const auto first = open(path, tuning_of(shadow, 1));
     ASSERT_TRUE(first);
     change(*first, 3);
-    ASSERT_TRUE(first->sync(tree::SyncScope::kAll));
+    ASSERT_TRUE(first->sync());
     ASSERT_TRUE(first->sync_node(kFile, tree::FsyncKind::kAll));
     const std::size_t acknowledged = dumps_.size() - 1;
     change(*first, 9);  // over more than two pages of the log
@@ -138,7 +138,7 @@ TEST_F(DeltaPowerMomentTest, ACheckpointThatIsCompactedIsWholeAtEveryMoment) {
     ASSERT_TRUE(upper->sync_node(kFile, tree::FsyncKind::kAll));
     check_pictures(shadow, 4, acknowledged);
     shadow.on_sync = [&] { check_pictures(shadow, 8, acknowledged); };
-    ASSERT_TRUE(upper->sync(tree::SyncScope::kAll));
+    ASSERT_TRUE(upper->sync());
     shadow.on_sync = nullptr;
     if (const std::uint64_t now = begins_at(); now > begins && round > 0) ++compactions, begins = now;
   }
@@ -187,7 +187,7 @@ TEST_F(DeltaPowerMomentTest, WhatWasPutBackFromTheLogOutlivesASecondFailure) {
     ASSERT_TRUE(upper->sync_node(kFile, tree::FsyncKind::kAll));
   };
   write("in file.");
-  ASSERT_TRUE(upper->sync(tree::SyncScope::kAll));
+  ASSERT_TRUE(upper->sync());
   bool flushed_file = false;
   shadow.on_flush = [&](const std::string& flushed) {
     flushed_file = flushed_file || flushed.find("/data/") != std::string::npos;

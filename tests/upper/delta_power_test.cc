@@ -139,7 +139,7 @@ class DeltaPowerTest : public ::testing::TestWithParam<std::uint64_t> {
         acknowledged = dumps_.size() - 1;
         may_be_refused_ = false;
       } else if (what == 2) {
-        ASSERT_TRUE(upper.sync(tree::SyncScope::kAll));
+        ASSERT_TRUE(upper.sync());
         acknowledged = dumps_.size() - 1;
         may_be_refused_ = false;
       }
@@ -368,7 +368,7 @@ TEST_P(DeltaPowerTest, AFlushOfDataAloneKeepsTheData) {
     if (tells && random_() % 4 == 0) {
       ASSERT_TRUE((*upper)->sync_node(kTable, tree::FsyncKind::kAll));
       if (random_() % 2 == 0) {
-        ASSERT_TRUE((*upper)->sync(tree::SyncScope::kAll));
+        ASSERT_TRUE((*upper)->sync());
       }
       acknowledged = rows;
     } else if (random_() % 4 == 0) {

@@ -27,7 +27,6 @@ namespace {
 
 using tree::ChangeSet;
 using tree::Ino;
-using tree::SyncScope;
 
 tree::Node file_node(std::uint64_t size) {
   tree::Node node;
@@ -86,7 +85,7 @@ TEST_F(DeltaUpperTest, RandomChangesSurviveCleanCloses) {
       ASSERT_TRUE(upper->apply(set));
       model.apply(set);
       if (i % 97 == 0) {
-        ASSERT_TRUE(upper->sync(SyncScope::kAll));
+        ASSERT_TRUE(upper->sync());
       }
       if (i % 31 == 0) {
         ASSERT_TRUE(upper->sync_node(Ino{501}, tree::FsyncKind::kAll));
@@ -117,7 +116,7 @@ TEST_F(DeltaUpperTest, TheLatestRequestsAreKnownThroughManyDeaths) {
     ASSERT_TRUE(upper) << upper.error().message();
     for (std::uint64_t i = 1; i <= kAtOnce; ++i)
       ASSERT_TRUE((*upper)->apply({{tree::PutTombstone{Ino{1}, "gone"}}, life * kAtOnce + i}));
-    ASSERT_TRUE((*upper)->sync(SyncScope::kAll));
+    ASSERT_TRUE((*upper)->sync());
     // What a process leaves that dies now.
     const std::string left = dir_ / fmt::format("life{}", life);
     std::filesystem::copy(place, left, std::filesystem::copy_options::recursive);
@@ -152,7 +151,7 @@ TEST_F(DeltaUpperTest, AReaderSeesWhatTheWriterHasAppliedAndChangesNothing) {
     EXPECT_EQ(reader->apply(set).error().code, EROFS);
     EXPECT_EQ(reader->create_data(Ino{501}).error().code, EROFS);
     if (k % 300 == 0) {
-      ASSERT_TRUE(upper->sync(SyncScope::kAll));
+      ASSERT_TRUE(upper->sync());
     }
   }
 }
@@ -175,7 +174,7 @@ TEST_F(DeltaUpperTest, DataFilesComeAndGoWithTheirInodes) {
     EXPECT_EQ(upper->open_data(ino)->get(), held->get()) << "one descriptor while it is held";
     ASSERT_TRUE(upper->apply({{tree::EraseNode{ino}}}));
     EXPECT_TRUE(has_data_file(ino)) << "not before the erasure is durable";
-    ASSERT_TRUE(upper->sync(SyncScope::kAll));
+    ASSERT_TRUE(upper->sync());
     EXPECT_FALSE(has_data_file(ino));
     std::string bytes(5, '\0');
     EXPECT_EQ(*pread_full((*held)->get(), std::as_writable_bytes(std::span(bytes)), 0), 5U);
@@ -208,7 +207,7 @@ TEST_F(DeltaUpperTest, ASharedFileGivesItsSpaceBackAndGoesWithItsLastInode) {
     ASSERT_TRUE(pwrite_full(place->fd(), as_bytes(std::string(10'000, 'x')), place->offset));
     ASSERT_TRUE(upper->apply({{tree::PutNode{ino_at(i), node}}}));
   }
-  ASSERT_TRUE(upper->sync(SyncScope::kAll));
+  ASSERT_TRUE(upper->sync());
   const std::int64_t all = blocks();
   EXPECT_GE(all, std::int64_t{10'000} * static_cast<std::int64_t>(kSharers));
   for (std::uint64_t i = 0; i < kSharers; ++i) {
@@ -216,11 +215,11 @@ TEST_F(DeltaUpperTest, ASharedFileGivesItsSpaceBackAndGoesWithItsLastInode) {
     ASSERT_TRUE(upper->apply({{tree::EraseNode{ino_at(i)}}}));
   }
   EXPECT_EQ(blocks(), all) << "not before the erasure is durable";
-  ASSERT_TRUE(upper->sync(SyncScope::kAll));
+  ASSERT_TRUE(upper->sync());
   EXPECT_LT(blocks(), all / 8);
   EXPECT_GT(blocks(), 0);
   ASSERT_TRUE(upper->apply({{tree::EraseNode{ino_at(5)}}}));
-  ASSERT_TRUE(upper->sync(SyncScope::kAll));
+  ASSERT_TRUE(upper->sync());
   EXPECT_EQ(blocks(), -1);
 }
 
@@ -274,7 +273,7 @@ TEST_F(DeltaUpperTest, VolatileKeepsEverythingThroughACleanClose) {
       ASSERT_TRUE(upper->apply(set));
       model.apply(set);
     }
-    ASSERT_TRUE(upper->sync(SyncScope::kAll));
+    ASSERT_TRUE(upper->sync());
     ASSERT_TRUE(upper->sync_node(Ino{1}, tree::FsyncKind::kAll));
   }
   EXPECT_EQ(test::dump(*open()), model.dump());
@@ -310,7 +309,7 @@ TEST_F(DeltaUpperTest, ReadersAndWritersAtOnce) {
     }
   });
   threads.emplace_back([&] {
-    while (!stop) ASSERT_TRUE(upper->sync(SyncScope::kAll));
+    while (!stop) ASSERT_TRUE(upper->sync());
   });
   for (int t = 0; t < kThreads; ++t) threads[static_cast<std::size_t>(t)].join();
   stop = true;

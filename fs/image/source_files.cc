@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "fs/image/image_files.h"
+#include "fs/image/source_files.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -22,7 +22,7 @@ namespace {
 constexpr std::size_t kMaxMembers = 100'000;
 constexpr int kMaxLinks = 16;
 
-class DirectoryFiles final : public ImageFiles {
+class DirectoryFiles final : public SourceFiles {
  public:
   explicit DirectoryFiles(Fd root) : root_(std::move(root)) {}
 
@@ -94,7 +94,7 @@ std::optional<std::string> resolve_name(std::string_view base, std::string_view 
   return name;
 }
 
-class ArchiveFiles final : public ImageFiles {
+class ArchiveFiles final : public SourceFiles {
  public:
   /// Reads the headers off `chunks`, the archive's bytes. Ranges are given once set_file() has said what they
   /// are of.
@@ -233,20 +233,20 @@ Result<void> index_archive(const std::string& path, const std::string& spool_dir
 
 }  // namespace
 
-Result<std::unique_ptr<ImageFiles>> open_directory_files(const std::string& path) {
+Result<std::unique_ptr<SourceFiles>> open_directory_files(const std::string& path) {
   LAYERFS_ASSIGN(Fd root, open_file(path, O_RDONLY | O_DIRECTORY));
   return std::make_unique<DirectoryFiles>(std::move(root));
 }
 
-Result<std::unique_ptr<ImageFiles>> open_archive_files(const std::string& path, const std::string& spool_dir,
-                                                       const ImportLimits& limits) {
+Result<std::unique_ptr<SourceFiles>> open_archive_files(const std::string& path, const std::string& spool_dir,
+                                                        const ImportLimits& limits) {
   auto files = std::make_unique<ArchiveFiles>();
   if (auto indexed = index_archive(path, spool_dir, limits, *files); !indexed)
     return with_context(indexed.error(), "read archive", path);
   return files;
 }
 
-Result<std::string> get_text(const ImageFiles& files, const std::string& path, std::uint64_t limit) {
+Result<std::string> get_text(const SourceFiles& files, const std::string& path, std::uint64_t limit) {
   LAYERFS_ASSIGN(auto range, files.find(path));
   if (!range) return system_error(ENOENT, "read", path);
   auto text = read_range(*range, limit);

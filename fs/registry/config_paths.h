@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Places: where this user's and this machine's configuration of registries lies, as the environment says. A value, so
+// ConfigPaths: where this user's and this machine's configuration of registries lies, as the environment says. A value, so
 // that tests can name their own.
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace layerfs::registry {
 
-struct Places {
+struct ConfigPaths {
   std::string etc = "/etc";
   std::string home;             ///< empty: none
   std::string config_home;      ///< $XDG_CONFIG_HOME, else ~/.config
@@ -24,6 +24,6 @@ struct Places {
   std::vector<std::string> certificate_dirs() const;
 };
 
-Places places_from_environment();
+ConfigPaths config_paths_from_environment();
 
 }  // namespace layerfs::registry
