@@ -65,10 +65,16 @@ unionfs::Caller caller_of(fuse_req_t req, const Adapter& adapter) {
           .thread = current_worker().details.caller,
           .has_group = has_group,
           .kills_set_id = !is_from_root(req, adapter),
-          .resent = current_worker().details.resent};
+          .resent = current_worker().details.resent,
+          .when_frozen =
+              current_worker().may_hold_back ? unionfs::WhenFrozen::kFail : unionfs::WhenFrozen::kWait};
 }
 
 void reply_failure(fuse_req_t req, std::string_view operation, const Error& error) {
+  if (error.code == ERESTART && current_worker().may_hold_back) {
+    current_worker().is_held_back = true;
+    return fuse_reply_none(req);
+  }
   // Absence, permission and the like are answers; damage and a failing disk are for the log too.
   if (error.kind == ErrorKind::kCorrupt || error.code == EIO || error.code == EMFILE)
     log_error("{}: {}", operation, error.message());

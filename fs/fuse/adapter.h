@@ -2,7 +2,7 @@
 // Adapter: what every operation gets (the file system, how ids are shown, what was negotiated), and the one
 // wrapper that runs operations. Shared by all workers.
 //
-// (1) An operation replies exactly once, as its last act.
+// (1) An operation replies exactly once, as its last act, unless its change is held back (session.h, 7).
 // (2) Whatever an operation throws becomes a reply here: nothing that a request does ends the server.
 // (3) A reply that names an inode owes the core one forget; where the kernel did not take the reply (the
 //     caller was killed meanwhile) the adapter pays it back at once.

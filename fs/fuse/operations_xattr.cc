@@ -84,8 +84,10 @@ void setxattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* valu
         is_acl(name) ? stored_acl(adapter.options.ids, {value, size}) : std::string(value, size);
     auto done = adapter.fs.setxattr(Ino{ino}, name, stored, mode, caller);
     if (done && name == kAclAccess &&
-        (current_worker().details.setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID) != 0)
+        (current_worker().details.setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID) != 0) {
+      caller.when_frozen = unionfs::WhenFrozen::kWait;  // half of it is done
       done = clear_setgid(adapter, Ino{ino}, caller);
+    }
     expire_attributes(adapter, Ino{ino});
     reply_done(req, "setxattr", done);
   });

@@ -32,6 +32,8 @@ namespace {
 
 /// Room for the longest message: a WRITE of kMaxTransfer with its headers.
 constexpr std::size_t kMessageSize = kMaxTransfer + 4096;
+/// Bytes of messages that are held back while the file system is frozen.
+constexpr std::size_t kMostHeldBack = std::size_t{64} << 20;
 /// Wakes a thread that waits in read(2); its handler does nothing.
 constexpr int kWakeSignal = SIGUSR1;
 
@@ -256,7 +258,12 @@ Session::Step Session::handle_one(Worker& worker, WorkerPool::Seat* seat) {
   }
   // The last one counts, where the kernel and libfuse had to agree on a version first.
   if (!adapter_.initialised) init_message_ = as_text(message);
+  worker.may_hold_back = seat != nullptr && held_back_size_ < kMostHeldBack;
   process(worker, seat, message);
+  if (std::exchange(worker.is_held_back, false) && !hold_back(message)) {
+    worker.may_hold_back = false;
+    process(worker, seat, message);  // waits for the thaw
+  }
   return stopping_ ? Step::kEnd : Step::kGoOn;
 }
 
@@ -269,6 +276,41 @@ void Session::process(Worker& worker, WorkerPool::Seat* seat, std::span<std::byt
   whole.size = message.size();
   whole.mem = message.data();
   fuse_session_process_buf(session_.get(), &whole);
+}
+
+bool Session::hold_back(std::span<std::byte> message) {
+  std::lock_guard lock(mutex_);
+  if (!answers_held_back_) {
+    if (auto started = start_thread_locked([this] { answer_held_back(); }); !started) {
+      log_warning("{}", started.error().message());
+      return false;
+    }
+    answers_held_back_ = true;
+  }
+  held_back_.emplace_back(as_text(message));
+  held_back_size_ += message.size();
+  held_back_changed_.notify_one();
+  return true;
+}
+
+void Session::answer_held_back() {
+  as_worker([this] {
+    // Waits for the thaw with the first of them.
+    Worker worker(1, processes());
+    for (;;) {
+      std::string message;
+      {
+        std::unique_lock lock(mutex_);
+        held_back_changed_.wait(lock, [this] { return stopping_ || ended_ || !held_back_.empty(); });
+        // The kernel fails what has no answer when the connection ends, or sends it to the next server.
+        if (stopping_ || ended_) return;
+        message = std::move(held_back_.front());
+        held_back_.pop_front();
+        held_back_size_ -= message.size();
+      }
+      process(worker, nullptr, std::as_writable_bytes(std::span(message)));
+    }
+  });
 }
 
 void Session::work(WorkerPool::Kind kind) {
@@ -335,6 +377,10 @@ unsigned Session::most_workers() const {
 
 Result<void> Session::start_thread(std::function<void()> main) {
   std::lock_guard lock(mutex_);
+  return start_thread_locked(std::move(main));
+}
+
+Result<void> Session::start_thread_locked(std::function<void()> main) {
   try {
     threads_.emplace_back(std::move(main));
   } catch (const std::system_error& error) {
@@ -354,6 +400,11 @@ Result<void> Session::serve() {
   if (started) started = pool_.start();
   if (started) as_worker([this] { pool_.watch(fuse_session_fd(session_.get())); });
   pool_.stop();
+  {
+    std::lock_guard lock(mutex_);
+    ended_ = true;
+    held_back_changed_.notify_all();
+  }
   // The connection is there still: the others would read on.
   if (!started || failure_ != 0) stop();
   for (;;) {
@@ -375,6 +426,7 @@ void Session::stop() {
   pool_.stop();
   // A signal that comes between a worker's check and its read(2) is lost: repeat until all have left.
   std::unique_lock lock(mutex_);
+  held_back_changed_.notify_all();
   while (!workers_.empty()) {
     for (pthread_t thread : workers_) pthread_kill(thread, kWakeSignal);
     worker_left_.wait_for(lock, std::chrono::milliseconds(5));

@@ -4,19 +4,25 @@
 // whole message.
 //
 // (1) INIT is answered before the constructor functions return; serve() only sees requests after it.
-// (2) Every worker reads and answers whole requests; there is no queue between them.
+// (2) Every worker reads and answers whole requests; there is no queue between them, but for (7).
 // (3) A mount that outlives this server: see KEEPER.md.
 // (4) A worker leaves on ENODEV (unmounted, aborted) or after stop(), which wakes readers by a signal.
 // (5) Which workers there are, and which of them read, is WorkerPool's to say. A server that has little to do
 //     stays small: each worker has a buffer of the largest message. The thread in serve() watches the pool.
 // (6) With FuseOptions::io_uring requests come by rings (ring.h), each with a thread of its own; FORGET, and
 //     all where that can't be, comes through the device as ever.
+// (7) A change that comes while the file system is frozen waits for no thaw in its worker, or a few of them would
+//     hold up every reader. Its message goes into a queue, of which a thread of its own makes and answers the
+//     changes once they may be made. The queue has room for kMostHeldBack bytes; what does not fit waits in its
+//     worker. A ring has no queue: the kernel takes its entry back only with an answer, so that as many changes
+//     as a processor has entries hold up the reads that come from there.
 //
 //   made --init()--> ready --serve()--> serving --ENODEV | stop()--> ended
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -54,6 +60,10 @@ class Session final : public FuseServer {
   /// Waits for INIT and answers it.
   Result<void> init();
   void process(Worker& worker, WorkerPool::Seat* seat, std::span<std::byte> message);
+  /// Puts a change that can't be made before a thaw into the queue (7). False: there is no thread for it.
+  bool hold_back(std::span<std::byte> message);
+  /// The main function of the thread that answers the queue.
+  void answer_held_back();
   /// Where the kernel can't send requests again: reads through a device of this process's own, whose closing
   /// by its death fails what was read and not answered.
   Result<void> read_alone();
@@ -68,6 +78,7 @@ class Session final : public FuseServer {
   unsigned most_workers() const;
   int processes() const { return processes_ ? processes_->get() : -1; }
   Result<void> start_thread(std::function<void()> main);
+  Result<void> start_thread_locked(std::function<void()> main);
 
   struct Destroy {
     void operator()(fuse_session* session) const { fuse_session_destroy(session); }
@@ -91,6 +102,12 @@ class Session final : public FuseServer {
   // Those that serve() joins. Guarded by mutex_.
   std::vector<std::thread> threads_;
   std::condition_variable worker_left_;
+  // Messages of changes that came while the file system was frozen (7). Guarded by mutex_.
+  std::deque<std::string> held_back_;
+  std::atomic<std::size_t> held_back_size_ = 0;  // bytes; written with mutex_ held
+  bool answers_held_back_ = false;               // the thread for them was started
+  bool ended_ = false;                           // no worker reads any more
+  std::condition_variable held_back_changed_;
 };
 
 }  // namespace layerfs::fuse

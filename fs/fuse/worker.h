@@ -54,6 +54,10 @@ class Worker {
   int processes() const { return processes_; }
 
   RequestDetails details;
+  /// A change that comes while the file system is frozen is not waited for: it sets `is_held_back` and gets no
+  /// answer, so that the session can make it later (session.h, invariant 7).
+  bool may_hold_back = false;
+  bool is_held_back = false;
   CallerCpu caller_cpu;  ///< not of a ring's worker, whose requests are of one processor already
 
  private:

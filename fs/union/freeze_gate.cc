@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/union/freeze_gate.h"
 
+#include <cerrno>
+
 namespace layerfs::unionfs {
 
 bool FreezeGate::try_enter() {
@@ -10,6 +12,14 @@ bool FreezeGate::try_enter() {
   if (!closed_.load()) return true;
   inside_.unlock_shared();
   return false;
+}
+
+Result<FreezeGate::Pass> FreezeGate::pass(WhenFrozen when_frozen) {
+  if (when_frozen == WhenFrozen::kWait)
+    enter();
+  else if (!try_enter())
+    return errno_error(ERESTART);
+  return Pass(*this, Pass::Entered{});
 }
 
 void FreezeGate::enter() {

@@ -7,22 +7,34 @@
 #include <condition_variable>
 #include <mutex>
 #include <shared_mutex>
+#include <utility>
+
+#include "fs/base/result.h"
+#include "fs/union/union_fs.h"
 
 namespace layerfs::unionfs {
 
 class FreezeGate {
  public:
-  /// Inside the gate for the length of its scope; waits while it is closed.
+  /// Inside the gate for the length of its scope.
   class Pass {
    public:
-    explicit Pass(FreezeGate& gate) : gate_(gate) { gate_.enter(); }
-    Pass(const Pass&) = delete;
-    Pass& operator=(const Pass&) = delete;
-    ~Pass() { gate_.leave(); }
+    /// Waits while the gate is closed.
+    explicit Pass(FreezeGate& gate) : gate_(&gate) { gate.enter(); }
+    Pass(Pass&& other) noexcept : gate_(std::exchange(other.gate_, nullptr)) {}
+    Pass& operator=(Pass&&) = delete;
+    ~Pass() {
+      if (gate_ != nullptr) gate_->leave();
+    }
 
    private:
-    FreezeGate& gate_;
+    friend class FreezeGate;
+    struct Entered {};
+    Pass(FreezeGate& gate, Entered) : gate_(&gate) {}
+    FreezeGate* gate_;
   };
+  /// Errors: ERESTART where the gate is closed and `when_frozen` is kFail.
+  Result<Pass> pass(WhenFrozen when_frozen);
 
   void enter();
   /// False, at once, where the gate is closed.

@@ -108,7 +108,7 @@ Result<void> Union::chown_neither(tree::ChangeSet& set, Ino ino, Node& node, con
 }
 
 Result<Node> Union::setattr_once(Ino ino, const SetAttr& changes, const Caller& caller) {
-  FreezeGate::Pass pass(gate_);
+  LAYERFS_ASSIGN(const auto pass, gate_.pass(caller.when_frozen));
   LAYERFS_TRY(check_writable());
   ExclusiveLocks locks(locks_, ino);
   LAYERFS_ASSIGN(Node node, view_.get_node(ino));

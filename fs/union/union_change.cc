@@ -42,7 +42,7 @@ Result<void> Union::inherit(tree::ChangeSet& set, Ino dir, const Node& parent, I
 
 Result<Entry> Union::create(Ino dir, const NewNode& what, const Caller& caller) {
   bool is_named = !what.name.empty();
-  FreezeGate::Pass pass(gate_);
+  LAYERFS_ASSIGN(const auto pass, gate_.pass(caller.when_frozen));
   LAYERFS_TRY(check_writable());
   ExclusiveLocks locks(locks_, dir);
   if (is_named && was_done(caller)) return answer_entry(dir, what.name);
@@ -123,7 +123,7 @@ Result<Entry> Union::tmpfile(Ino dir, mode_t mode, const Caller& caller) {
 Result<Entry> Union::link(Ino ino, Ino new_dir, std::string_view new_name, const Caller& caller) {
   LAYERFS_TRY(check_name(new_name));
   if (is_dot_or_dotdot(new_name)) return errno_error(EEXIST);
-  FreezeGate::Pass pass(gate_);
+  LAYERFS_ASSIGN(const auto pass, gate_.pass(caller.when_frozen));
   LAYERFS_TRY(check_writable());
   Dentry dentry{new_dir, new_name};
   ExclusiveLocks locks(locks_);
@@ -150,7 +150,7 @@ Result<Entry> Union::link(Ino ino, Ino new_dir, std::string_view new_name, const
 }
 
 Result<void> Union::remove(Ino dir, std::string_view name, NodeKind kind, const Caller& caller) {
-  FreezeGate::Pass pass(gate_);
+  LAYERFS_ASSIGN(const auto pass, gate_.pass(caller.when_frozen));
   LAYERFS_TRY(check_writable());
   Dentry dentry{dir, name};
   ExclusiveLocks locks(locks_);

@@ -139,7 +139,7 @@ Result<std::size_t> Union::copy_pieces(std::span<const ReadPiece> pieces, Ino ou
 
 Result<std::size_t> Union::copy_once(Ino in, std::uint64_t in_offset, Ino out, std::uint64_t out_offset,
                                      std::uint64_t length, const Caller& caller) {
-  FreezeGate::Pass pass(gate_);
+  LAYERFS_ASSIGN(const auto pass, gate_.pass(caller.when_frozen));
   LAYERFS_TRY(check_writable());
   ExclusiveLocks locks(locks_);
   std::array<Ino, 2> both{in, out};

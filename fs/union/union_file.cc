@@ -32,7 +32,7 @@ Result<std::uint64_t> Union::lseek(Ino ino, std::uint64_t offset, int whence) {
 Result<std::size_t> Union::write_once(Ino ino, std::uint64_t offset, std::span<const std::byte> data,
                                       WriteFlags flags, const Caller& caller) {
   if (data.size() > kMaxFileSize || offset > kMaxFileSize - data.size()) return errno_error(EFBIG);
-  FreezeGate::Pass pass(gate_);
+  LAYERFS_ASSIGN(const auto pass, gate_.pass(caller.when_frozen));
   LAYERFS_TRY(check_writable());
   ExclusiveLocks locks(locks_, ino);
   LAYERFS_ASSIGN(Node node, get_regular(ino));
@@ -120,7 +120,7 @@ Result<void> Union::fallocate_once(Ino ino, int mode, std::uint64_t offset, std:
   if ((mode & ~kKnown) != 0 || (punch && (zero || !keep_size))) return errno_error(EOPNOTSUPP);
   if (length == 0) return errno_error(EINVAL);
   if (length > kMaxFileSize || offset > kMaxFileSize - length) return errno_error(EFBIG);
-  FreezeGate::Pass pass(gate_);
+  LAYERFS_ASSIGN(const auto pass, gate_.pass(caller.when_frozen));
   LAYERFS_TRY(check_writable());
   ExclusiveLocks locks(locks_, ino);
   LAYERFS_ASSIGN(Node node, get_regular(ino));

@@ -40,6 +40,12 @@ using tree::NodeKind;
 using tree::Time;
 using tree::Uid;
 
+/// What a changing call does while the file system is frozen.
+enum class WhenFrozen : std::uint8_t {
+  kWait,  ///< waits for thaw()
+  kFail,  ///< fails with ERESTART before it has done anything, so that it may be made again later
+};
+
 /// Who asks. Ids are those of the tree (the adapter has mapped them).
 struct Caller {
   Uid uid{0};
@@ -55,6 +61,7 @@ struct Caller {
   bool kills_set_id = false;
   /// The request came before: a server that died may have done it already.
   bool resent = false;
+  WhenFrozen when_frozen = WhenFrozen::kWait;
 };
 
 /// Fields to set; nullopt leaves one alone. kNow times are taken from the clock once for the call.

@@ -101,7 +101,7 @@ Result<void> Union::rename(Ino dir, std::string_view name, Ino new_dir, std::str
   if (is_dot_or_dotdot(name) || is_dot_or_dotdot(new_name))
     return errno_error((flags & RENAME_NOREPLACE) != 0 ? EEXIST : EBUSY);
 
-  FreezeGate::Pass pass(gate_);
+  LAYERFS_ASSIGN(const auto pass, gate_.pass(caller.when_frozen));
   LAYERFS_TRY(check_writable());
   // Before the inode locks: the check for loops walks up through directories that are not locked.
   std::unique_lock topology(topology_, std::defer_lock);

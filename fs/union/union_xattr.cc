@@ -51,7 +51,7 @@ Result<void> Union::setxattr(Ino ino, std::string_view name, std::string_view va
                              const Caller& caller) {
   if (name.empty() || name.size() > kMaxXattrName) return errno_error(ERANGE);
   if (value.size() > kMaxXattrValue) return errno_error(E2BIG);
-  FreezeGate::Pass pass(gate_);
+  LAYERFS_ASSIGN(const auto pass, gate_.pass(caller.when_frozen));
   LAYERFS_TRY(check_writable());
   ExclusiveLocks locks(locks_, ino);
   if (was_done(caller)) return {};
@@ -80,7 +80,7 @@ Result<void> Union::setxattr(Ino ino, std::string_view name, std::string_view va
 }
 
 Result<void> Union::removexattr(Ino ino, std::string_view name, const Caller& caller) {
-  FreezeGate::Pass pass(gate_);
+  LAYERFS_ASSIGN(const auto pass, gate_.pass(caller.when_frozen));
   LAYERFS_TRY(check_writable());
   ExclusiveLocks locks(locks_, ino);
   if (was_done(caller)) return {};
