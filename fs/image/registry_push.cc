@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "fs/base/log.h"
+#include "fs/base/sha256.h"
 #include "fs/image/layer_blob.h"
 #include "fs/image/layer_import.h"
 #include "fs/image/manifest.h"
