@@ -32,6 +32,10 @@ Result<void> run_export(const Tool& tool, const ExportArguments& arguments, cons
     if (interrupt == nullptr) return {};
     return interrupt->check();
   };
+  bool has_access = !arguments.access.creds.empty() || !arguments.access.auth_file.empty() ||
+                    !arguments.access.tls_verify.empty();
+  if (has_access && !arguments.destination.starts_with("docker://"))
+    return invalid_error("--creds, --authfile, --tls-verify", {}, "only with docker://");
   LAYERFS_ASSIGN(options.access, make_access(arguments.access, interrupt));
   options.level = arguments.level;
   if (!arguments.compression.empty()) {

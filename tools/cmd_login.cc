@@ -101,8 +101,7 @@ Result<void> check_credentials(const LoginArguments& arguments, const std::strin
     access.credentials = credentials;
     LAYERFS_ASSIGN(auto registries, registry::Registries::make(std::move(access)));
     registry::Reference any{key.substr(0, key.find('/')), "any", "latest", {}};
-    LAYERFS_ASSIGN(auto endpoints, registry::find_endpoints(registries->conf(), any));
-    registry::Endpoint endpoint = endpoints.back();
+    LAYERFS_ASSIGN(auto endpoint, registry::find_write_endpoint(registries->conf(), any));
     endpoint.reference.path.clear();
     LAYERFS_ASSIGN(auto repository, registries->open(endpoint));
     return repository->check_access();
@@ -120,8 +119,9 @@ Result<void> run_login(LoginArguments& arguments) {
   // A file that is still to be made has nothing.
   std::string file = registry::login_file(access.config_paths, arguments.access.auth_file);
   bool is_there = ::access(file.c_str(), F_OK) == 0;
+  bool is_complete = !arguments.user.empty() && (arguments.password || arguments.password_stdin);
   std::optional<registry::Credentials> known;
-  if (arguments.access.auth_file.empty() || is_there) {
+  if ((arguments.access.auth_file.empty() || is_there) && (arguments.get_login || !is_complete)) {
     LAYERFS_ASSIGN(known, registry::find_user_credentials(access.config_paths, conf,
                                                           arguments.access.auth_file, host, path));
   }
@@ -164,7 +164,8 @@ Result<void> run_logout(const LoginArguments& arguments) {
   LAYERFS_ASSIGN(auto access, make_access(arguments.access, nullptr));
   if (arguments.all) {
     if (!arguments.registry.empty()) return invalid_error("--all", arguments.registry, "not with a registry");
-    LAYERFS_TRY(registry::remove_all_logins(access.config_paths, arguments.access.auth_file));
+    LAYERFS_ASSIGN(auto conf, registry::read_registries_conf(access.config_paths));
+    LAYERFS_TRY(registry::remove_all_logins(access.config_paths, conf, arguments.access.auth_file));
     return print("Removed login credentials for all registries\n");
   }
   LAYERFS_ASSIGN(auto conf, registry::read_registries_conf(access.config_paths));

@@ -65,13 +65,13 @@ struct Removal {
 /// A directory that lies deeper has its turn as one of the uppermost: each level takes a descriptor.
 constexpr int kDeepest = 32;
 
-/// Moves a directory to the uppermost one, by a name that nothing has there.
-Result<void> move_to_top(Removal& removal, int dir_fd, const std::string& name, const std::string& shown) {
+/// Moves a directory to the uppermost one, by a name that nothing has there. Errors: EINVAL, EXDEV, EACCES...
+Result<void> move_to_top(Removal& removal, int dir_fd, const std::string& name) {
   for (;;) {
     const std::string free_name = "removed." + std::to_string(++removal.moved);
     auto moved = rename_at(dir_fd, name, removal.top, free_name, RENAME_NOREPLACE);
     if (moved) return {};
-    if (moved.error().code != EEXIST) return with_context(std::move(moved).error(), "remove", shown);
+    if (moved.error().code != EEXIST) return moved;
   }
 }
 
@@ -88,7 +88,8 @@ Result<void> remove_entry(Removal& removal, int dir_fd, const std::string& name,
     LAYERFS_ASSIGN(const Fd fd, open_to_empty(dir_fd, name, shown));
     LAYERFS_ASSIGN(const auto mount, mount_id(fd.get()));
     if (mount != removal.mount) return system_error(EBUSY, "remove", shown);
-    if (depth == kDeepest) return move_to_top(removal, dir_fd, name, shown);
+    // Where it can't be moved, another descriptor is what it costs.
+    if (depth == kDeepest && move_to_top(removal, dir_fd, name)) return {};
     if (depth == 0) removal.top = fd.get();
     std::uint64_t moved_before = 0;
     do {  // the uppermost directory once more, as long as others were moved there

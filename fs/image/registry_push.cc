@@ -9,6 +9,8 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <set>
+#include <string>
 #include <thread>
 #include <unordered_map>
 #include <utility>
@@ -99,6 +101,8 @@ class ImagePush {
     if (!to_.digest.empty() && to_.digest != image_.manifest.str())
       return invalid_error("digest", to_.digest,
                            fmt::format("the image's manifest is {}", image_.manifest.str()));
+    if (!to_.digest.empty() && options_.compression)
+      return invalid_error("--compression", {}, "not with a digest: layers go as they came");
     LAYERFS_ASSIGN(manifest_text_, store_.get_blob(image_.manifest));
     if (auto manifest = parse_manifest(manifest_text_);
         manifest && manifest->layers.size() == image_.layers.size())
@@ -121,15 +125,18 @@ class ImagePush {
   }
 
  private:
+  /// The same files may be in an image twice, as different blobs.
+  using LayerKey = std::pair<std::string, std::string>;
+  static LayerKey key_of(const store::ImageLayer& layer) { return {layer.diff_id.str(), layer.blob.str()}; }
   struct Job {
     const store::ImageLayer* layer;
     std::uint64_t tar_bytes;
   };
 
   Result<void> choose() {
-    std::unordered_map<Digest, bool> seen;
+    std::set<LayerKey> seen;
     for (const auto& layer : image_.layers) {
-      if (!seen.emplace(layer.diff_id, true).second) continue;
+      if (!seen.insert(key_of(layer)).second) continue;
       LAYERFS_ASSIGN(auto stored, store_.get_layer(layer.diff_id));
       jobs_.push_back({&layer, stored->info().tar_bytes});
       progress_.bytes_total += stored->info().tar_bytes;
@@ -256,7 +263,7 @@ class ImagePush {
   Result<void> note(const store::ImageLayer& layer, const Descriptor& original, const Descriptor& now,
                     bool was_sent) {
     std::lock_guard lock(mutex_);
-    layers_[layer.diff_id] = now;
+    layers_[key_of(layer)] = now;
     ++(was_sent ? pushed_.layers_sent : pushed_.layers_present);
     bool was_compressed = layer_compression(original.media_type) != Compression::kNone;
     if (was_compressed && now.digest != original.digest) ++pushed_.layers_changed;
@@ -282,14 +289,16 @@ class ImagePush {
     return had == Compression::kNone ? Compression::kGzip : had;
   }
   std::string form_of(const Descriptor& original) const {
-    return fmt::format("{}:{}", compression_name(made_of(original)), options_.level);
+    const Compression made = made_of(original);
+    const int level = made == Compression::kNone ? 0 : options_.level;
+    return fmt::format("{}:{}", compression_name(made), level);
   }
 
   /// The stored manifest where all it names is the same blob still. `type`: its media type.
   std::string make_manifest(std::string_view config, std::string& type) {
     std::vector<Descriptor> layers;
     layers.reserve(image_.layers.size());
-    for (const auto& layer : image_.layers) layers.push_back(layers_.at(layer.diff_id));
+    for (const auto& layer : image_.layers) layers.push_back(layers_.at(key_of(layer)));
     bool is_same = manifest_ && manifest_->config.digest == image_.config;
     for (std::size_t i = 0; is_same && i < layers.size(); ++i)
       is_same = manifest_->layers[i].digest == layers[i].digest;
@@ -325,10 +334,10 @@ class ImagePush {
 
   std::mutex mutex_;
   std::condition_variable done_;
-  std::size_t running_ = 0;                        ///< guarded by mutex_
-  std::optional<Error> error_;                     ///< guarded by mutex_
-  std::unordered_map<Digest, Descriptor> layers_;  ///< by diffID; guarded by mutex_
-  PushedImage pushed_;                             ///< guarded by mutex_
+  std::size_t running_ = 0;                ///< guarded by mutex_
+  std::optional<Error> error_;             ///< guarded by mutex_
+  std::map<LayerKey, Descriptor> layers_;  ///< guarded by mutex_
+  PushedImage pushed_;                     ///< guarded by mutex_
 };
 
 }  // namespace
@@ -336,9 +345,7 @@ class ImagePush {
 Result<PushedImage> push_image(store::Store& store, const store::ImageRecord& image,
                                const Reference& reference, const ExportOptions& options) {
   LAYERFS_ASSIGN(auto registries, registry::Registries::make(options.access));
-  // A mirror is for reading: what is put goes to the registry itself.
-  LAYERFS_ASSIGN(auto endpoints, registry::find_endpoints(registries->conf(), reference));
-  const registry::Endpoint& endpoint = endpoints.back();
+  LAYERFS_ASSIGN(const auto endpoint, registry::find_write_endpoint(registries->conf(), reference));
   LAYERFS_ASSIGN(MountSources mounts, MountSources::find(store, image, endpoint.reference));
   LAYERFS_ASSIGN(auto repository,
                  registries->open(endpoint, {.pushes = true, .mounts_from = mounts.repositories()}));

@@ -10,8 +10,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <thread>
 
 #include "fs/base/bytes.h"
 #include "fs/base/scope_exit.h"
@@ -83,10 +85,18 @@ Result<HelperAnswer> run_helper(const std::string& program, std::string verb, co
   // The helper may be gone before it was asked: then its answer says why.
   static_cast<void>(::send(ours.get(), input.data(), input.size(), MSG_NOSIGNAL));
   ::shutdown(ours.get(), SHUT_WR);
-  auto text = read_answer(ours.get(), std::chrono::steady_clock::now() + kHelperPatience);
-  if (!text) ::kill(pid, SIGKILL);
+  const auto deadline = std::chrono::steady_clock::now() + kHelperPatience;
+  auto text = read_answer(ours.get(), deadline);
   HelperAnswer answer;
-  while (::waitpid(pid, &answer.status, 0) < 0 && errno == EINTR) {
+  // One that has answered may still not end.
+  while (text && ::waitpid(pid, &answer.status, WNOHANG) == 0) {
+    if (std::chrono::steady_clock::now() >= deadline) text = system_error(ETIMEDOUT, "wait for its end");
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  if (!text) {
+    ::kill(pid, SIGKILL);
+    while (::waitpid(pid, &answer.status, 0) < 0 && errno == EINTR) {
+    }
   }
   if (!text) return std::unexpected(text.error());
   answer.text = std::move(*text);
@@ -115,8 +125,7 @@ Result<std::optional<std::string>> call_helper(const std::string& name, const st
 
 Result<std::optional<Credentials>> credentials_in(const AuthFile& file, const std::string& host,
                                                   const std::string& path) {
-  // Docker's own programs know its hub by a URL.
-  std::string server = host == "docker.io" ? "https://index.docker.io/v1/" : host;
+  std::string server = docker_server(host);
   for (const auto& key : {host, server})
     if (auto helper = file.helpers.find(key); helper != file.helpers.end())
       return ask_helper(helper->second, key);
@@ -138,6 +147,10 @@ Result<std::optional<Credentials>> look_in_file(const std::string& name, AuthFil
 }
 
 }  // namespace
+
+std::string docker_server(const std::string& host) {
+  return host == "docker.io" ? "https://index.docker.io/v1/" : host;
+}
 
 Result<Credentials> parse_credentials(std::string_view text) {
   std::size_t colon = text.find(':');
@@ -168,6 +181,16 @@ Result<void> store_in_helper(const std::string& name, const std::string& server,
   return {};
 }
 
+Result<std::vector<std::string>> list_helper(const std::string& name) {
+  LAYERFS_ASSIGN(auto answer, call_helper(name, "list", "all", ""));
+  std::vector<std::string> servers;
+  if (!answer) return servers;
+  auto json = parse_json(*answer);
+  if (!json) return with_context(json.error(), "credential helper", "docker-credential-" + name);
+  for (const auto& [server, user] : json->items()) servers.push_back(server);
+  return servers;
+}
+
 Result<void> erase_in_helper(const std::string& name, const std::string& server) {
   LAYERFS_TRY(call_helper(name, "erase", server, server));
   return {};
@@ -192,15 +215,20 @@ Result<std::optional<Credentials>> find_user_credentials(const ConfigPaths& conf
     files.push_back({join_path(config_paths.docker_config, "config.json"), AuthFileKind::kCurrent});
   if (!config_paths.home.empty())
     files.push_back({join_path(config_paths.home, ".dockercfg"), AuthFileKind::kDockercfg});
-  for (const auto& helper : conf.credential_helpers.value_or(std::vector<std::string>{})) {
-    if (helper == "containers-auth.json") continue;  // the files below
-    LAYERFS_ASSIGN(auto found, ask_helper(helper, host));
+  const auto look_in_files = [&]() -> Result<std::optional<Credentials>> {
+    for (const auto& file : files) {
+      LAYERFS_ASSIGN(auto found, look_in_file(file.name, file.kind, WhenMissing::kIsNone, host, path));
+      if (found) return found;
+    }
+    return std::nullopt;
+  };
+  const auto helpers = conf.credential_helpers.value_or(std::vector<std::string>{});
+  for (const auto& helper : helpers) {
+    LAYERFS_ASSIGN(auto found, helper == kFileHelper ? look_in_files() : ask_helper(helper, host));
     if (found) return found;
   }
-  for (const auto& file : files) {
-    LAYERFS_ASSIGN(auto found, look_in_file(file.name, file.kind, WhenMissing::kIsNone, host, path));
-    if (found) return found;
-  }
+  // Where the list does not say when, they come last.
+  if (std::ranges::find(helpers, kFileHelper) == helpers.end()) return look_in_files();
   return std::nullopt;
 }
 

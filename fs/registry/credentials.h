@@ -9,6 +9,8 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "fs/base/result.h"
 #include "fs/registry/auth_file.h"
@@ -31,8 +33,15 @@ Result<std::optional<Credentials>> find_user_credentials(const ConfigPaths& conf
                                                          const std::string& auth_file,
                                                          const std::string& host, const std::string& path);
 
+/// Stands in the list of helpers of registries.conf for the files of credentials.
+inline constexpr std::string_view kFileHelper = "containers-auth.json";
+/// What Docker's own programs know a registry by: its hub by a URL.
+std::string docker_server(const std::string& host);
+
 /// What docker-credential-`name` knows of `server`. Errors: kSystem, kInvalid naming the helper.
 Result<std::optional<Credentials>> ask_helper(const std::string& name, const std::string& server);
+/// The servers that docker-credential-`name` knows something of. Errors: as ask_helper().
+Result<std::vector<std::string>> list_helper(const std::string& name);
 /// Has docker-credential-`name` keep them, or forget them. Errors: as ask_helper().
 Result<void> store_in_helper(const std::string& name, const std::string& server,
                              const Credentials& credentials);

@@ -18,7 +18,6 @@ namespace layerfs::registry {
 namespace {
 
 using OrderedJson = nlohmann::ordered_json;
-constexpr std::string_view kFileHelper = "containers-auth.json";
 
 Result<OrderedJson> parse_whole(std::string_view text) {
   LAYERFS_TRY(parse_auth_file(text, AuthFileKind::kCurrent));
@@ -66,14 +65,45 @@ Result<void> write_login_file(const LoginFile& file, const std::string& text) {
   return write_file_atomic(file.name, text, 0600);
 }
 
-/// The helper that keeps what belongs to `key`; "": the file does.
-std::string helper_of(const LoginFile& file, const RegistriesConf& conf, const std::string& auth_file,
-                      const std::string& key) {
+/// A helper, and what it knows the registry by.
+struct KeptByHelper {
+  std::string helper;
+  std::string server;
+};
+
+/// The first of registries.conf's helpers, where a file that the user named does not stand for them all; "": none,
+/// or the file is the first.
+std::string default_helper(const ConfigPaths& config_paths, const RegistriesConf& conf,
+                           const std::string& auth_file) {
+  bool has_one = auth_file.empty() && config_paths.auth_file.empty() && conf.credential_helpers &&
+                 !conf.credential_helpers->empty();
+  return has_one && conf.credential_helpers->front() != kFileHelper ? conf.credential_helpers->front() : "";
+}
+
+/// Who keeps what belongs to `key`, as find_user_credentials() will ask; nullopt: the file. Errors: kInvalid where a
+/// helper would have to keep what is for a part of a registry.
+Result<std::optional<KeptByHelper>> helper_of(const LoginFile& file, const ConfigPaths& config_paths,
+                                              const RegistriesConf& conf, const std::string& auth_file,
+                                              const std::string& key) {
   std::string host = key.substr(0, key.find('/'));
-  if (auto found = file.parsed.helpers.find(host); found != file.parsed.helpers.end()) return found->second;
-  if (auth_file.empty() && conf.credential_helpers)
-    for (const auto& helper : *conf.credential_helpers) return helper == kFileHelper ? "" : helper;
-  return {};
+  std::optional<KeptByHelper> found;
+  for (const auto& server : {host, docker_server(host)})
+    if (auto at = file.parsed.helpers.find(server); !found && at != file.parsed.helpers.end())
+      found = KeptByHelper{at->second, server};
+  if (std::string helper = default_helper(config_paths, conf, auth_file); !found && !helper.empty())
+    found = KeptByHelper{helper, host};
+  if (found && host != key)
+    return invalid_error("registry", key,
+                         fmt::format("docker-credential-{} keeps what is for the whole of {}: name that",
+                                     found->helper, host));
+  return found;
+}
+
+/// True where it had something.
+Result<bool> forget_in_helper(const std::string& helper, const std::string& server) {
+  LAYERFS_ASSIGN(auto found, ask_helper(helper, server));
+  if (found) LAYERFS_TRY(erase_in_helper(helper, server));
+  return found.has_value();
 }
 
 }  // namespace
@@ -124,8 +154,8 @@ Result<void> store_login(const ConfigPaths& config_paths, const RegistriesConf& 
                          const std::string& auth_file, const std::string& key,
                          const Credentials& credentials) {
   LAYERFS_ASSIGN(LoginFile file, read_login_file(config_paths, auth_file));
-  if (std::string helper = helper_of(file, conf, auth_file, key); !helper.empty())
-    return store_in_helper(helper, key, credentials);
+  LAYERFS_ASSIGN(const auto kept, helper_of(file, config_paths, conf, auth_file, key));
+  if (kept) return store_in_helper(kept->helper, kept->server, credentials);
   LAYERFS_ASSIGN(std::string text, put_auth_entry(file.text, key, credentials));
   return write_login_file(file, text);
 }
@@ -134,21 +164,22 @@ Result<bool> remove_login(const ConfigPaths& config_paths, const RegistriesConf&
                           const std::string& auth_file, const std::string& key) {
   LAYERFS_ASSIGN(LoginFile file, read_login_file(config_paths, auth_file));
   bool was_there = false;
-  if (std::string helper = helper_of(file, conf, auth_file, key); !helper.empty()) {
-    LAYERFS_ASSIGN(auto found, ask_helper(helper, key));
-    was_there = found.has_value();
-    if (found) LAYERFS_TRY(erase_in_helper(helper, key));
+  LAYERFS_ASSIGN(const auto kept, helper_of(file, config_paths, conf, auth_file, key));
+  if (kept) {
+    LAYERFS_ASSIGN(was_there, forget_in_helper(kept->helper, kept->server));
   }
   LAYERFS_ASSIGN(auto text, take_auth_entry(file.text, key));
   if (text) LAYERFS_TRY(write_login_file(file, *text));
   return was_there || text.has_value();
 }
 
-Result<void> remove_all_logins(const ConfigPaths& config_paths, const std::string& auth_file) {
+Result<void> remove_all_logins(const ConfigPaths& config_paths, const RegistriesConf& conf,
+                               const std::string& auth_file) {
   LAYERFS_ASSIGN(LoginFile file, read_login_file(config_paths, auth_file));
-  for (const auto& [host, helper] : file.parsed.helpers) {
-    LAYERFS_ASSIGN(auto found, ask_helper(helper, host));
-    if (found) LAYERFS_TRY(erase_in_helper(helper, host));
+  for (const auto& [host, helper] : file.parsed.helpers) LAYERFS_TRY(forget_in_helper(helper, host));
+  if (std::string helper = default_helper(config_paths, conf, auth_file); !helper.empty()) {
+    LAYERFS_ASSIGN(const auto servers, list_helper(helper));
+    for (const auto& server : servers) LAYERFS_TRY(erase_in_helper(helper, server));
   }
   LAYERFS_ASSIGN(auto text, take_auth_entry(file.text, {}));
   return text ? write_login_file(file, *text) : Result<void>{};

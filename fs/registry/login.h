@@ -40,6 +40,7 @@ Result<void> store_login(const ConfigPaths& config_paths, const RegistriesConf& 
 Result<bool> remove_login(const ConfigPaths& config_paths, const RegistriesConf& conf,
                           const std::string& auth_file, const std::string& key);
 /// Everything of the file, and of its helpers what they have for the hosts that it names.
-Result<void> remove_all_logins(const ConfigPaths& config_paths, const std::string& auth_file);
+Result<void> remove_all_logins(const ConfigPaths& config_paths, const RegistriesConf& conf,
+                               const std::string& auth_file);
 
 }  // namespace layerfs::registry

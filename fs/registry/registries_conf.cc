@@ -167,6 +167,12 @@ Result<Reference> rewrite(const Reference& reference, const std::string& prefix,
   return parsed;
 }
 
+Result<void> check_not_blocked(const RegistryEntry& entry, const Reference& reference) {
+  if (!entry.blocked) return {};
+  return invalid_error("registry", reference.name(),
+                       fmt::format("blocked by the entry '{}' of registries.conf", entry.prefix));
+}
+
 }  // namespace
 
 std::optional<std::size_t> match_prefix(std::string_view name, std::string_view prefix) {
@@ -280,12 +286,17 @@ Result<RegistriesConf> read_registries_conf(const ConfigPaths& config_paths) {
   return conf;
 }
 
+Result<Endpoint> find_write_endpoint(const RegistriesConf& conf, const Reference& reference) {
+  const RegistryEntry* entry = find_entry(conf, reference.name());
+  if (entry == nullptr) return Endpoint{reference, false, false};
+  LAYERFS_TRY(check_not_blocked(*entry, reference));
+  return Endpoint{reference, entry->insecure, false};
+}
+
 Result<std::vector<Endpoint>> find_endpoints(const RegistriesConf& conf, const Reference& reference) {
   const RegistryEntry* entry = find_entry(conf, reference.name());
   if (entry == nullptr) return std::vector<Endpoint>{{reference, false, false}};
-  if (entry->blocked)
-    return invalid_error("registry", reference.name(),
-                         fmt::format("blocked by the entry '{}' of registries.conf", entry->prefix));
+  LAYERFS_TRY(check_not_blocked(*entry, reference));
   std::vector<Endpoint> endpoints;
   bool by_digest = !reference.digest.empty();
   for (const auto& mirror : entry->mirrors) {

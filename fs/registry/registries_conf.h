@@ -64,6 +64,9 @@ struct Endpoint {
 /// Mirrors first, then the registry itself. Errors: kInvalid where it is blocked, or what comes of a rewriting is
 /// no reference.
 Result<std::vector<Endpoint>> find_endpoints(const RegistriesConf& conf, const Reference& reference);
+/// Where something is put, or logged in to: the very registry that was named. Locations and mirrors are for pulling
+/// (containers-registries.conf(5), "Remapping and mirroring registries"). Errors: kInvalid where it is blocked.
+Result<Endpoint> find_write_endpoint(const RegistriesConf& conf, const Reference& reference);
 
 /// What a name may mean, in order of trying. `note`: what a user should be told about how it was resolved, or "".
 struct ResolvedName {

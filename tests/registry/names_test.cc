@@ -66,6 +66,29 @@ std::string endpoints_of(const RegistriesConf& conf, std::string_view name) {
   return text;
 }
 
+TEST(RegistriesConf, WhatIsPutGoesToTheRegistryThatWasNamed) {
+  auto conf = conf_of(R"(
+[[registry]]
+prefix = "one.test"
+location = "two.test"
+insecure = true
+[[registry.mirror]]
+location = "mirror.test"
+[[registry]]
+location = "shut.test"
+blocked = true
+)");
+  auto endpoint = find_write_endpoint(conf, *parse_reference("one.test/a:b", ShortNames::kRefused));
+  ASSERT_TRUE(endpoint);
+  EXPECT_EQ(endpoint->reference.str(), "one.test/a:b");
+  EXPECT_TRUE(endpoint->insecure);
+  EXPECT_FALSE(find_write_endpoint(conf, *parse_reference("shut.test/a", ShortNames::kRefused)));
+  endpoint = find_write_endpoint(conf, *parse_reference("other.test/a:b", ShortNames::kRefused));
+  ASSERT_TRUE(endpoint);
+  EXPECT_EQ(endpoint->reference.str(), "other.test/a:b");
+  EXPECT_FALSE(endpoint->insecure);
+}
+
 TEST(RegistriesConf, PrefixesAreRewrittenToLocations) {
   auto conf = conf_of(R"(
 [[registry]]
