@@ -229,11 +229,12 @@ Result<void> start_over(DeltaCore& core, const RedoLog::Settings& settings, cons
     };
     LAYERFS_TRY(core.checkpoint->append(fill, Room::kTakeAll));
     core.covered = found.last_seq;
+    // A volatile checkpoint did not flush itself, and the log that has the same is to be thrown away.
+    if (settings.is_volatile && !found.header.is_volatile) LAYERFS_TRY(core.data->flush_all());
   }
   found.erased.clear();  // no earlier state is left
   LAYERFS_ASSIGN(core.log, RedoLog::start(log_path(core.directory), settings, found.last_seq + 1));
-  // Or a header that says volatile would go on standing for what has been flushed now.
-  return settings.is_volatile ? Result<void>{} : core.log->flush();
+  return core.log->flush();
 }
 
 /// Puts the data of the log where it would be had the power not failed.
@@ -299,12 +300,14 @@ Result<void> check_data(DeltaCore& core, const Replay& found) {
 Result<void> continue_log(DeltaCore& core, const RedoLog::Settings& settings,
                           const std::optional<RedoScan>& scan, Replay& found, const CheckpointMeta& meta) {
   const std::string path = log_path(core.directory);
+  const bool changes_mode = found.header.is_volatile != settings.is_volatile;
+  // What a volatile life has not flushed is on disk before the header stops saying so (DELTA.md, "going on").
+  if (changes_mode && !settings.is_volatile) LAYERFS_TRY(core.data->flush_all());
   if (found.is_clean) {
     LAYERFS_ASSIGN(core.log, RedoLog::start(path, settings, meta.covered + 1));
-    return {};
+    return changes_mode ? core.log->flush() : Result<void>{};
   }
-  if (found.power_failed || found.header.is_volatile != settings.is_volatile ||
-      found.header.version != kRedoVersion)
+  if (found.power_failed || changes_mode || found.header.version != kRedoVersion)
     return start_over(core, settings, *scan, found, meta.covered);
   if (auto resumed = RedoLog::resume(path, settings, *scan, found.last_seq, meta.covered)) {
     core.log = std::move(*resumed);
@@ -361,7 +364,7 @@ Result<std::unique_ptr<tree::UpperLayer>> open_for_writing(std::unique_ptr<Delta
   if (!found.is_clean) LAYERFS_TRY(remove_unnamed_data(*core, found));
   // What the process before wrote may not be on disk, a mark in the log neither. So the first flush is of the
   // whole file system, before a second mark is appended (DELTA.md, "going on").
-  if (!found.is_clean || found.header.is_volatile) core->unflushed.add_unknown();
+  if (!found.is_clean) core->unflushed.add_unknown();
   core->checkpoint->keep_reserve();
   core->last_change = core->log->last_seq();
   core->next_ino = core->state.next_ino();

@@ -53,16 +53,23 @@ class DeltaPowerMomentTest : public ::testing::Test {
       dumps_.push_back(model_.dump());
     }
   }
-  /// Of `count` pictures each must open and be a moment that is not before `acknowledged`, an index of dumps_.
-  void check_pictures(const Shadow& shadow, int count, std::size_t acknowledged) {
+  enum class Refusal : std::uint8_t { kNever, kAsVolatile };
+  /// Of `count` pictures each must open and be a moment that is not before `acknowledged`, an index of dumps_;
+  /// or be refused, where that is allowed.
+  void check_pictures(const Shadow& shadow, int count, std::size_t acknowledged,
+                      Refusal refusal = Refusal::kNever) {
     for (int i = 0; i < count && !HasFatalFailure(); ++i) {
       const std::string path = dir_ / "after";
       stdfs::remove_all(path);
       shadow.picture(path, random_);
       SyncOps real;
-      const auto after = open(path, tuning_of(real, 2), {.read_only = true});
-      ASSERT_TRUE(after) << "picture " << i;
-      const auto found = test::dump(*after);
+      const auto after = open_delta_with(path, {.read_only = true}, tuning_of(real, 2));
+      if (!after && refusal == Refusal::kAsVolatile) {
+        ASSERT_NE(after.error().message().find("volatile"), std::string::npos) << after.error().message();
+        continue;
+      }
+      ASSERT_TRUE(after) << "picture " << i << ": " << after.error().message();
+      const auto found = test::dump(**after);
       const auto first = dumps_.begin() + static_cast<std::ptrdiff_t>(acknowledged);
       ASSERT_NE(std::find(first, dumps_.end(), found), dumps_.end()) << "picture " << i;
     }
@@ -231,6 +238,39 @@ TEST_F(DeltaPowerMomentTest, OpeningWhatWasVolatileMakesItDurable) {
   shadow.watch();
   const auto second = open(taken_over, tuning_of(shadow, 1));
   ASSERT_TRUE(second);
+  check_pictures(shadow, 40, dumps_.size() - 1);
+}
+
+// What was acknowledged is there still, or the delta is refused, whenever the power fails after a life with
+// `volatile` began: an older state is never taken for the latest one.
+TEST_F(DeltaPowerMomentTest, AVolatileLifeHidesNothingThatWasAcknowledged) {
+  std::string path = dir_ / "delta";
+  Shadow shadow(path);
+  std::vector<std::unique_ptr<tree::UpperLayer>> dead;
+  const auto die = [&](std::unique_ptr<tree::UpperLayer> upper, const std::string& next) {
+    path = dir_ / next;
+    shadow.move_to(path);
+    shadow.watch();
+    dead.push_back(std::move(upper));
+  };
+  auto first = open(path, tuning_of(shadow, 1));
+  ASSERT_TRUE(first);
+  change(*first, 10);
+  ASSERT_TRUE(first->sync());  // a checkpoint, which alone is an older state
+  change(*first, 10);
+  ASSERT_TRUE(first->sync_node(Ino{kFirst}, tree::FsyncKind::kAll));
+  const std::size_t acknowledged = dumps_.size() - 1;
+  die(std::move(first), "volatile");
+  shadow.on_sync = [&] { check_pictures(shadow, 10, acknowledged, Refusal::kAsVolatile); };
+  auto second = open(path, tuning_of(shadow, 1), {.is_volatile = true});
+  ASSERT_TRUE(second);
+  check_pictures(shadow, 40, acknowledged, Refusal::kAsVolatile);
+  change(*second, 30);
+  check_pictures(shadow, 40, acknowledged, Refusal::kAsVolatile);
+  die(std::move(second), "durable");
+  const auto third = open(path, tuning_of(shadow, 1));
+  ASSERT_TRUE(third);
+  shadow.on_sync = nullptr;
   check_pictures(shadow, 40, dumps_.size() - 1);
 }
 

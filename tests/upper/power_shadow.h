@@ -80,7 +80,7 @@ class Shadow final : public SyncOps {
   void move_to(const std::string& next) {
     const std::lock_guard lock(mutex_);
     is_watching_ = false;
-    stdfs::copy(real_, next, stdfs::copy_options::recursive);
+    copy_at_one_moment(real_, next);
     std::map<ino_t, std::shared_ptr<File>> files;
     const auto take_along = [&](const std::string& name) {
       const auto known = files_.find(inode_of(real_ + name));
@@ -131,6 +131,20 @@ class Shadow final : public SyncOps {
       file->held = Fd(::open(path.c_str(), O_PATH | O_CLOEXEC | O_NOFOLLOW));
     }
     return file;
+  }
+  /// The delta's own thread makes the log longer when it likes: a copy of what grew meanwhile is none of any
+  /// moment.
+  static void copy_at_one_moment(const std::string& from, const std::string& to) {
+    const auto sizes = [](const std::string& top) {
+      std::map<std::string, std::uintmax_t> found;
+      for (const auto& entry : stdfs::recursive_directory_iterator(top))
+        if (entry.is_regular_file()) found[stdfs::relative(entry.path(), top).string()] = entry.file_size();
+      return found;
+    };
+    do {
+      stdfs::remove_all(to);
+      stdfs::copy(from, to, stdfs::copy_options::recursive);
+    } while (sizes(from) != sizes(to));
   }
   static std::string bytes_of(const std::string& path) {
     auto bytes = read_file(path, std::size_t{1} << 30);
