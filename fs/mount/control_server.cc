@@ -89,8 +89,7 @@ void ControlServer::wake() {
 void ControlServer::run() {
   try {
     while (!stopping_) serve_once();
-    for (const Connection& connection : connections_)
-      if (connection.freezes) fs_.thaw();
+    for (Connection& connection : connections_) end(connection);
   } catch (const std::exception& exception) {
     log_error("control socket: {}", exception.what());
   }
@@ -117,7 +116,7 @@ void ControlServer::serve_once() {
   // Backwards, so that removing one leaves the positions of those still to come.
   for (std::size_t i = connections_.size(); i-- > 0;) {
     if (waits[first + i].revents == 0 || serve(connections_[i], waits[first + i].revents)) continue;
-    if (connections_[i].freezes) fs_.thaw();
+    end(connections_[i]);
     connections_.erase(connections_.begin() + static_cast<std::ptrdiff_t>(i));
   }
   if (waits[1].revents != 0) accept_one();
@@ -125,11 +124,16 @@ void ControlServer::serve_once() {
 }
 
 void ControlServer::end_freezes() {
-  // Closed, so that a commit which is still at work finds that the mount is not held any more.
-  std::erase_if(connections_, [&](const Connection& connection) {
-    if (connection.freezes) fs_.thaw();
-    return connection.freezes;
+  std::erase_if(connections_, [&](Connection& connection) {
+    if (!connection.freezes) return false;
+    end(connection);
+    return true;
   });
+}
+
+void ControlServer::end(Connection& connection) {
+  connection.socket.reset();
+  if (connection.freezes) fs_.thaw();
 }
 
 void ControlServer::let_pages_arrive() const {

@@ -2,7 +2,8 @@
 // ControlServer: the server's end of the control socket (control.h), one thread.
 //
 // (1) Only the mount's own user and root are listened to (SO_PEERCRED), whatever the directory's mode.
-// (2) A freeze lasts as long as its connection: closing it, also by dying, thaws.
+// (2) A freeze lasts as long as its connection: closing it, also by dying, thaws. Where this end closes it,
+//     it does so before the first change goes on, so that check_frozen() never says yes after one.
 // (3) The thread never touches the mount.
 // (4) The thread never waits for a client: of one that does not read one answer is kept, and no request is
 //     looked at until that is read.
@@ -54,6 +55,8 @@ class ControlServer {
   /// Answers the whole lines of `input` until an answer waits to be read.
   bool answer_lines(Connection& connection);
   void end_freezes();
+  /// Closes the connection, and thaws where it held a freeze.
+  void end(Connection& connection);
   /// Waits a moment for the workers to have taken what is on its way, such as the pages that a syncfs(2)
   /// before the freeze has sent: of FUSE the kernel does not wait for them.
   void let_pages_arrive() const;
