@@ -1,8 +1,10 @@
 # Scripts of tests under a kernel of their own (../support/boot_vm): cgroup v2 alone, every capability, a disk. One boot a
 # test; what is the matter where none comes up is printed, and is a failure. On two idle processors all of it takes two to
-# three minutes, by qemu five to ten; the bounds are those of busy ones.
+# three minutes, by qemu five to ten; the bounds are those of busy ones. PATH is that of an ordinary user, whose tools/setup
+# asks boot_vm as well.
 function(vm_test name)
-  add_test(NAME vm/${name} COMMAND ${CMAKE_CURRENT_LIST_DIR}/../support/boot_vm -t 900 ${ARGN})
+  add_test(NAME vm/${name} COMMAND ${CMAKE_COMMAND} -E env PATH=/usr/local/bin:/usr/bin:/bin
+    ${CMAKE_CURRENT_LIST_DIR}/../support/boot_vm -t 900 ${ARGN})
   set_tests_properties(vm/${name} PROPERTIES LABELS vm TIMEOUT 930 SKIP_RETURN_CODE 77)
 endfunction()
 vm_test(cgroup2-root ${CMAKE_CURRENT_LIST_DIR}/cgroup2 $<TARGET_FILE:layerfs> root)
