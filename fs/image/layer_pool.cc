@@ -4,20 +4,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
-#include <condition_variable>
-#include <mutex>
+#include <atomic>
 #include <thread>
 #include <unordered_set>
 
 #include "fs/base/sha256.h"
 #include "fs/image/layer_import.h"
+#include "fs/image/layer_workers.h"
 
 namespace layerfs::image {
 
 namespace {
-
-constexpr auto kProgressPeriod = std::chrono::milliseconds(100);
 
 std::string shown(const SourceLayer& layer) {
   return layer.descriptor ? layer.descriptor->digest.str() : layer.diff_id.str();
@@ -50,16 +47,16 @@ class LayerPool {
 
   Result<void> run(const std::vector<SourceLayer>& layers) {
     LAYERFS_TRY(choose(layers));
-    auto count = std::min<std::size_t>(jobs_.size(),
-                                       std::clamp(std::thread::hardware_concurrency(), 1U, kMaxParallel));
-    running_ = count;
-    std::vector<std::jthread> workers;
-    workers.reserve(count);
-    for (std::size_t i = 0; i < count; ++i) workers.emplace_back([this] { work(); });
-    report_until_done();
-    workers.clear();
-    if (error_) return std::unexpected(*error_);
-    return {};
+    const auto threads = std::clamp(std::thread::hardware_concurrency(), 1U, kMaxParallel);
+    return workers_.run(
+        jobs_.size(), threads,
+        {.work = [this](std::size_t index) { return import_one(*jobs_[index]); },
+         .explain =
+             [this](std::size_t index, Error error) {
+               const SourceLayer& layer = *jobs_[index];
+               return with_context(explain(layer, std::move(error)), "import layer", shown(layer)).error();
+             },
+         .report = [this] { return report(); }});
   }
 
  private:
@@ -85,60 +82,26 @@ class LayerPool {
     return {};
   }
 
-  void work() {
-    for (;;) {
-      std::size_t index = next_.fetch_add(1);
-      if (index >= jobs_.size() || stop_) break;
-      const SourceLayer& layer = *jobs_[index];
-      auto imported = run_guarded([&] { return import_one(layer); });
-      if (!imported) {
-        fail(layer, imported.error());
-        break;
-      }
-      ++layers_done_;
-    }
-    std::lock_guard lock(mutex_);
-    --running_;
-    done_.notify_all();
-  }
-
   Result<void> import_one(const SourceLayer& layer) {
-    LAYERFS_ASSIGN(auto source, layer.open(stop_));
+    LAYERFS_ASSIGN(auto source, layer.open(workers_.stop()));
     BlobWatch watch;
     watch.bytes_done = &bytes_done_;
-    watch.stop = &stop_;
+    watch.stop = &workers_.stop();
     // A plain layer whose blob is its tar has one digest for both: the diffID is verified anyway.
     if (layer.descriptor && layer.descriptor->digest != layer.diff_id)
       watch.digest = layer.descriptor->digest;
     LAYERFS_TRY(import_layer(store_, options_.limits, TarEnd::kAnywhere, layer.diff_id, [&](ChunkRing& ring) {
       return produce_blob(*source, watch, options_.limits, ring);
     }));
+    ++layers_done_;
     return {};
   }
 
-  void fail(const SourceLayer& layer, Error error) {
-    {
-      std::lock_guard lock(mutex_);
-      if (stop_.exchange(true)) return;  // another layer failed first
-    }
-    Error explained = with_context(explain(layer, std::move(error)), "import layer", shown(layer)).error();
-    std::lock_guard lock(mutex_);
-    error_ = std::move(explained);
-  }
-
-  void report_until_done() {
-    std::unique_lock lock(mutex_);
-    for (bool finished = false; !finished;) {
-      finished = done_.wait_for(lock, kProgressPeriod, [&] { return running_ == 0; });
-      if (!options_.progress) continue;
-      progress_.bytes_done = bytes_done_;
-      progress_.layers_done = layers_done_;
-      lock.unlock();
-      auto go_on = options_.progress(progress_);
-      lock.lock();
-      // Where a layer has failed already, that is what is told.
-      if (!go_on && !stop_.exchange(true)) error_ = go_on.error();
-    }
+  Result<void> report() {
+    if (!options_.progress) return {};
+    progress_.bytes_done = bytes_done_;
+    progress_.layers_done = layers_done_;
+    return options_.progress(progress_);
   }
 
   store::Store& store_;
@@ -147,13 +110,7 @@ class LayerPool {
   ImportProgress progress_;  // the calling thread's
   std::atomic<std::uint64_t> bytes_done_{0};
   std::atomic<std::size_t> layers_done_{0};
-  std::atomic<std::size_t> next_{0};
-  std::atomic<bool> stop_{false};
-
-  std::mutex mutex_;
-  std::condition_variable done_;
-  std::size_t running_ = 0;
-  std::optional<Error> error_;
+  LayerWorkers workers_;
 };
 
 }  // namespace

@@ -5,13 +5,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <cstring>
 #include <map>
 #include <mutex>
 #include <set>
 #include <string>
-#include <thread>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -19,7 +17,7 @@
 #include "fs/base/log.h"
 #include "fs/base/sha256.h"
 #include "fs/image/layer_blob.h"
-#include "fs/image/layer_import.h"
+#include "fs/image/layer_workers.h"
 #include "fs/image/manifest.h"
 
 namespace layerfs::image {
@@ -28,8 +26,6 @@ namespace {
 
 using registry::Reference;
 using registry::Repository;
-
-constexpr std::chrono::milliseconds kProgressPeriod{50};
 
 /// A document as the bytes of a blob.
 class TextBytes final : public registry::BlobBytes {
@@ -147,44 +143,16 @@ class ImagePush {
   }
 
   Result<void> push_layers() {
-    auto count = std::min<std::size_t>(jobs_.size(), kMaxPushes);
-    running_ = count;
-    std::vector<std::jthread> workers;
-    workers.reserve(count);
-    for (std::size_t i = 0; i < count; ++i) workers.emplace_back([this] { work(); });
-    report_until_done();
-    workers.clear();
-    if (error_) return std::unexpected(*error_);
-    return {};
+    return workers_.run(jobs_.size(), kMaxPushes,
+                        {.work = [this](std::size_t index) { return push_layer(jobs_[index]); },
+                         .explain = [](std::size_t, Error error) { return error; },
+                         .report = [this] { return report(); }});
   }
 
-  void work() {
-    for (;;) {
-      std::size_t index = next_.fetch_add(1);
-      if (index >= jobs_.size() || stop_) break;
-      const Job& job = jobs_[index];
-      auto done = run_guarded([&] { return push_layer(job); });
-      std::lock_guard lock(mutex_);
-      // Where another layer has failed already, that is what is told.
-      if (!done && !stop_.exchange(true)) error_ = done.error();
-      if (!done) break;
-    }
-    std::lock_guard lock(mutex_);
-    --running_;
-    done_.notify_all();
-  }
-
-  void report_until_done() {
-    std::unique_lock lock(mutex_);
-    for (bool finished = false; !finished;) {
-      finished = done_.wait_for(lock, kProgressPeriod, [&] { return running_ == 0; });
-      if (!options_.progress) continue;
-      progress_.bytes_done = bytes_done_;
-      lock.unlock();
-      auto go_on = options_.progress(progress_);
-      lock.lock();
-      if (!go_on && !stop_.exchange(true)) error_ = go_on.error();
-    }
+  Result<void> report() {
+    if (!options_.progress) return {};
+    progress_.bytes_done = bytes_done_;
+    return options_.progress(progress_);
   }
 
   Result<void> push_layer(const Job& job) {
@@ -203,10 +171,10 @@ class ImagePush {
           [this, &counted](std::uint64_t bytes) -> Result<void> {
             counted += bytes;
             bytes_done_ += bytes;
-            return stop_ ? Result<void>(errno_error(ECANCELED)) : Result<void>{};
+            return workers_.stop() ? Result<void>(errno_error(ECANCELED)) : Result<void>{};
           });
     };
-    registry::UploadOptions upload{.open = open, .stop = &stop_};
+    registry::UploadOptions upload{.open = open, .stop = &workers_.stop()};
     if (!to_.digest.empty()) upload.expected = original.digest;
     auto sent = registry::upload_blob(repository_, upload);
     if (!sent) return with_context(sent.error(), "push layer", layer.diff_id.str());
@@ -246,10 +214,10 @@ class ImagePush {
   }
 
   Result<bool> is_there(const Digest& digest, std::uint64_t size) {
-    LAYERFS_ASSIGN(bool there, repository_.has_blob(digest, size, &stop_));
+    LAYERFS_ASSIGN(bool there, repository_.has_blob(digest, size, &workers_.stop()));
     for (const auto& from : mounts_.of(digest)) {
       if (there) break;
-      LAYERFS_ASSIGN(there, repository_.mount_blob(digest, from, &stop_));
+      LAYERFS_ASSIGN(there, repository_.mount_blob(digest, from, &workers_.stop()));
     }
     return there;
   }
@@ -329,13 +297,9 @@ class ImagePush {
   std::vector<Job> jobs_;
   ExportProgress progress_;  // the calling thread's
   std::atomic<std::uint64_t> bytes_done_{0};
-  std::atomic<std::size_t> next_{0};
-  std::atomic<bool> stop_{false};
+  LayerWorkers workers_;
 
   std::mutex mutex_;
-  std::condition_variable done_;
-  std::size_t running_ = 0;                ///< guarded by mutex_
-  std::optional<Error> error_;             ///< guarded by mutex_
   std::map<LayerKey, Descriptor> layers_;  ///< guarded by mutex_
   PushedImage pushed_;                     ///< guarded by mutex_
 };

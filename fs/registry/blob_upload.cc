@@ -164,6 +164,7 @@ class BlobUpload {
                                      .headers = {kBytesType},
                                      .body = text_of(rest),
                                      .is_repeated = false,
+                                     .is_work = true,
                                      .stop = options_.stop});
       if (stream && is_success(stream->head().status)) {
         const std::string* said = stream->head().find("docker-content-digest");

@@ -51,8 +51,8 @@ struct UploadedBlob {
   bool was_there = false;  ///< nothing was sent
 };
 
-/// Errors: those of `open` and of the bytes; kInvalid where the digest is not the expected one; what the registry says against it, naming the repository; kUnsupported
-/// where it wants chunks of more than kMaxChunkSize.
+/// Errors: those of `open` and of the bytes; kInvalid where the digest is not the expected one; what the registry says
+/// against it, naming the repository; kUnsupported where it wants chunks of more than kMaxChunkSize.
 Result<UploadedBlob> upload_blob(Repository& repository, const UploadOptions& options);
 
 /// The number of bytes that "0-N", or "bytes=0-N", says are there; nullopt: it is no such range. "0-0" is what

@@ -195,7 +195,8 @@ class HttpLane {
     added_ = true;
     into_ = {};
     auto last = Clock::now();
-    auto patience = options_.connect_patience + options_.stall_patience;
+    auto patience = options_.connect_patience;
+    patience += request.is_work ? options_.work_patience : options_.stall_patience;
     for (curl_off_t sent = 0; !head_done_ && !done_;) {
       LAYERFS_TRY(step());
       if (head_done_ || done_) break;

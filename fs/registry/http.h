@@ -56,6 +56,7 @@ struct HttpRequest {
   TlsFiles tls;
   bool verify_tls = true;
   bool takes_encodings = false;  ///< a document: what is sent with gzip and the like is decoded
+  bool is_work = false;          ///< the server may have to work before it answers: work_patience
 };
 
 struct HttpHead {
@@ -69,6 +70,7 @@ struct HttpHead {
 struct HttpOptions {
   std::chrono::milliseconds connect_patience{30'000};
   std::chrono::milliseconds stall_patience{60'000};  ///< without one byte
+  std::chrono::milliseconds work_patience{900'000};  ///< the same, until an answer to `is_work`
   /// Asked while waiting, from the waiting thread; an error ends the waiting. May be null.
   std::function<Result<void>()> check;
 };

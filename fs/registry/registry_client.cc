@@ -185,6 +185,7 @@ Result<HttpStream> Repository::ask(const Question& question) {
   request.body = question.body;
   request.verify_tls = verify_tls_;
   request.takes_encodings = question.takes_encodings;
+  request.is_work = question.is_work;
   const bool is_whole = !url_origin(question.path).empty();
   for (bool renewed = false;;) {
     bool is_here = true;
@@ -213,10 +214,10 @@ Result<HttpStream> Repository::ask(const Question& question) {
       std::lock_guard lock(mutex_);
       scheme_known_ = true;
     }
-    if (stream->head().status != 401 || renewed || !is_here) return stream;
+    if (stream->head().status != 401 || renewed || !is_here || !question.is_worth_a_token) return stream;
     // A redirect's 401 says nothing about us here.
     if (url_origin(stream->url()) != url_origin(request.url)) return stream;
-    LAYERFS_TRY(authenticate(stream->head(), request.authorization));
+    LAYERFS_TRY(authenticate(stream->head(), request.authorization, question.stop));
     renewed = true;
   }
 }
@@ -235,18 +236,29 @@ Result<std::string> Repository::location_of(const HttpStream& stream) const {
 
 // ------------------------------------------------------------------------------- Repository: who we are
 
-Result<void> Repository::authenticate(const HttpHead& head, const std::string& rejected) {
+Result<void> Repository::authenticate(const HttpHead& head, const std::string& rejected,
+                                      const std::atomic<bool>* stop) {
   std::vector<Challenge> challenges;
   for (const auto& value : head.all("www-authenticate"))
     for (auto& challenge : parse_challenges(value))
       if (challenges.size() < kMaxChallenges) challenges.push_back(std::move(challenge));
-  std::lock_guard lock(mutex_);
-  if (token_ && token_->authorization != rejected) return {};  // another thread was here
-  token_.reset();
+  const std::lock_guard fetch_lock(fetch_mutex_);
+  std::string base;
+  {
+    const std::lock_guard lock(mutex_);
+    if (token_ && token_->authorization != rejected) return {};  // another thread was here
+    token_.reset();
+    base = base_url();
+  }
+  const auto keep = [&](Token token) {
+    const std::lock_guard lock(mutex_);
+    token_ = std::move(token);
+  };
   bool has_basic = false;
   for (const auto& challenge : challenges) {
     if (challenge.scheme == "bearer") {
-      LAYERFS_ASSIGN(token_, fetch_token(challenge));
+      LAYERFS_ASSIGN(Token token, fetch_token(challenge, base, stop));
+      keep(std::move(token));
       return {};
     }
     if (challenge.scheme != "basic") continue;
@@ -254,7 +266,7 @@ Result<void> Repository::authenticate(const HttpHead& head, const std::string& r
     if (!credentials_ || !credentials_->identity_token.empty()) continue;
     // What was refused once is refused again.
     if (rejected == basic(*credentials_)) continue;
-    token_ = Token{basic(*credentials_), std::chrono::steady_clock::time_point::max()};
+    keep({basic(*credentials_), std::chrono::steady_clock::time_point::max()});
     return {};
   }
   if (challenges.empty() || has_basic) return {};  // the 401 stands, with the registry's own words
@@ -263,11 +275,12 @@ Result<void> Repository::authenticate(const HttpHead& head, const std::string& r
                                        printable(challenges.front().scheme, 40)));
 }
 
-Result<Repository::Token> Repository::fetch_token(const Challenge& challenge) {
+Result<Repository::Token> Repository::fetch_token(const Challenge& challenge, const std::string& base,
+                                                  const std::atomic<bool>* stop) {
   std::string realm(challenge.find("realm"));
   std::string origin = url_origin(realm);
   if (origin.empty()) return invalid_error("token server", realm, "no URL of http or https");
-  if (!plain_http_ && !origin.starts_with("https:"))
+  if (base.starts_with("https:") && !origin.starts_with("https:"))
     return invalid_error("token server", origin,
                          "a registry of https names one of http: no credentials are sent");
   HttpRequest request;
@@ -275,7 +288,7 @@ Result<Repository::Token> Repository::fetch_token(const Challenge& challenge) {
   // The token server's own certificates, where they are configured; the registry's where both are one host.
   std::string host = origin.substr(origin.find("://") + 3);
   LAYERFS_ASSIGN(request.tls, find_certificates(registries_.options_.config_paths, host));
-  if (origin == url_origin(base_url())) request.tls = tls_;
+  if (origin == url_origin(base)) request.tls = tls_;
   request.takes_encodings = true;
   std::string service(challenge.find("service"));
   std::string form;
@@ -301,7 +314,7 @@ Result<Repository::Token> Repository::fetch_token(const Challenge& challenge) {
     if (!query.empty()) request.url += (realm.find('?') == std::string::npos ? '?' : '&') + query;
   }
   auto fetched = [&]() -> Result<Token> {
-    LAYERFS_ASSIGN(HttpStream stream, send_retrying(request, nullptr));
+    LAYERFS_ASSIGN(HttpStream stream, send_retrying(request, stop));
     if (stream.head().status != 200) return std::unexpected(answer_error(stream, "token server", origin));
     LAYERFS_ASSIGN(std::string text, stream.read_all(kMaxTokenAnswer));
     auto json = parse_json(text);
@@ -441,8 +454,9 @@ Result<bool> Repository::mount_blob(const Digest& digest, const std::string& fro
   // What it has begun instead nobody goes on with. That it cannot be taken back harms nobody: it runs out.
   auto url = location_of(stream);
   if (!url) return false;
-  if (auto ended = ask({.method = "DELETE", .path = *url, .is_repeated = false, .stop = stop}); !ended)
-    log_line(LogLevel::kInfo, ended.error().message());
+  auto ended =
+      ask({.method = "DELETE", .path = *url, .is_repeated = false, .is_worth_a_token = false, .stop = stop});
+  if (!ended) log_line(LogLevel::kInfo, ended.error().message());
   return false;
 }
 
@@ -454,7 +468,8 @@ Result<void> Repository::put_manifest(const std::string& version, std::string_vi
   LAYERFS_ASSIGN(HttpStream stream, ask({.method = "PUT",
                                          .path = path,
                                          .headers = {fmt::format("Content-Type: {}", media_type)},
-                                         .body = bytes}));
+                                         .body = bytes,
+                                         .is_work = true}));
   int status = stream.head().status;
   if (status < 200 || status > 299)
     return std::unexpected(answer_error(stream, "put manifest", shown_manifest));

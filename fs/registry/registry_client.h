@@ -6,8 +6,8 @@
 //                                                          ├── open_blob() ──> BlobReader
 //                                                          └── blob_upload.h: upload_blob()
 //
-// Any thread may use a Repository; a BlobReader is its caller's. Lock: Repository::mutex_, which is held while a token
-// is fetched, so that threads that meet the same 401 fetch one; nothing else is locked under it but HttpClient's.
+// Any thread may use a Repository; a BlobReader is its caller's. Locks, in this order: Repository::fetch_mutex_, which is
+// held while a token is fetched, so that threads that meet the same 401 fetch one; Repository::mutex_; HttpClient's.
 #pragma once
 
 #include <atomic>
@@ -166,7 +166,9 @@ class Repository {
     std::vector<std::string> headers = {};
     std::optional<std::string_view> body = {};  ///< stays until the answer is gone
     bool takes_encodings = false;
-    bool is_repeated = true;  ///< after answers and errors that another try may mend [6]
+    bool is_repeated = true;       ///< after answers and errors that another try may mend [6]
+    bool is_worth_a_token = true;  ///< false: a 401 stands
+    bool is_work = false;          ///< HttpRequest's
     const std::atomic<bool>* stop = nullptr;
   };
   /// Sends it, with authentication and retries. A status that is no error of the way (2xx, 4xx; any, where it is not
@@ -178,8 +180,10 @@ class Repository {
   std::string scopes() const;
   Result<HttpStream> send_retrying(const HttpRequest& request, const std::atomic<bool>* stop);
   std::string current_authorization();
-  Result<void> authenticate(const HttpHead& head, const std::string& rejected);
-  Result<Token> fetch_token(const Challenge& challenge);
+  Result<void> authenticate(const HttpHead& head, const std::string& rejected, const std::atomic<bool>* stop);
+  /// `base`: what base_url() says.
+  Result<Token> fetch_token(const Challenge& challenge, const std::string& base,
+                            const std::atomic<bool>* stop);
   /// The error that a status means, with what the registry says of it.
   Error answer_error(HttpStream& stream, std::string_view operation, std::string_view subject);
   Result<void> pause(std::chrono::milliseconds delay, const std::atomic<bool>* stop) const;
@@ -192,6 +196,7 @@ class Repository {
   const bool verify_tls_;
   std::vector<std::string> scopes_;
 
+  std::mutex fetch_mutex_;
   std::mutex mutex_;
   bool plain_http_ = false;     ///< guarded by mutex_
   bool scheme_known_ = false;   ///< guarded by mutex_: an answer came
