@@ -33,7 +33,8 @@ struct ImportedLayer {
 /// Fills a ring with a tar, piece by piece, in the thread that called; the ring is closed or aborted for it.
 using LayerProducer = std::function<Result<void>(ChunkRing&)>;
 
-/// Stores the tar that `produce` gives. `diff_id`: the diffID that the tar must have; nullopt: any. Errors: those of `produce`, of the tar and of the store; kCorrupt where the diffID differs.
+/// Stores the tar that `produce` gives. `diff_id`: the diffID that the tar must have; nullopt: any. Errors: those of
+/// `produce`, of the tar and of the store; kCorrupt where the diffID differs.
 Result<ImportedLayer> import_layer(store::Store& store, const ImportLimits& limits, TarEnd end,
                                    const std::optional<Digest>& diff_id, const LayerProducer& produce);
 

@@ -29,8 +29,9 @@ Result<std::vector<MountEntry>> list_mounts(std::optional<int> pid = std::nullop
 /// of `entry`, since the kernel gives the number of a file system that is gone to the next one. nullopt: none was
 /// found; the processes of other users cannot be looked at without privilege.
 std::optional<int> find_holder(const MountEntry& entry);
-/// A process that has a mount from `source` in its mount namespace, and that mount. Processes of user namespaces that are neither this
-/// process's own nor made by its user are passed over: anybody may mount under any source in one of theirs.
+/// A process that has a mount from `source` in its mount namespace, and that mount. Processes of user namespaces that
+/// are neither this process's own nor made by its user are passed over: anybody may mount under any source in one of
+/// theirs.
 struct HeldMount {
   int pid = 0;
   MountEntry entry;
