@@ -237,9 +237,11 @@ def processes_with(text):
 
 
 def gone(pid):
+    """With all its threads: the first may have ended while others still hold files and locks."""
     try:
         with open("/proc/%d/stat" % pid) as file:
-            return file.read().rpartition(")")[2].split()[0] in "ZX"
+            has_ended = file.read().rpartition(")")[2].split()[0] in "ZX"
+        return has_ended and len(os.listdir("/proc/%d/task" % pid)) <= 1
     except OSError:
         return True
 

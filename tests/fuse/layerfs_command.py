@@ -103,10 +103,12 @@ def wait_until(condition, seconds=10.0):
 
 
 def is_running(pid):
+    """Or one of its threads: the first may have ended while others still hold files and locks."""
     try:
         os.kill(pid, 0)
         with open("/proc/%d/stat" % pid, encoding="utf-8") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+            has_ended = file.read().rsplit(")", 1)[1].split()[0] == "Z"
+        return not has_ended or len(os.listdir("/proc/%d/task" % pid)) > 1
     except (ProcessLookupError, FileNotFoundError):  # the second where it is waited for in between
         return False
 
