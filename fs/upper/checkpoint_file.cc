@@ -311,6 +311,11 @@ Result<void> CheckpointFile::drop_before(const Position& first) {
   return {};
 }
 
+Result<void> CheckpointFile::flush() {
+  LAYERFS_TRY(sync_.sync_data(file_.get()));
+  return flush_entry();
+}
+
 /// A new file is not there after a power failure unless its directory has been flushed.
 Result<void> CheckpointFile::flush_entry() {
   if (entry_flushed_) return {};

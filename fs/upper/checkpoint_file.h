@@ -64,6 +64,8 @@ class CheckpointFile {
   /// Gives every committed change in order. Errors: kCorrupt, EIO, those of `sink`.
   Result<void> load(RecordSink& sink) const;
   using Fill = FunctionRef<Result<void>(RecordSink& batch)>;
+  /// Brings to disk what a process that died may have left to the page cache, in whatever mode. Errors: EIO...
+  Result<void> flush();
   /// Adds what `fill` gives as one batch. Errors: ENOSPC, EDQUOT, EIO, those of `fill`.
   Result<void> append(Fill fill, Room room = Room::kLeaveReserve);
   /// Puts a file in its place that has what `fill` gives and nothing else.

@@ -339,7 +339,9 @@ Result<void> DeltaData::restore(const DataName& name, std::uint64_t offset, std:
   return pwrite_full(file->get(), as_bytes(bytes), start_of(name) + offset);
 }
 
+/// Whoever finds none to flush may rely on all: another one that is at work is waited for.
 Result<void> DeltaData::flush_new_directories() {
+  const std::lock_guard flush_lock(directories_mutex_);
   std::bitset<256> new_in;
   bool made = false;
   {

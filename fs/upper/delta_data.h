@@ -103,6 +103,7 @@ class DeltaData {
   const DataAccess access_;
   SyncOps& sync_;
   /// Guards what follows; held over open(2) of a file, so that two openers of one share a descriptor.
+  std::mutex directories_mutex_;  // held while new directories are flushed; mutex_ is taken under it
   mutable std::mutex mutex_;
   mutable std::unordered_map<DataFile, std::weak_ptr<const Fd>, DataFileHash> held_;
   mutable std::size_t sweep_at_ = 256;              // the size of held_ at which the dead ones are dropped

@@ -126,8 +126,9 @@ Result<Replay> replay(DeltaCore& core, const std::optional<RedoScan>& scan, cons
                          "it lacks changes that the redo log leaves to it");
   found.has_log = true;
   found.header = scan->header();
-  found.is_clean = scan->segment_count() == 0;
   const bool is_other_boot = boot_id == BootId{} || found.header.boot_id != boot_id;
+  // Nobody flushed what a volatile life left when it was closed: data may be there that the checkpoint does not know.
+  found.is_clean = scan->segment_count() == 0 && !(found.header.is_volatile && is_other_boot);
   found.power_failed = !found.is_clean && is_other_boot;
   std::uint64_t limit = UINT64_MAX;
   if (found.power_failed) {
@@ -225,6 +226,7 @@ Result<void> start_over(DeltaCore& core, const RedoLog::Settings& settings, cons
     };
     const auto fill = [&](RecordSink& sink) -> Result<void> {
       LAYERFS_TRY(write_changed_records(core, sink, walk));
+      LAYERFS_TRY(sink.put(kRequestsKey, encode_requests(core.requests.latest(kRequestsStored))));
       return sink.put(kMetaKey, encode_meta({found.last_seq, found.last_seq, core.state.next_ino()}));
     };
     LAYERFS_TRY(core.checkpoint->append(fill, Room::kTakeAll));
@@ -305,7 +307,8 @@ Result<void> continue_log(DeltaCore& core, const RedoLog::Settings& settings,
   if (changes_mode && !settings.is_volatile) LAYERFS_TRY(core.data->flush_all());
   if (found.is_clean) {
     LAYERFS_ASSIGN(core.log, RedoLog::start(path, settings, meta.covered + 1));
-    return changes_mode ? core.log->flush() : Result<void>{};
+    // A volatile life that begins is on disk before what it changes may be.
+    return changes_mode || settings.is_volatile ? core.log->flush() : Result<void>{};
   }
   if (found.power_failed || changes_mode || found.header.version != kRedoVersion)
     return start_over(core, settings, *scan, found, meta.covered);
@@ -334,7 +337,6 @@ Result<void> lock_delta(DeltaCore& core) {
 Result<std::unique_ptr<tree::UpperLayer>> open_for_writing(std::unique_ptr<DeltaCore> core) {
   LAYERFS_TRY(lock_delta(*core));
   const BootId boot_id = core->tuning.boot_id ? core->tuning.boot_id() : current_boot_id();
-  const auto mode = core->options.is_volatile ? CheckpointMode::kVolatile : CheckpointMode::kDurable;
   LAYERFS_ASSIGN(const std::string log_bytes, read_log(core->directory));
   LAYERFS_ASSIGN(const auto scan, named(RedoScan::scan(log_bytes), log_path(core->directory)));
   // Before the checkpoint is looked at: without flushes its bytes may be anything.
@@ -342,8 +344,13 @@ Result<std::unique_ptr<tree::UpperLayer>> open_for_writing(std::unique_ptr<Delta
     return corrupt_error("open", core->directory,
                          "it was in use without flushing (volatile) when the machine went down; remove it");
   const std::string checkpoint = checkpoint_path(core->directory);
+  const auto mode = core->options.is_volatile ? CheckpointMode::kVolatile : CheckpointMode::kDurable;
   LAYERFS_ASSIGN(core->checkpoint, CheckpointFile::open(checkpoint, mode, *core->sync));
   LAYERFS_ASSIGN(const CheckpointMeta meta, named(load_checkpoint(*core), checkpoint));
+  // The process before may have died between the commit of a checkpoint and its flush, and nothing may lean on one
+  // that a power failure takes back: no segment is given back, no data removed, no log begun anew for it.
+  const bool was_durable = scan && !scan->header().is_volatile && scan->segment_count() != 0;
+  if (was_durable && core->checkpoint->has_batch()) LAYERFS_TRY(core->checkpoint->flush());
   LAYERFS_ASSIGN(Replay found,
                  named(replay(*core, scan, meta, boot_id, LogTail::kStays), log_path(core->directory)));
   core->covered = meta.covered;
@@ -405,7 +412,7 @@ Result<ReadDelta> read_once(DeltaCore& core, const BootId& boot_id) {
   LAYERFS_ASSIGN(const auto scan, named(RedoScan::scan(log_bytes), log_path(core.directory)));
   LAYERFS_ASSIGN(const Replay found,
                  named(replay(core, scan, meta, boot_id, tail), log_path(core.directory)));
-  if (found.power_failed && found.header.is_volatile)
+  if (found.power_failed && found.header.is_volatile && scan->segment_count() != 0)
     return corrupt_error("open", core.directory,
                          "it was in use without flushing (volatile) when the machine went down; remove it");
   if (found.data.empty()) LAYERFS_TRY(named(check_data(core, found), core.directory));
@@ -427,19 +434,24 @@ Result<std::unique_ptr<tree::UpperLayer>> open_for_reading(const std::string& di
                                                            const DeltaTuning& tuning) {
   const BootId boot_id = tuning.boot_id ? tuning.boot_id() : current_boot_id();
   for (int attempt = 1;; ++attempt) {
+    const bool had_writer = has_writer(directory);
     auto core = make_core(directory, options, tuning);
     auto read = read_once(*core, boot_id);
     if (read && read->lacks_data) {
-      // As a file system replays its journal to be mounted read-only. A writer that is there has done so.
+      // As a file system replays its journal to be mounted read-only.
       auto recovered = open_for_writing(make_core(directory, {}, tuning));
-      if (!recovered && recovered.error().code != EBUSY) return std::unexpected(std::move(recovered).error());
       if (recovered) continue;
+      // Another one is about to do so.
+      if (recovered.error().code != EBUSY || attempt == kReadAttempts)
+        return std::unexpected(std::move(recovered).error());
+    } else if (read) {
+      return std::unique_ptr<tree::UpperLayer>(std::make_unique<DeltaUpper>(std::move(core)));
+    } else {
+      // What looks damaged may be segments that were given back meanwhile, if there was somebody who writes.
+      const bool may_change = read.error().code == EAGAIN || (read.error().kind == ErrorKind::kCorrupt &&
+                                                              (had_writer || has_writer(directory)));
+      if (!may_change || attempt == kReadAttempts) return std::unexpected(std::move(read).error());
     }
-    if (read) return std::unique_ptr<tree::UpperLayer>(std::make_unique<DeltaUpper>(std::move(core)));
-    // What looks damaged may be segments that were given back meanwhile, if there is somebody who writes.
-    const bool may_change = read.error().code == EAGAIN || read.error().kind == ErrorKind::kCorrupt;
-    if (!may_change || attempt == kReadAttempts || !has_writer(directory))
-      return std::unexpected(std::move(read).error());
     std::this_thread::sleep_for(kReadPause);
   }
 }

@@ -212,8 +212,10 @@ void DeltaPersister::restore(const Batch& batch) {
   core_.unsaved.restore(batch.unsaved, core_.state);
 }
 
-/// Puts the data that is to be flushed into the log instead of flushing the files. False: it is too much, or
-/// the log has no room, and the files are to be flushed; data that went to the log by then does no harm.
+/// Puts the data that is to be flushed into the log instead of flushing the files. Changes that were made since the
+/// batch was taken matter to no mark of it: an erased file is there until a later turn, and so is the place that a
+/// file moved from. False: it is too much, the log has no room, or a file was cut, and the files are to be flushed;
+/// data that went to the log by then does no harm.
 bool DeltaPersister::log_data(const Batch& batch) {
   if (core_.options.is_volatile || !batch.unsaved.ranges || core_.unflushed.is_unknown()) return false;
   if (core_.log->used_segments() >= core_.tuning.checkpoint_segments) return false;
@@ -224,17 +226,12 @@ bool DeltaPersister::log_data(const Batch& batch) {
   };
   std::vector<Piece> pieces;
   std::vector<DataName> names;
-  {
-    const std::shared_lock lock(core_.state_mutex);
-    const std::size_t longest = std::min(kLongestPiece, core_.log->max_body() - kLogDataOverhead);
-    for (const tree::WrittenRange& range : *batch.unsaved.ranges) {
-      const auto name = core_.state.data_names(std::span(&range.ino, 1));
-      if (name.empty()) continue;  // erased since
-      names.push_back(name.front());
-      for (std::uint64_t done = 0; done < range.length; done += longest)
-        pieces.push_back(
-            {name.front(), range.offset + done, std::min<std::uint64_t>(longest, range.length - done)});
-    }
+  const std::size_t longest = std::min(kLongestPiece, core_.log->max_body() - kLogDataOverhead);
+  for (const Unsaved::Range& range : *batch.unsaved.ranges) {
+    names.push_back(range.name);
+    for (std::uint64_t done = 0; done < range.length; done += longest)
+      pieces.push_back(
+          {range.name, range.offset + done, std::min<std::uint64_t>(longest, range.length - done)});
   }
   // The files are listed before their data is read. From then on sync_node() of one of them takes a turn,
   // which comes after this one, and does not flush the file by itself (DELTA.md, invariant 9).
@@ -242,9 +239,8 @@ bool DeltaPersister::log_data(const Batch& batch) {
   std::string body;
   for (const Piece& piece : pieces) {
     auto bytes = core_.data->read(piece.name, piece.offset, piece.length);
-    if (!bytes && bytes.error().code == ENOENT) continue;
-    if (!bytes) return false;
-    if (bytes->empty()) continue;
+    // Of a file that was cut since the log would have nothing that makes it, and the mark names it.
+    if (!bytes || bytes->empty()) return false;
     body.clear();
     append_data(body, {piece.name, piece.offset, *bytes});
     const std::uint32_t body_crc = crc32c(body);
@@ -269,17 +265,21 @@ Result<void> DeltaPersister::flush_files(const Batch& batch, const std::vector<t
   return core_.data->flush(files);
 }
 
+/// The names of the delta's own files, and the name of its directory.
+Result<void> DeltaPersister::flush_own_names() {
+  if (directory_flushed_ || core_.options.is_volatile) return {};
+  LAYERFS_TRY(core_.sync->sync_all(core_.dir.get()));
+  LAYERFS_ASSIGN(const Fd parent, open_at(core_.dir.get(), "..", O_RDONLY | O_DIRECTORY));
+  LAYERFS_TRY(core_.sync->sync_all(parent.get()));
+  directory_flushed_ = true;
+  return {};
+}
+
 /// Puts a mark of the records up to `last_change` on disk.
 Result<void> DeltaPersister::flush_log(std::uint64_t last_change) {
   if (core_.options.is_volatile) return {};
   if (last_change > marked_to_) {
-    if (!directory_flushed_) {
-      // The names of the delta's own files, and the name of its directory.
-      LAYERFS_TRY(core_.sync->sync_all(core_.dir.get()));
-      LAYERFS_ASSIGN(const Fd parent, open_at(core_.dir.get(), "..", O_RDONLY | O_DIRECTORY));
-      LAYERFS_TRY(core_.sync->sync_all(parent.get()));
-      directory_flushed_ = true;
-    }
+    LAYERFS_TRY(flush_own_names());
     std::string body;
     append_mark(body, {last_change});
     LAYERFS_TRY(append_to_log(body));
@@ -310,6 +310,7 @@ Result<void> DeltaPersister::flush(const std::vector<tree::Ino>& inos, DataTo to
     const std::lock_guard lock(core_.write_mutex);
     batch = take_batch_locked();
   }
+  if (core_.tuning.after_take) core_.tuning.after_take();
   ScopeExit undo([&] { restore(batch); });
   if (to == DataTo::kLogOrFiles && log_data(batch)) {
     LAYERFS_TRY(flush_log(batch.last_change));
@@ -490,6 +491,7 @@ Result<void> DeltaPersister::exact_checkpoint(Requests requests, const std::vect
     const CheckpointMeta meta{covered, covered, std::max(core_.reserved_ino.load(), core_.state.next_ino())};
     if (log_failed_) core_.log->seal();
     write_lock.unlock();
+    LAYERFS_TRY(flush_own_names());
     LAYERFS_TRY(flush_files(batch, inos));
     LAYERFS_TRY(sink.put(kRequestsKey, encode_requests(recent)));
     return sink.put(kMetaKey, encode_meta(meta));

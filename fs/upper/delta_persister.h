@@ -83,6 +83,7 @@ class DeltaPersister {
   bool log_data(const Batch& batch);
   Result<void> flush_files(const Batch& batch, const std::vector<tree::Ino>& inos);
   Result<void> append_to_log(std::string_view body);
+  Result<void> flush_own_names();
   Result<void> flush_log(std::uint64_t last_change);
   Result<void> checkpoint(const std::vector<tree::Ino>& inos);
   Result<void> checkpoint_to(std::uint64_t covered, Room room, const std::vector<tree::Ino>& inos);

@@ -38,6 +38,8 @@ struct DeltaTuning {
   std::chrono::milliseconds retry_period{1000};
   /// What /proc/sys/kernel/random/boot_id is taken to say; empty: what it says.
   std::function<BootId()> boot_id;
+  /// Called by each flush once it knows what it flushes, with no lock held: what is changed then is not part of it.
+  std::function<void()> after_take;
 };
 
 }  // namespace layerfs::upper

@@ -14,6 +14,7 @@
 #include "fs/base/bytes.h"
 #include "fs/base/log.h"
 #include "fs/base/random.h"
+#include "fs/base/scope_exit.h"
 #include "fs/base/sys_file.h"
 #include "fs/upper/crc32c.h"
 #include "fs/upper/upper_file.h"
@@ -121,13 +122,22 @@ Result<std::unique_ptr<RedoLog>> RedoLog::start(const std::string& path, const S
   if (opened) {
     log->file_ = std::move(*opened);
     LAYERFS_ASSIGN(const struct stat st, stat_fd(log->file_.get()));
-    has_header = st.st_size >= static_cast<off_t>(kLogHeaderSize);
+    if (st.st_size >= static_cast<off_t>(kLogHeaderSize)) {
+      std::string page(kLogHeaderSize, '\0');
+      LAYERFS_TRY(pread_full(log->file_.get(), std::as_writable_bytes(std::span(page)), 0));
+      has_header = page.find_first_not_of('\0') != std::string::npos;  // of zeros: it never reached the disk
+    }
   }
   if (!has_header) LAYERFS_TRY(log->create());
   LAYERFS_TRY(log->empty(next_seq));
+  // Where it cannot begin, the file goes on saying that nothing is in use.
+  ScopeExit undo([&] {
+    if (auto emptied = log->empty(next_seq); !emptied) log_warning("{}", emptied.error().message());
+  });
   LAYERFS_TRY(log->map());
   log->last_seq_ = next_seq - 1;
   for (int ready = 0; ready < 2; ++ready) LAYERFS_TRY(log->add_segment());
+  undo.release();
   return log;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fs/upper/unsaved.h"
 
+#include <span>
 #include <utility>
 
 namespace layerfs::upper {
@@ -23,7 +24,12 @@ Unsaved::Batch Unsaved::take(DeltaState& state) {
   const auto files = std::exchange(files_, {});
   for (const tree::Ino ino : files) state.clear_to_flush(ino);
   batch.files = state.data_names(files);
-  batch.ranges = ranges_.take();
+  if (const auto ranges = ranges_.take()) {
+    batch.ranges.emplace();
+    for (const tree::WrittenRange& range : *ranges)
+      for (const DataName& name : state.data_names(std::span(&range.ino, 1)))  // none: erased
+        batch.ranges->push_back({name, range.offset, range.length});
+  }
   batch.erased = std::exchange(erased_, {});
   batch.erased_bytes = std::exchange(erased_bytes_, 0);
   has_changes_ = false;

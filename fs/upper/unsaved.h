@@ -20,10 +20,17 @@ namespace layerfs::upper {
 
 class Unsaved {
  public:
+  /// Some bytes of a data file, by the name that it had when the batch was taken: its inode may be erased since, or
+  /// have another file.
+  struct Range {
+    DataName name;
+    std::uint64_t offset;
+    std::uint64_t length;
+  };
   struct Batch {
     std::vector<DataName> files;  ///< whose data is to be flushed before the next mark
     /// All that is to be flushed of them, where that is little; nullopt: it is much, or not known.
-    std::optional<std::vector<tree::WrittenRange>> ranges;
+    std::optional<std::vector<Range>> ranges;
     std::vector<DataName> erased;  ///< whose data is to be removed after the mark
     std::uint64_t erased_bytes = 0;
   };

@@ -6,6 +6,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fs/base/bytes.h"
@@ -272,6 +273,173 @@ TEST_F(DeltaPowerMomentTest, AVolatileLifeHidesNothingThatWasAcknowledged) {
   ASSERT_TRUE(third);
   shadow.on_sync = nullptr;
   check_pictures(shadow, 40, dumps_.size() - 1);
+}
+
+// A clean close brings the delta's own name to disk too, where nothing else did.
+TEST_F(DeltaPowerMomentTest, ACleanCloseIsDurableWithoutAnyFlushBefore) {
+  const std::string path = dir_ / "delta";
+  Shadow shadow(path);
+  auto upper = open(path, tuning_of(shadow, 1));
+  ASSERT_TRUE(upper);
+  change(*upper, 10);
+  upper.reset();
+  check_pictures(shadow, 40, dumps_.size() - 1);
+}
+
+// A volatile life that was closed left nothing to disk. Who opens it without has all of it there.
+TEST_F(DeltaPowerMomentTest, OpeningWhatAVolatileLifeClosedMakesItDurable) {
+  const std::string path = dir_ / "delta";
+  Shadow shadow(path);
+  auto first = open(path, tuning_of(shadow, 1), {.is_volatile = true});
+  ASSERT_TRUE(first);
+  change(*first, 30);
+  first.reset();
+  const auto second = open(path, tuning_of(shadow, 1));
+  ASSERT_TRUE(second);
+  check_pictures(shadow, 40, dumps_.size() - 1);
+}
+
+// Of a volatile life that began from a clean close, durable or not, the disk says so.
+TEST_F(DeltaPowerMomentTest, AVolatileLifeThatBeganCleanIsRefused) {
+  for (const bool was_volatile : {false, true}) {
+    SCOPED_TRACE(was_volatile ? "volatile" : "durable");
+    model_ = {};
+    dumps_ = {test::Dump{}};
+    const std::string path = dir_ / fmt::format("delta {}", was_volatile);
+    Shadow shadow(path);
+    auto first = open(path, tuning_of(shadow, 1), {.is_volatile = was_volatile});
+    ASSERT_TRUE(first);
+    change(*first, 10);
+    first.reset();
+    if (was_volatile) {
+      ASSERT_TRUE(shadow.sync_file_system(-1));  // the kernel has had the time
+    }
+    const auto second = open(path, tuning_of(shadow, 1), {.is_volatile = true});
+    ASSERT_TRUE(second);
+    change(*second, 30);
+    for (int i = 0; i < 40; ++i) {
+      const std::string after = dir_ / "after";
+      stdfs::remove_all(after);
+      shadow.picture(after, random_);
+      SyncOps real;
+      const auto found = open_delta_with(after, {.read_only = true}, tuning_of(real, 2));
+      ASSERT_FALSE(found) << "picture " << i;
+      ASSERT_NE(found.error().message().find("volatile"), std::string::npos) << found.error().message();
+    }
+  }
+}
+
+// A process dies when the kernel has its checkpoint and the disk has not. What the next one does, before its first
+// flush too, leaves what the older checkpoint and the log have.
+TEST_F(DeltaPowerMomentTest, ACheckpointThatOnlyTheCacheHasIsFlushedBeforeItCounts) {
+  const std::string path = dir_ / "delta";
+  Shadow shadow(path);
+  DeltaTuning tuning = tuning_of(shadow, 1);
+  tuning.checkpoint_segments = 60;  // only the test makes one
+  const auto first = open(path, tuning);
+  ASSERT_TRUE(first);
+  change(*first, 4);
+  ASSERT_TRUE(first->sync());
+  change(*first, 400);  // some segments
+  ASSERT_TRUE(first->sync_node(Ino{kFirst}, tree::FsyncKind::kAll));
+  const std::size_t acknowledged = dumps_.size() - 1;
+  const std::string taken_over = dir_ / "taken over";
+  bool died = false;
+  shadow.before_flush = [&](const std::string& flushed) {
+    if (died || !flushed.ends_with("/checkpoint")) return;
+    died = true;
+    shadow.move_to(taken_over);
+  };
+  ASSERT_TRUE(first->sync());
+  shadow.before_flush = nullptr;
+  ASSERT_TRUE(died);
+  shadow.watch();
+  const auto second = open(taken_over, tuning);
+  ASSERT_TRUE(second);
+  check_pictures(shadow, 40, acknowledged);
+  change(*second, 600);  // over the segments that the checkpoint gave back
+  check_pictures(shadow, 100, acknowledged);
+}
+
+// What is changed between a flush's beginning and its reading of the data is not part of it, and takes nothing from
+// it: a file that moves, one that is erased, one that is cut.
+TEST_F(DeltaPowerMomentTest, AChangeWhileAFlushBeginsTakesNothingFromIt) {
+  enum class Change : std::uint8_t { kMove, kErase, kCut };
+  for (const auto& [what, kind] : {std::pair{Change::kMove, tree::ContentKind::kShared},
+                                   std::pair{Change::kErase, tree::ContentKind::kShared},
+                                   std::pair{Change::kErase, tree::ContentKind::kData},
+                                   std::pair{Change::kCut, tree::ContentKind::kData}}) {
+    SCOPED_TRACE(fmt::format("change {} of content {}", static_cast<int>(what), static_cast<int>(kind)));
+    const std::string path =
+        dir_ / fmt::format("delta {} {}", static_cast<int>(what), static_cast<int>(kind));
+    Shadow shadow(path);
+    DeltaTuning tuning = tuning_of(shadow, 1);
+    tree::UpperLayer* upper = nullptr;
+    std::function<void()> meanwhile;
+    tuning.after_take = [&] {
+      if (meanwhile) std::exchange(meanwhile, nullptr)();
+    };
+    const auto opened = open(path, tuning);
+    ASSERT_TRUE(opened);
+    upper = opened.get();
+    // So that the delta's own names are on disk: what is looked for is the file's.
+    ASSERT_TRUE(upper->apply({{tree::PutNode{Ino{kFirst}, tree::Node{}}}}));
+    ASSERT_TRUE(upper->sync_node(Ino{kFirst}, tree::FsyncKind::kAll));
+    tree::DataPlace place;
+    if (kind == tree::ContentKind::kShared) {
+      auto made = upper->create_shared(kFile);
+      ASSERT_TRUE(made);
+      place = *made;
+    } else {
+      auto made = upper->create_data(kFile);
+      ASSERT_TRUE(made);
+      place.file = *made;
+    }
+    ASSERT_TRUE(pwrite_full(place.fd(), as_bytes(std::string_view("precious")), place.offset));
+    tree::Node node;
+    node.content = kind;
+    node.size = 8;
+    node.data_reaches = true;
+    tree::ChangeSet set{{tree::PutNode{kFile, node}}};
+    set.written = {kFile, 0, 8};
+    ASSERT_TRUE(upper->apply(set));
+    meanwhile = [&] {
+      tree::Node changed = node;
+      changed.content = tree::ContentKind::kData;
+      if (what == Change::kErase) {
+        ASSERT_TRUE(upper->apply({{tree::EraseNode{kFile}}}));
+      } else if (what == Change::kMove) {
+        auto moved = upper->create_data(kFile);
+        ASSERT_TRUE(moved);
+        ASSERT_TRUE(pwrite_full((*moved)->get(), as_bytes(std::string_view("precious")), 0));
+        ASSERT_TRUE(upper->apply({{tree::PutNode{kFile, changed}}}));
+      } else {
+        ASSERT_EQ(::ftruncate(place.fd(), 0), 0);
+        changed.size = 0;
+        changed.data_reaches = false;
+        ASSERT_TRUE(upper->apply({{tree::PutNode{kFile, changed}}}));
+      }
+    };
+    ASSERT_TRUE(upper->sync_node(kFile, tree::FsyncKind::kAll));
+    ASSERT_FALSE(meanwhile) << "the flush did not take what is to be flushed";
+    for (int i = 0; i < 40; ++i) {
+      const std::string after = dir_ / "after";
+      stdfs::remove_all(after);
+      shadow.picture(after, random_);
+      SyncOps real;
+      const auto found = open_delta_with(after, {}, tuning_of(real, 2));
+      ASSERT_TRUE(found) << "picture " << i << ": " << found.error().message();
+      const auto there = (*found)->find_node(kFile);
+      ASSERT_TRUE(there) << "picture " << i;
+      EXPECT_EQ(there->size, 8U);
+      if (what == Change::kCut) continue;  // its bytes may be old or new
+      const auto data = test::find_place(**found, kFile);
+      ASSERT_TRUE(data) << data.error().message();
+      std::string bytes(8, '\0');
+      ASSERT_EQ(*pread_full(data->fd(), std::as_writable_bytes(std::span(bytes)), data->offset), 8U);
+      ASSERT_EQ(bytes, "precious") << "picture " << i;
+    }
+  }
 }
 
 }  // namespace

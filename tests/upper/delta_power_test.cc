@@ -181,7 +181,7 @@ TEST_P(DeltaPowerTest, WhatIsLeftIsOneMomentWithAllThatWasAcknowledged) {
 }
 
 // The process dies, another goes on with what the page cache has, and then the power fails: while that one
-// opens the delta, or later. Some lives do not flush.
+// opens the delta, or later. Some lives do not flush, some end by a clean close.
 TEST_P(DeltaPowerTest, AlsoWhereTheProcessHadDiedBefore) {
   // The delta's own thread has nothing to do, so that a death is at one moment.
   tuning_.checkpoint_segments = 60;
@@ -208,6 +208,13 @@ TEST_P(DeltaPowerTest, AlsoWhereTheProcessHadDiedBefore) {
       live(**upper, 25, acknowledged);
     }
     if (HasFatalFailure()) return;
+    if (!is_volatile && random_() % 4 == 0) {
+      upper->reset();  // a clean close
+      acknowledged = dumps_.size() - 1;
+      check_picture(acknowledged);
+      if (HasFatalFailure()) return;
+      continue;
+    }
     path = dir_ / fmt::format("delta {}", life);
     bool has_died = false;
     if (!is_volatile && random_() % 2 == 0) {

@@ -45,8 +45,9 @@ class Shadow final : public SyncOps {
 
   Result<void> sync_data(int fd) override {
     begin_sync();
-    const std::lock_guard lock(mutex_);
     const std::string path = path_of(fd);
+    if (std::this_thread::get_id() == maker_ && before_flush) before_flush(path);
+    const std::lock_guard lock(mutex_);
     if (std::this_thread::get_id() == maker_ && on_flush) on_flush(path);
     if (is_watching_ && path.starts_with(real_ + "/")) keep_bytes(fd);
     return {};
@@ -103,6 +104,8 @@ class Shadow final : public SyncOps {
   std::function<void()> on_sync;
   /// Called with the path of each file whose data that thread flushes by itself.
   std::function<void(const std::string&)> on_flush;
+  /// The same, before the flush is done.
+  std::function<void(const std::string&)> before_flush;
 
  private:
   /// A file or directory, whatever its names are.
