@@ -10,7 +10,7 @@ namespace layerfs::mount {
 
 Result<Fd> open_container_file(const std::string& directory, const std::string& name, int flags,
                                mode_t mode) {
-  LAYERFS_ASSIGN(Fd opened, open_file(directory, O_PATH | O_DIRECTORY));
+  LAYERFS_ASSIGN(Fd opened, open_file(directory, O_PATH | O_DIRECTORY | O_NOFOLLOW));
   auto file = open_own_at(opened.get(), name, flags, mode);
   if (!file) return with_context(file.error(), "in", directory);
   return file;
@@ -18,7 +18,7 @@ Result<Fd> open_container_file(const std::string& directory, const std::string& 
 
 Result<std::string> read_container_file(const std::string& directory, const std::string& name,
                                         std::size_t limit) {
-  LAYERFS_ASSIGN(Fd opened, open_file(directory, O_PATH | O_DIRECTORY));
+  LAYERFS_ASSIGN(Fd opened, open_file(directory, O_PATH | O_DIRECTORY | O_NOFOLLOW));
   auto text = read_own_at(opened.get(), name, limit);
   if (!text) return with_context(text.error(), "in", directory);
   return text;

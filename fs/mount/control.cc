@@ -18,7 +18,7 @@ constexpr std::size_t kMaxReply = std::size_t{64} << 10;
 
 /// An empty Fd where nobody listens: no socket, or one whose server died.
 Result<Fd> connect_control(const std::string& upper_dir) {
-  LAYERFS_ASSIGN(auto directory, open_file(upper_dir, O_PATH | O_DIRECTORY));
+  LAYERFS_ASSIGN(auto directory, open_file(upper_dir, O_PATH | O_DIRECTORY | O_NOFOLLOW));
   Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket) return system_error(errno, "socket");
   ControlAddress address(directory.get());

@@ -55,7 +55,7 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& d
 }
 
 Result<void> ControlServer::listen() {
-  LAYERFS_ASSIGN(directory_fd_, open_file(directory_, O_PATH | O_DIRECTORY));
+  LAYERFS_ASSIGN(directory_fd_, open_file(directory_, O_PATH | O_DIRECTORY | O_NOFOLLOW));
   listener_ = Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener_) return system_error(errno, "socket");
   if (auto gone = unlink_at(directory_fd_.get(), kControlName, 0); !gone && gone.error().code != ENOENT)

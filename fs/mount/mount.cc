@@ -205,8 +205,8 @@ Result<void> unmount(const std::string& given_mountpoint, const std::string& sto
     return invalid_error("unmount", given_mountpoint, "not mounted (`layerfs mount` lists what is)");
   ConnectionSight connection(*entry);
   LAYERFS_TRY(fuse::unmount_path(path, fuse::UnmountMode::kNow));
-  auto lock = open_file(
-      join_path(join_path(join_path(store_root, "containers"), source_name(*entry)), "lock"), O_RDONLY);
+  auto lock = open_container_file(join_path(join_path(store_root, "containers"), source_name(*entry)), "lock",
+                                  O_RDONLY);
   if (!lock) return {};  // read-only, or of another store
   return wait_for_close(lock->get(), *entry, connection);
 }

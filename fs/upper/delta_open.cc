@@ -326,7 +326,7 @@ Result<void> continue_log(DeltaCore& core, const RedoLog::Settings& settings,
 
 Result<void> lock_delta(DeltaCore& core) {
   LAYERFS_TRY(make_dir(core.directory, 0700));
-  LAYERFS_ASSIGN(core.dir, open_file(core.directory, O_RDONLY | O_DIRECTORY));
+  LAYERFS_ASSIGN(core.dir, open_file(core.directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   const std::string path = lock_path(core.directory);
   LAYERFS_ASSIGN(core.lock, open_upper_file(path, O_RDWR | O_CREAT, 0600));
   LAYERFS_ASSIGN(const bool locked, lock_file(core.lock.get(), LockMode::kExclusive, LockWait::kNo));
@@ -394,7 +394,7 @@ struct ReadDelta {
 Result<ReadDelta> read_once(DeltaCore& core, const BootId& boot_id) {
   // What a writer appends meanwhile may be seen without what it appended before.
   const LogTail tail = has_writer(core.directory) ? LogTail::kMoves : LogTail::kStays;
-  LAYERFS_ASSIGN(core.dir, open_file(core.directory, O_RDONLY | O_DIRECTORY));
+  LAYERFS_ASSIGN(core.dir, open_file(core.directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   LAYERFS_ASSIGN(core.data, DeltaData::open(core.directory, DataAccess::kReadOnly, *core.sync));
   CheckpointMeta meta;
   const std::string checkpoint = checkpoint_path(core.directory);

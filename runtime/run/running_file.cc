@@ -12,6 +12,7 @@
 #include <span>
 
 #include "fs/base/log.h"
+#include "fs/base/own_files.h"
 #include "fs/base/sys_file.h"
 #include "fs/mount/container_dir.h"
 #include "fs/store/store.h"
@@ -30,6 +31,13 @@ constexpr std::size_t kPadding =
     4096;  // later states fit without a change of size, so that a reader sees one whole
 
 std::string directory_of(const std::string& store_root) { return store_root + "/running"; }
+
+/// Errors: ENOENT; ELOOP, ENOTDIR where it is none: nothing is read or removed elsewhere.
+Result<OwnDirectory> open_directory(const std::string& store_root) {
+  std::string path = directory_of(store_root);
+  LAYERFS_ASSIGN(Fd directory, open_file(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  return OwnDirectory(std::move(directory), std::move(path));
+}
 
 std::string format(const RunningState& state) {
   json document{{"version", kVersion},
@@ -76,25 +84,23 @@ Result<RunningState> parse(const std::string& text, const std::string& id) {
 }  // namespace
 
 Result<RunningFile> RunningFile::create(const std::string& store_root, const RunningState& state) {
-  std::string directory = directory_of(store_root);
-  LAYERFS_TRY(make_dir(directory, 0700));
-  std::string path = directory + '/' + state.id;
-  std::string temporary = directory + "/." + state.id + '.' + std::to_string(::getpid());
-  LAYERFS_ASSIGN(Fd fd, open_file(temporary, O_RDWR | O_CREAT | O_TRUNC, 0600));
-  RunningFile file(temporary, std::move(fd));
+  LAYERFS_TRY(make_dir(directory_of(store_root), 0700));
+  LAYERFS_ASSIGN(const OwnDirectory directory, open_directory(store_root));
+  std::string temporary = "." + state.id + '.' + std::to_string(::getpid());
+  LAYERFS_ASSIGN(Fd fd, directory.open(temporary, O_RDWR | O_CREAT | O_TRUNC, 0600));
+  RunningFile file(store_root, state.id, std::move(fd));
   LAYERFS_ASSIGN(bool locked, lock_file(file.fd_.get(), LockMode::kExclusive, LockWait::kNo));
-  if (!locked) return system_error(EBUSY, "lock", temporary);
+  if (!locked) return system_error(EBUSY, "lock", directory.shown() + '/' + temporary);
   LAYERFS_TRY(file.update(state));
-  if (auto renamed = rename_at(AT_FDCWD, temporary, AT_FDCWD, path, RENAME_NOREPLACE); !renamed) {
-    ::unlink(temporary.c_str());
+  if (auto renamed = directory.rename(temporary, state.id, RENAME_NOREPLACE); !renamed) {
+    if (auto removed = directory.unlink(temporary); !removed) log_warning("{}", removed.error().message());
     return std::unexpected(renamed.error());
   }
-  file.path_ = path;
   return file;
 }
 
 RunningFile RunningFile::adopt(const std::string& store_root, const std::string& id, Fd fd) {
-  return {directory_of(store_root) + '/' + id, std::move(fd)};
+  return {store_root, id, std::move(fd)};
 }
 
 Result<void> RunningFile::update(const RunningState& state) {
@@ -102,7 +108,10 @@ Result<void> RunningFile::update(const RunningState& state) {
   return pwrite_full(fd_.get(), std::as_bytes(std::span(text)), 0);
 }
 
-Result<void> RunningFile::remove() { return unlink_at(AT_FDCWD, path_, 0); }
+Result<void> RunningFile::remove() {
+  LAYERFS_ASSIGN(const OwnDirectory directory, open_directory(store_root_));
+  return directory.unlink(id_);
+}
 
 namespace {
 
@@ -135,10 +144,11 @@ Result<std::optional<Opened>> open_running(const std::string& store_root, const 
 
 Result<std::vector<Opened>> open_all(const std::string& store_root) {
   std::vector<Opened> list;
-  auto names = list_dir(directory_of(store_root));
-  if (!names && names.error().code == ENOENT) return list;
-  if (!names) return std::unexpected(names.error());
-  for (const auto& name : *names) {
+  auto directory = open_directory(store_root);
+  if (!directory && directory.error().code == ENOENT) return list;
+  if (!directory) return std::unexpected(directory.error());
+  LAYERFS_ASSIGN(const auto names, directory->list("."));
+  for (const auto& name : names) {
     if (name.starts_with('.')) continue;
     auto opened = open_running(store_root, name);
     if (!opened)
@@ -195,7 +205,8 @@ Result<void> clean_up(const std::string& store_root, const RunningState& state) 
   const sys::CgroupDirs cgroup(groups);
   LAYERFS_TRY(cgroup.remove());
   if (state.remove) LAYERFS_TRY(remove_container(store_root, state.id));
-  return unlink_at(AT_FDCWD, directory_of(store_root) + '/' + state.id, 0);
+  LAYERFS_ASSIGN(const OwnDirectory directory, open_directory(store_root));
+  return directory.unlink(state.id);
 }
 
 void sweep_stale(const std::string& store_root) {

@@ -43,8 +43,10 @@ class RunningFile {
   Result<void> remove();
 
  private:
-  RunningFile(std::string path, Fd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
-  std::string path_;
+  RunningFile(std::string store_root, std::string id, Fd fd)
+      : store_root_(std::move(store_root)), id_(std::move(id)), fd_(std::move(fd)) {}
+  std::string store_root_;
+  std::string id_;
   Fd fd_;
 };
 

@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 
 #include "fs/base/sys_file.h"
 #include "runtime/run/exit_file.h"
@@ -75,6 +76,21 @@ TEST_F(RunningFiles, WhatIsNoRegularFileIsNotReadNorWaitedFor) {
   EXPECT_FALSE(find_running(scratch_.path(), kId));
   sweep_stale(scratch_.path());
   EXPECT_TRUE(std::filesystem::exists(path()));
+}
+
+TEST_F(RunningFiles, ADirectoryThatIsALinkIsNotFollowed) {
+  const std::string elsewhere = scratch_.path() + "/elsewhere";
+  std::filesystem::rename(scratch_.path() + "/running", elsewhere);
+  std::filesystem::create_directory_symlink(elsewhere, scratch_.path() + "/running");
+  RunningState state;
+  state.id = kId;
+  EXPECT_FALSE(RunningFile::create(scratch_.path(), state));
+  std::ofstream(elsewhere + '/' + kId) << R"({"version":1})";
+  EXPECT_FALSE(find_running(scratch_.path(), kId));
+  EXPECT_FALSE(clean_up(scratch_.path(), state));
+  sweep_stale(scratch_.path());
+  EXPECT_TRUE(std::filesystem::exists(elsewhere + '/' + kId));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(elsewhere), {}), 1);
 }
 
 TEST_F(RunningFiles, AnotherUsersRecordIsNotBelieved) {
