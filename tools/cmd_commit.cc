@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "fs/base/log.h"
@@ -53,7 +54,9 @@ Result<store::ImageRecord> run_commit(const Tool& tool, const CommitArguments& a
                 written.error().message());
   // A live mount holds changes back until `frozen` is closed. Where nothing is mounted the delta is opened
   // for writing, which takes its lock: nobody mounts it while it is read.
+  std::optional<HeldLog> held;  // until it is: standard error may be a file there
   LAYERFS_ASSIGN(Fd frozen, mount::freeze_upper(directory));
+  if (frozen) held.emplace();
   upper::DeltaOptions options;
   options.read_only = static_cast<bool>(frozen);
   LAYERFS_ASSIGN(auto upper, upper::open_delta(directory, options));

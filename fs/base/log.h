@@ -16,9 +16,19 @@ void set_log_level(LogLevel level);
 LogLevel log_level();
 /// Sends the log to `fd` (not owned, must stay open). The default is standard error.
 void set_log_fd(int fd);
-/// One line, in a single write(2). Never fails, never allocates more than the line. What it quotes may hold
+/// One line, in a single write(2) or for HeldLog. Never fails, never allocates more than the line. What it quotes may hold
 /// anything: the line is printable text of at most kMaxMessage bytes (result.h).
 void log_line(LogLevel level, std::string_view text);
+
+/// From its beginning on lines are kept; its end writes them. For who must not write where a file may not be changed
+/// yet: the log may be such a file. One at a time.
+class HeldLog {
+ public:
+  HeldLog();
+  ~HeldLog();
+  HeldLog(const HeldLog&) = delete;
+  HeldLog& operator=(const HeldLog&) = delete;
+};
 
 template <class... Args>
 void log_error(fmt::format_string<Args...> format, Args&&... args) {

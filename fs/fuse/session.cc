@@ -258,12 +258,10 @@ Session::Step Session::handle_one(Worker& worker, WorkerPool::Seat* seat) {
   }
   // The last one counts, where the kernel and libfuse had to agree on a version first.
   if (!adapter_.initialised) init_message_ = as_text(message);
+  // Where the queue is full it waits for the thaw itself.
   worker.may_hold_back = seat != nullptr && held_back_size_ < kMostHeldBack;
   process(worker, seat, message);
-  if (std::exchange(worker.is_held_back, false) && !hold_back(message)) {
-    worker.may_hold_back = false;
-    process(worker, seat, message);  // waits for the thaw
-  }
+  if (std::exchange(worker.is_held_back, false)) hold_back(message);
   return stopping_ ? Step::kEnd : Step::kGoOn;
 }
 
@@ -278,19 +276,11 @@ void Session::process(Worker& worker, WorkerPool::Seat* seat, std::span<std::byt
   fuse_session_process_buf(session_.get(), &whole);
 }
 
-bool Session::hold_back(std::span<std::byte> message) {
+void Session::hold_back(std::span<std::byte> message) {
   std::lock_guard lock(mutex_);
-  if (!answers_held_back_) {
-    if (auto started = start_thread_locked([this] { answer_held_back(); }); !started) {
-      log_warning("{}", started.error().message());
-      return false;
-    }
-    answers_held_back_ = true;
-  }
   held_back_.emplace_back(as_text(message));
   held_back_size_ += message.size();
   held_back_changed_.notify_one();
-  return true;
 }
 
 void Session::answer_held_back() {
@@ -377,10 +367,6 @@ unsigned Session::most_workers() const {
 
 Result<void> Session::start_thread(std::function<void()> main) {
   std::lock_guard lock(mutex_);
-  return start_thread_locked(std::move(main));
-}
-
-Result<void> Session::start_thread_locked(std::function<void()> main) {
   try {
     threads_.emplace_back(std::move(main));
   } catch (const std::system_error& error) {
@@ -397,6 +383,8 @@ Result<void> Session::serve() {
   Result<void> started;
   for (const auto& ring : adapter_.rings)
     if (started) started = start_thread([this, raw = ring.get()] { work_for(*raw); });
+  // From here, because quiet workers would give it their policy and their processor.
+  if (started) started = start_thread([this] { answer_held_back(); });
   if (started) started = pool_.start();
   if (started) as_worker([this] { pool_.watch(fuse_session_fd(session_.get())); });
   pool_.stop();

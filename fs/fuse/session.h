@@ -60,8 +60,8 @@ class Session final : public FuseServer {
   /// Waits for INIT and answers it.
   Result<void> init();
   void process(Worker& worker, WorkerPool::Seat* seat, std::span<std::byte> message);
-  /// Puts a change that can't be made before a thaw into the queue (7). False: there is no thread for it.
-  bool hold_back(std::span<std::byte> message);
+  /// Puts a change that can't be made before a thaw into the queue (7).
+  void hold_back(std::span<std::byte> message);
   /// The main function of the thread that answers the queue.
   void answer_held_back();
   /// Where the kernel can't send requests again: reads through a device of this process's own, whose closing
@@ -78,7 +78,6 @@ class Session final : public FuseServer {
   unsigned most_workers() const;
   int processes() const { return processes_ ? processes_->get() : -1; }
   Result<void> start_thread(std::function<void()> main);
-  Result<void> start_thread_locked(std::function<void()> main);
 
   struct Destroy {
     void operator()(fuse_session* session) const { fuse_session_destroy(session); }
@@ -105,7 +104,6 @@ class Session final : public FuseServer {
   // Messages of changes that came while the file system was frozen (7). Guarded by mutex_.
   std::deque<std::string> held_back_;
   std::atomic<std::size_t> held_back_size_ = 0;  // bytes; written with mutex_ held
-  bool answers_held_back_ = false;               // the thread for them was started
   bool ended_ = false;                           // no worker reads any more
   std::condition_variable held_back_changed_;
 };

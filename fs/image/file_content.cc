@@ -71,16 +71,17 @@ void FileContent::append(ContentPiece piece) {
 Result<void> FileContent::add_blob(const Digest& digest, std::uint64_t offset, std::uint64_t size,
                                    const tree::BlobSource& blobs) {
   if (size == 0) return {};
-  auto blob = blobs.open(digest);
-  if (!blob) return with_context(std::move(blob).error(), "object", digest.str());
-  // What goes into an archive goes by another name there: nobody could tell later that it is damaged.
-  if (verified_ != digest) {
+  if (!object_.file || verified_ != digest) {
+    auto blob = blobs.open(digest);
+    if (!blob) return with_context(std::move(blob).error(), "object", digest.str());
+    // What goes into an archive goes by another name there: nobody could tell later that it is damaged.
     LAYERFS_TRY(blobs.verify(digest));
+    object_ = std::move(*blob);
     verified_ = digest;
   }
-  if (blob->size < offset + size)
+  if (object_.size < offset + size)
     return corrupt_error("object", digest.str(), "shorter than the file that has it");
-  append({.file = blob->file, .offset = blob->offset + offset, .size = size});
+  append({.file = object_.file, .offset = object_.offset + offset, .size = size});
   return {};
 }
 

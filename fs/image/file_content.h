@@ -61,7 +61,8 @@ class FileContent {
   std::vector<ContentPiece> pieces_;
   std::vector<std::uint64_t> starts_;  // of the pieces in the file
   std::uint64_t size_ = 0;
-  Digest verified_;  // the object that was looked at last
+  tree::Blob object_;  // the one that was looked at last, opened once for all pieces of it
+  Digest verified_;    // its digest
 };
 
 }  // namespace layerfs::image

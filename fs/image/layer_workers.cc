@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "fs/base/scope_exit.h"
 #include "fs/image/layer_import.h"
 
 namespace layerfs::image {
@@ -21,8 +22,10 @@ Result<void> LayerWorkers::run(std::size_t count, std::size_t threads, const Ste
   running_ = std::min(count, threads);
   std::vector<std::jthread> workers;
   workers.reserve(running_);
+  ScopeExit stop([&] { stop_ = true; });  // where a thread cannot be started, for those that were
   for (std::size_t i = std::min(count, threads); i > 0; --i)
     workers.emplace_back([&] { work(count, steps); });
+  stop.release();
   report_until_done(steps);
   workers.clear();
   if (error_) return std::unexpected(std::move(*error_));
@@ -36,9 +39,10 @@ void LayerWorkers::work(std::size_t count, const Steps& steps) {
     auto done = run_guarded([&] { return steps.work(layer); });
     if (done) continue;
     if (stop_.exchange(true)) break;  // another one was first
-    Error told = steps.explain(layer, std::move(done).error());
+    auto told = run_guarded(
+        [&]() -> Result<void> { return std::unexpected(steps.explain(layer, std::move(done).error())); });
     const std::lock_guard lock(mutex_);
-    error_ = std::move(told);
+    error_ = std::move(told).error();
   }
   const std::lock_guard lock(mutex_);
   --running_;

@@ -87,12 +87,16 @@ void ControlServer::wake() {
 }
 
 void ControlServer::run() {
-  try {
-    while (!stopping_) serve_once();
-    for (Connection& connection : connections_) end(connection);
-  } catch (const std::exception& exception) {
-    log_error("control socket: {}", exception.what());
+  while (!stopping_) {
+    try {
+      serve_once();
+    } catch (const std::exception& exception) {
+      // Nobody may think that the mount is frozen when nobody would thaw it.
+      log_error("control socket: {}", exception.what());
+      end_all();
+    }
   }
+  end_all();
 }
 
 void ControlServer::serve_once() {
@@ -129,6 +133,11 @@ void ControlServer::end_freezes() {
     end(connection);
     return true;
   });
+}
+
+void ControlServer::end_all() {
+  for (Connection& connection : connections_) end(connection);
+  connections_.clear();
 }
 
 void ControlServer::end(Connection& connection) {

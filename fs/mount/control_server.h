@@ -55,6 +55,7 @@ class ControlServer {
   /// Answers the whole lines of `input` until an answer waits to be read.
   bool answer_lines(Connection& connection);
   void end_freezes();
+  void end_all();
   /// Closes the connection, and thaws where it held a freeze.
   void end(Connection& connection);
   /// Waits a moment for the workers to have taken what is on its way, such as the pages that a syncfs(2)

@@ -195,8 +195,7 @@ class HttpLane {
     added_ = true;
     into_ = {};
     auto last = Clock::now();
-    auto patience = options_.connect_patience;
-    patience += request.is_work ? options_.work_patience : options_.stall_patience;
+    const auto body = static_cast<curl_off_t>(request.body ? request.body->size() : 0);
     for (curl_off_t sent = 0; !head_done_ && !done_;) {
       LAYERFS_TRY(step());
       if (head_done_ || done_) break;
@@ -205,7 +204,10 @@ class HttpLane {
         sent = now;
         last = Clock::now();
       }
-      LAYERFS_TRY(wait(last, patience, stop));
+      // It is at work once it has all of the request.
+      const bool is_at_work = request.is_work && bytes_sent() >= body;
+      const auto patience = is_at_work ? options_.work_patience : options_.stall_patience;
+      LAYERFS_TRY(wait(last, options_.connect_patience + patience, stop));
     }
     if (!problem_.empty()) return invalid_error("ask", origin_, problem_);
     if (!head_done_ && done_) return std::unexpected(result_error());

@@ -19,7 +19,6 @@ namespace layerfs::registry {
 
 namespace {
 
-constexpr std::chrono::seconds kShortestToken{60};
 constexpr const char* kManifestTypes =
     "Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
     "application/vnd.docker.distribution.manifest.v2+json, "
@@ -172,9 +171,9 @@ Result<HttpStream> Repository::send_retrying(const HttpRequest& request, const s
   }
 }
 
-std::string Repository::current_authorization() {
+std::string Repository::current_authorization(TokenAge age) {
   std::lock_guard lock(mutex_);
-  if (!token_ || std::chrono::steady_clock::now() >= token_->expires) return {};
+  if (!token_ || (age == TokenAge::kFresh && token_->has_ended())) return {};
   return token_->authorization;
 }
 
@@ -198,7 +197,8 @@ Result<HttpStream> Repository::ask(const Question& question) {
     }
     request.tls = tls_;
     if (!is_here) request.tls.certificate = request.tls.key = "";
-    request.authorization = is_here ? current_authorization() : "";
+    // The one that was just fetched is taken as it is: of a short one the server decides.
+    request.authorization = is_here ? current_authorization(renewed ? TokenAge::kAny : TokenAge::kFresh) : "";
     auto stream = question.is_repeated ? send_retrying(request, question.stop)
                                        : registries_.http_->send(request, question.stop);
     if (!stream) {
@@ -246,8 +246,8 @@ Result<void> Repository::authenticate(const HttpHead& head, const std::string& r
   std::string base;
   {
     const std::lock_guard lock(mutex_);
-    if (token_ && token_->authorization != rejected) return {};  // another thread was here
-    token_.reset();
+    // Another thread was here. (A token that has ended was not sent, so that it is not the rejected one.)
+    if (token_ && token_->authorization != rejected && !token_->has_ended()) return {};
     base = base_url();
   }
   const auto keep = [&](Token token) {
@@ -325,7 +325,7 @@ Result<Repository::Token> Repository::fetch_token(const Challenge& challenge, co
     if (token.size() > kMaxToken || !is_header_text(token))
       return invalid_error("token server", origin,
                            "its token is longer than 64 KiB, or no text for a header");
-    std::chrono::seconds lifetime = kShortestToken;
+    std::chrono::seconds lifetime = registries_.options_.shortest_token;
     if (const Json* expires = find_member(*json, "expires_in");
         expires != nullptr && expires->is_number_unsigned())
       lifetime = std::max(

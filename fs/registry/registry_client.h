@@ -53,6 +53,7 @@ struct AccessOptions {
   std::string auth_file;                   ///< --authfile
   ConfigPaths config_paths;
   RetryPolicy retry;
+  std::chrono::seconds shortest_token{60};  ///< a token is used as long as that, whatever its server says
   HttpOptions http;
 };
 
@@ -156,7 +157,9 @@ class Repository {
   struct Token {
     std::string authorization;
     std::chrono::steady_clock::time_point expires;
+    bool has_ended() const { return std::chrono::steady_clock::now() >= expires; }
   };
+  enum class TokenAge : std::uint8_t { kFresh, kAny };
 
   std::string shown() const { return endpoint_.reference.name(); }
   std::string base_url() const;
@@ -179,7 +182,8 @@ class Repository {
   /// "scope=A&scope=B", as tokens are asked for.
   std::string scopes() const;
   Result<HttpStream> send_retrying(const HttpRequest& request, const std::atomic<bool>* stop);
-  std::string current_authorization();
+  /// The token; "" where there is none of that age.
+  std::string current_authorization(TokenAge age);
   Result<void> authenticate(const HttpHead& head, const std::string& rejected, const std::atomic<bool>* stop);
   /// `base`: what base_url() says.
   Result<Token> fetch_token(const Challenge& challenge, const std::string& base,

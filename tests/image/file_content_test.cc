@@ -85,6 +85,47 @@ TEST_F(FileContentTest, AnObjectThatIsDamagedIsNoContent) {
   EXPECT_EQ(FileContent::of_node(ino, node, {tree_, upper_.get()}, blobs_).error().kind, ErrorKind::kCorrupt);
 }
 
+/// Counts how often an object is opened.
+class CountingBlobs final : public tree::BlobSource {
+ public:
+  explicit CountingBlobs(const tree::BlobSource& below) : below_(below) {}
+  Result<tree::Blob> open(const Digest& digest) const override {
+    ++opened;
+    return below_.open(digest);
+  }
+  Result<void> verify(const Digest& digest) const override { return below_.verify(digest); }
+  mutable int opened = 0;
+
+ private:
+  const tree::BlobSource& below_;
+};
+
+// A database of an image that was changed in many places: each descriptor would count.
+TEST_F(FileContentTest, AnObjectIsOpenedOnceForAllItsParts) {
+  constexpr std::uint64_t kParts = 500;
+  const std::string below(2 * kParts * 4096, 'b');
+  const Ino ino = upper_->allocate_ino();
+  const auto file = upper_->create_data(ino).value();
+  tree::Node node;
+  node.content = ContentKind::kData;
+  node.object = blobs_.put(below).value();
+  node.size = node.base_size = below.size();
+  tree::ChangeSet set{{tree::PutNode{ino, node}}};
+  std::string expected = below;
+  for (std::uint64_t part = 0; part < kParts; ++part) {
+    const std::uint64_t at = 2 * part * 4096;
+    ASSERT_TRUE(pwrite_full(file->get(), as_bytes(std::string(4096, 'a')), at));
+    set.changes.push_back(tree::AddExtent{ino, at, 4096});
+    expected.replace(at, 4096, 4096, 'a');
+  }
+  ASSERT_TRUE(upper_->apply(set));
+  const CountingBlobs counting(blobs_);
+  const auto content = FileContent::of_node(ino, node, {tree_, upper_.get()}, counting);
+  ASSERT_TRUE(content) << content.error().message();
+  EXPECT_EQ(counting.opened, 1);
+  EXPECT_EQ(written(*content, {}), expected);
+}
+
 TEST_F(FileContentTest, SmallFilesAreWhole) {
   EXPECT_THAT(runs_of(std::string(kMiB - 1, '\0')), IsEmpty());
   EXPECT_THAT(runs_of(""), IsEmpty());

@@ -104,6 +104,15 @@ TEST(LayerWorkers, AnExceptionIsAnError) {
   EXPECT_NE(done.error().message().find("out of luck"), std::string::npos) << done.error().message();
 }
 
+TEST(LayerWorkers, AnExceptionOfWhoExplainsIsAnErrorToo) {
+  LayerWorkers workers;
+  const auto work = [](std::size_t) -> Result<void> { return errno_error(EIO); };
+  const auto explain = [](std::size_t, const Error&) -> Error { throw std::runtime_error("no words"); };
+  const auto done = workers.run(1, 1, {.work = work, .explain = explain, .report = kNothing});
+  ASSERT_FALSE(done);
+  EXPECT_NE(done.error().message().find("no words"), std::string::npos) << done.error().message();
+}
+
 TEST(LayerWorkers, AReportThatFailsEndsTheWork) {
   LayerWorkers workers;
   const auto work = [&](std::size_t) -> Result<void> {

@@ -137,6 +137,9 @@ TEST(ExitFile, SaysThatAllWasKilledUntilTheEndIsKnown) {
   ASSERT_TRUE(record);
   EXPECT_EQ(record->status, 137);
   auto size = std::filesystem::file_size(scratch.path() + "/exit");
+  struct stat st{};
+  ASSERT_EQ(::stat((scratch.path() + "/exit").c_str(), &st), 0);
+  EXPECT_GT(st.st_blocks, 0);  // no hole, which a full disk would not fill
   ASSERT_TRUE(file->write({3, 1'700'000'000, true}));
   EXPECT_EQ(std::filesystem::file_size(scratch.path() + "/exit"), size);  // a full disk has the place
   record = read_exit(scratch.path());
